@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fieldmarks.data import pixels
-from fieldmarks.data.pixels import ImageError, PixelCache, UnreadableImages, decode, target_size, unreadable
+from fieldmarks.data import decoding, pixels
+from fieldmarks.data.decoding import ImageError, UnreadableImages, decode, target_size, unreadable
+from fieldmarks.data.pixels import PixelCache
 
 
 def gradient(height: int, width: int) -> np.ndarray:
@@ -170,7 +171,7 @@ def test_drafted_jpegs_stay_close_to_the_full_decoding(tmp_path, monkeypatch):
     noise = Image.fromarray(generator.integers(0, 256, (60, 80, 3), dtype=np.uint8)).resize((800, 600), Image.BICUBIC)
     path = save(tmp_path / "a.jpg", noise, quality=92)
     drafted = decode(path, 64).astype(int)
-    monkeypatch.setattr(pixels, "DRAFT_MARGIN", 1e9)
+    monkeypatch.setattr(decoding, "DRAFT_MARGIN", 1e9)
     assert np.abs(drafted - decode(path, 64)).mean() < 2
 
 
@@ -192,7 +193,7 @@ def test_unreadable_files_are_named_with_the_reason(tmp_path, monkeypatch):
             with pytest.raises(ImageError, match=reason) as error:
                 decode(tmp_path / name, shorter_side)
             assert error.value.path == tmp_path / name and str(error.value).count("\n") == 0
-    monkeypatch.setattr(pixels, "MOST_PIXELS", 1000)
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 1000)
     with pytest.raises(ImageError, match="60 x 60 pixels.*bomb"):
         decode(tmp_path / "whole.jpg", 16)
     with pytest.raises(ValueError, match="at least 1 pixel"):
@@ -250,7 +251,7 @@ def test_built_once(photographs, tmp_path, monkeypatch):
     calls = []
     first = PixelCache.open(photographs, 16, tmp_path / "cache", progress=lambda *at: calls.append(at))
     assert calls == [(done, 7) for done in range(1, 8)] and left_in(tmp_path / "cache") == [first.file.name]
-    monkeypatch.setattr(pixels, "decode", None)
+    monkeypatch.setattr(decoding, "decode", None)
     again = PixelCache.open(photographs, 16, tmp_path / "cache", progress=pytest.fail)
     assert again.file == first.file and np.array_equal(again[3], first[3])
 
@@ -267,7 +268,7 @@ def test_another_size_order_or_change_is_another_cache(photographs, tmp_path):
 
 def test_default_folder(photographs, tmp_path, monkeypatch):
     monkeypatch.setenv("FIELDMARKS_CACHE", str(tmp_path / "there"))
-    assert PixelCache.open(photographs, 8).file.parent == tmp_path / "there"
+    assert PixelCache.open(photographs, 8).file.parent == tmp_path / "there" / "pixels"
     monkeypatch.delenv("FIELDMARKS_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert PixelCache.open(photographs, 8).file.parent == tmp_path / "home" / ".cache" / "fieldmarks" / "pixels"
@@ -385,14 +386,14 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(photographs, tmp_path,
     assert left_in(tmp_path / "cache") == []
 
 
-def test_a_real_full_disk(photographs, monkeypatch):
+def test_a_real_full_disk(photographs, tmp_path, monkeypatch):
     # /dev/full takes no byte: the same path through the operating system, without a stand-in.
     if not os.path.exists("/dev/full"):
         pytest.skip("needs /dev/full")
     monkeypatch.setattr(pixels, "_not_writable", lambda folder: None)
     replace_new_files(monkeypatch, lambda file: open("/dev/full", "r+b", buffering=0))
     with pytest.raises(OSError) as error:
-        PixelCache.open(photographs, 16, Path("/nowhere"))
+        PixelCache.open(photographs, 16, tmp_path / "cache")
     assert error.value.errno == errno.ENOSPC
 
 
@@ -432,7 +433,7 @@ def test_an_interrupted_build_leaves_nothing(photographs, tmp_path):
 
 
 def test_what_a_killed_builder_left_is_swept_away(photographs, tmp_path):
-    dead, alive = tmp_path / ".0123.pixels.dead.part", tmp_path / ".0123.pixels.alive.part"
+    dead, alive = tmp_path / ".0123.pixels.dead.pixels", tmp_path / ".0123.pixels.alive.pixels"
     for part, age in ((dead, 7200), (alive, 10)):
         part.write_bytes(b"x")
         os.utime(part, (time.time() - age,) * 2)

@@ -11,7 +11,8 @@ import torch
 from PIL import Image, ImageOps
 
 from fieldmarks.data import catalog
-from fieldmarks.data.pixels import PixelCache, decode, unreadable
+from fieldmarks.data.decoding import decode, unreadable
+from fieldmarks.data.pixels import PixelCache
 
 pytestmark = pytest.mark.filterwarnings("ignore:cub. .* each image gets the attributes:UserWarning")
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from .decoding import unreadable
 from .imageset import ImageSet
 from .layouts import aircraft, cars, cub, folder, inshop
-from .pixels import unreadable
 
 LAYOUTS: dict[str, Callable[[Path], ImageSet]] = {
     "fieldguide": partial(cub.load, name="fieldguide"),

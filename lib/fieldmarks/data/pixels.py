@@ -8,163 +8,27 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import math
 import mmap
 import os
 import struct
 import tempfile
 import time
-import uuid
 import warnings
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-LONGEST_ASPECT = 3  # a panorama would pad all of its batch to its own length
-MOST_PIXELS = 90_000_000  # a file that claims more is taken for a decompression bomb
-# JPEGs are decoded at a half, quarter or eighth where that still leaves twice the side asked for: on photographs the
-# result is one or two grey levels from the full decoding on average, in half the time.
-DRAFT_MARGIN = 2
-
-
-class ImageError(ValueError):
-    """One image that cannot be read: `path` and `reason`."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path, self.reason = Path(path), reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
-
-
-class UnreadableImages(ValueError):
-    """All images of a set that cannot be read, in `faults`; the message names the first ten and counts them all."""
-
-    def __init__(self, faults: list[ImageError], of: int) -> None:
-        super().__init__(faults, of)
-        self.faults, self.of = faults, of
-
-    def __str__(self) -> str:
-        named = "; ".join(map(str, self.faults[:10])) + ("; ..." if len(self.faults) > 10 else "")
-        return (f"{len(self.faults):,} of {self.of:,} images cannot be read (fetch them again, or leave them out with "
-                f"ImageSet.subset): {named}")
-
-
-# ---- one image
-
-
-def decode(path: Path, shorter_side: int | None) -> np.ndarray:
-    """Read an image as RGB, upright.
-
-    EXIF rotation is applied; grey, palette, CMYK and 16-bit images are converted; transparency lies on white.
-
-    Args:
-        path: any file that Pillow reads.
-        shorter_side: pixels of the shorter side after antialiased resizing, up or down, with the aspect ratio kept;
-            what is longer than 3:1 is cropped to 3:1 about its centre. None: as in the file, neither resized nor
-            cropped.
-
-    Returns:
-        uint8 (H, W, 3).
-
-    Raises:
-        ImageError: no such file, no image, truncated, more than 90 million pixels, or floating-point pixels.
-        ValueError: shorter_side below 1.
-    """
-    if shorter_side is not None and shorter_side < 1:
-        raise ValueError(f"shorter_side must be at least 1 pixel, not {shorter_side}")
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise ImageError(path, f"{image.width} x {image.height} pixels, more than {MOST_PIXELS:,}; "
-                                       f"taken for a decompression bomb")
-            if shorter_side is not None:
-                _draft(image, shorter_side)
-            rgb = _to_rgb(image)
-            turn = _TURNS.get(_orientation(image))
-    except (ImageError, MemoryError):
-        raise
-    except Exception as error:  # on bad bytes Pillow raises OSError, SyntaxError, struct.error, IndexError and more
-        raise ImageError(path, _reason(error, path)) from error
-    if shorter_side is not None:
-        rgb = _resize(rgb, shorter_side)
-    return np.array(rgb if turn is None else rgb.transpose(turn))
-
-
-def _draft(image: Image.Image, shorter_side: int) -> None:
-    """Let the JPEG decoder itself shrink the image, where it stays large enough; other formats pay no heed."""
-    scale = DRAFT_MARGIN * shorter_side / min(image.size)
-    if scale < 1:
-        image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
-
-
-def _resize(rgb: Image.Image, shorter_side: int) -> Image.Image:
-    longest = LONGEST_ASPECT * min(rgb.size)
-    left, top = max(0, (rgb.width - longest) / 2), max(0, (rgb.height - longest) / 2)
-    return rgb.resize(target_size(*rgb.size, shorter_side), Image.Resampling.BILINEAR,
-                      box=(left, top, rgb.width - left, rgb.height - top))
-
-
-def target_size(width: int, height: int, shorter_side: int) -> tuple[int, int]:
-    """(width, height) of an image of width x height once its shorter side is `shorter_side`, at most 3:1."""
-    shorter, longer = sorted((width, height))
-    other = max(shorter_side, min(LONGEST_ASPECT * shorter_side, round(longer * shorter_side / shorter)))
-    return (other, shorter_side) if width >= height else (shorter_side, other)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("floating-point pixels, whose white is not known; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):  # 16 bits, in whichever order of bytes; Pillow's own conversion would clip at 255
-        values = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
-        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-_TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-          8: Image.Transpose.ROTATE_90}
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation of a loaded image: TIFF has been turned by Pillow then, PNG may say it after the pixels."""
-    try:
-        return image.getexif().get(0x0112, 1)
-    except Exception:  # a damaged remark does not make a photograph unreadable
-        return 1
-
-
-def _reason(error: Exception, path: Path) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, UnidentifiedImageError):
-        return "the file is empty" if os.path.getsize(path) == 0 else "not an image"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def unreadable(paths: Sequence[Path], workers: int | None = None,
-               progress: Callable[[int, int], None] | None = None) -> list[ImageError]:
-    """Decode all images in full and return an error for each that cannot be read, in order."""
-    results = _in_order(partial(_or_error, partial(_size_of, shorter_side=None)), paths, workers)
-    return [result for result in _counted(results, len(paths), progress) if isinstance(result, ImageError)]
-
-
-# ---- many images
+from ..files import cache_home, written_whole
+from .decoding import (
+    LONGEST_ASPECT, ImageError, UnreadableImages, counted, decode, decode_planes, in_order, or_error, size_of, target_size,
+)
 
 
 class PixelCache:
@@ -199,7 +63,7 @@ class PixelCache:
         Args:
             paths: N image files.
             shorter_side: pixels, as in `decode`.
-            folder: where caches lie; by default $FIELDMARKS_CACHE, or else ~/.cache/fieldmarks/pixels.
+            folder: where caches lie; by default `pixels` in `files.cache_home()`.
             limit_bytes: largest cache to build.
             workers: decoding threads; by default one a processor.
             progress: called with (images done, images in all) while decoding.
@@ -211,7 +75,7 @@ class PixelCache:
             ValueError: shorter_side below 1.
         """
         paths = [Path(path) for path in paths]
-        folder = Path(folder or os.environ.get("FIELDMARKS_CACHE") or "~/.cache/fieldmarks/pixels").expanduser()
+        folder = Path(folder).expanduser() if folder else cache_home() / "pixels"
         file = folder / f"{_key(paths, shorter_side)}.pixels"
         found = _map_if_sound(file, paths, shorter_side, verify)
         if found is not None:
@@ -280,13 +144,8 @@ class _StreamedPixels(PixelCache):
     def _planes(self, rows: list[int]) -> Iterator[np.ndarray]:
         if len(rows) == 1:
             return iter([decode_planes(self.paths[rows[0]], self.shorter_side)])
-        return _in_order(partial(decode_planes, shorter_side=self.shorter_side), [self.paths[row] for row in rows],
+        return in_order(partial(decode_planes, shorter_side=self.shorter_side), [self.paths[row] for row in rows],
                          self._workers)
-
-
-def decode_planes(path: Path, shorter_side: int) -> np.ndarray:
-    """`decode`, as uint8 (3, H, W)."""
-    return np.ascontiguousarray(decode(path, shorter_side).transpose(2, 0, 1))
 
 
 # ---- building
@@ -297,11 +156,11 @@ def _build(file: Path, paths: list[Path], shorter_side: int, workers: int | None
     _sweep(file.parent)
     index = np.zeros(len(paths), INDEX)
     faults: list[ImageError] = []
-    with _renamed_when_whole(file) as handle:
+    with _written_whole(file) as handle:
         offset = _data_start(len(paths))
         handle.seek(offset)
-        results = _in_order(partial(_or_error, partial(decode_planes, shorter_side=shorter_side)), paths, workers)
-        for row, planes in enumerate(_counted(results, len(paths), progress)):
+        results = in_order(partial(or_error, partial(decode_planes, shorter_side=shorter_side)), paths, workers)
+        for row, planes in enumerate(counted(results, len(paths), progress)):
             if isinstance(planes, ImageError):
                 faults.append(planes)
             elif not faults:  # once it is known to be in vain, go on only to name them all
@@ -321,37 +180,28 @@ def _stream(file: Path, paths: list[Path], shorter_side: int, workers: int | Non
         index = _read_index(file, len(paths), shorter_side)
     except (OSError, _Damaged):
         index = np.zeros(len(paths), INDEX)
-        results = _in_order(partial(_or_error, partial(_size_of, shorter_side=shorter_side)), paths, workers)
-        sizes = list(_counted(results, len(paths), progress))
+        results = in_order(partial(or_error, partial(size_of, shorter_side=shorter_side)), paths, workers)
+        sizes = list(counted(results, len(paths), progress))
         if faults := [size for size in sizes if isinstance(size, ImageError)]:
             raise UnreadableImages(faults, of=len(paths)) from None
         index["height"], index["width"] = np.array(sizes, np.int64).reshape(-1, 2).T
         with suppress(OSError):  # the note only saves time
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with _renamed_when_whole(file) as handle:
+            with _written_whole(file) as handle:
                 header = _header(index, shorter_side, _data_start(len(paths)))
                 handle.write(header.ljust(_data_start(len(paths)), b"\0"))
     return _StreamedPixels(paths, shorter_side, index, workers)
 
 
-def _size_of(path: Path, shorter_side: int | None) -> tuple[int, int]:
-    return decode(path, shorter_side).shape[:2]
-
-
 @contextmanager
-def _renamed_when_whole(file: Path):
-    """A file open for writing under a name of its own, renamed to `file` at the end, removed on any error."""
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex}.part")
+def _written_whole(file: Path):
+    """A file open for writing that takes its place at the end or is removed; errors say what to do about a full cache."""
     try:
-        with open(part, "xb") as handle:
+        with written_whole(file) as part, open(part, "xb") as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(part, file)
     except OSError as error:
-        raise _cannot_write(file.parent, error) from error
-    finally:
-        part.unlink(missing_ok=True)
+        raise _cannot_write(file.parent, error.__cause__ or error) from error
 
 
 def _cannot_write(folder: Path, error: OSError) -> OSError:
@@ -361,7 +211,7 @@ def _cannot_write(folder: Path, error: OSError) -> OSError:
 
 def _sweep(folder: Path) -> None:
     """Remove what killed builders left; one that is alive has written within the hour."""
-    for part in folder.glob(".*.pixels.*.part"):
+    for part in folder.glob(".*.pixels"):
         with suppress(OSError):
             if time.time() - part.stat().st_mtime > 3600:
                 part.unlink()
@@ -382,7 +232,7 @@ def _not_writable(folder: Path) -> str | None:
 def _fits(paths: list[Path], shorter_side: int, limit_bytes: int, workers: int | None) -> bool:
     if len(paths) * 3 * LONGEST_ASPECT * shorter_side ** 2 <= limit_bytes:
         return True  # even if all were panoramas; no need to open the files
-    return sum(_in_order(partial(_decoded_bytes, shorter_side=shorter_side), paths, workers)) <= limit_bytes
+    return sum(in_order(partial(_decoded_bytes, shorter_side=shorter_side), paths, workers)) <= limit_bytes
 
 
 def _decoded_bytes(path: Path, shorter_side: int) -> int:
@@ -461,42 +311,3 @@ def _map_if_sound(file: Path, paths: list[Path], shorter_side: int, verify: bool
     except OSError:
         pass  # not there, or the folder cannot be read: building will tell
     return None
-
-
-# ---- threads: Pillow lets go of Python's lock while it decodes, so they are as fast as processes and need no fork
-
-
-def _in_order(function: Callable, items: Sequence, workers: int | None) -> Iterator:
-    """function(item) of all items in order, computed by threads a few items ahead."""
-    workers = workers or _processors()
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > 4 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _processors() -> int:
-    """Processors that this process may use, which in a container are fewer than the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _or_error(function: Callable, path: Path):
-    try:
-        return function(path)
-    except ImageError as error:
-        return error
-
-
-def _counted(results: Iterator, total: int, progress: Callable[[int, int], None] | None) -> Iterator:
-    for done, result in enumerate(results, start=1):
-        yield result
-        if progress is not None:
-            progress(done, total)

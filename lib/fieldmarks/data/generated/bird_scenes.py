@@ -10,6 +10,7 @@ import numpy as np
 from fieldmarks.data.generated.bird_drawing import NEUTRAL_SHADE, Bird, Canvas, Pose
 from fieldmarks.data.generated.bird_species import Look, Species, individual, typical
 
+LEAST_BIRD = 0.03            # a photograph with less of the bird in it, as a share of its pixels, is taken again
 GRAIN_STEP = 15              # degrees between the prepared directions of plumage
 SCENES = ("foliage", "water", "sky", "branches", "ground")
 PERCHES = ("branch", "rock", "ground")
@@ -38,7 +39,7 @@ class Conditions:
 
 
 CONDITIONS = {
-    "standard": Conditions((0.45, 0.30, 0.17, 0.08), 0.9, 7.0, 0.20, 0.08, 0.40, 0.14, 14.0, (0.62, 1.02)),
+    "standard": Conditions((0.55, 0.28, 0.17), 0.7, 5.0, 0.15, 0.05, 0.30, 0.10, 10.0, (0.76, 1.04)),
     "hard": Conditions((0.12, 0.25, 0.30, 0.20, 0.13), 1.7, 14.0, 0.34, 0.15, 0.60, 0.22, 22.0, (0.46, 1.10)),
 }
 SIZE_FACTORS = {"very_small_(3_-_5_in)": 0.90, "small_(5_-_9_in)": 0.96, "medium_(9_-_16_in)": 1.0,
@@ -57,7 +58,13 @@ class Photograph:
 def field_photograph(species: Species, rng: np.random.Generator, size: int = 128,
                      difficulty: str = "standard") -> Photograph:
     """One individual of a species in the field; everything comes from `rng`. size: pixels of a side."""
-    conditions = CONDITIONS[difficulty]
+    while True:
+        photograph = _attempt(species, rng, size, CONDITIONS[difficulty])
+        if photograph.mask.mean() >= LEAST_BIRD:
+            return photograph
+
+
+def _attempt(species: Species, rng, size: int, conditions: Conditions) -> Photograph:
     look = individual(species, rng)
     pose, flip = _pose(conditions, rng), bool(rng.random() < 0.5)
     bird = Bird(look, pose)

@@ -44,15 +44,15 @@ MARKS = tuple(group for group in VOCABULARY if group not in DERIVED)
 
 # Marks in which siblings may differ, with a weight for how readily the eye finds them; the hard guide prefers small ones.
 DIAGNOSTIC = {
-    "standard": {"crown_color": 3, "throat_color": 3, "breast_color": 3, "belly_color": 2, "back_color": 2,
-                 "wing_color": 3, "upper_tail_color": 2, "nape_color": 2, "breast_pattern": 3, "belly_pattern": 2,
-                 "back_pattern": 2, "wing_pattern": 3, "tail_pattern": 2, "head_pattern": 4, "bill_color": 2,
+    "standard": {"crown_color": 6, "throat_color": 4, "breast_color": 6, "belly_color": 5, "back_color": 5,
+                 "wing_color": 6, "upper_tail_color": 3, "nape_color": 4, "breast_pattern": 4, "belly_pattern": 2,
+                 "back_pattern": 2, "wing_pattern": 6, "tail_pattern": 1, "head_pattern": 4, "bill_color": 1,
                  "bill_length": 1, "leg_color": 1, "forehead_color": 1, "tail_shape": 1},
     "hard": {"crown_color": 2, "throat_color": 3, "breast_pattern": 2, "belly_pattern": 2, "back_pattern": 1,
              "wing_pattern": 2, "tail_pattern": 2, "head_pattern": 3, "bill_color": 3, "bill_length": 2,
              "leg_color": 3, "forehead_color": 3, "nape_color": 2, "under_tail_color": 2, "eye_color": 2},
 }
-FAMILY_SIZES = {"standard": (3, 4, 5), "hard": (4, 5, 6)}
+FAMILY_SIZES = {"standard": (3, 4), "hard": (4, 5, 6)}
 VALUES_PER_MARK = 3          # a family uses three values of each diagnostic mark
 DISTANCE_BETWEEN_FAMILIES = 4
 
@@ -82,7 +82,7 @@ CANDIDATES = {"crown_color": ACCENTS + DARK, "forehead_color": ACCENTS + DARK, "
               "back_color": UPPER, "wing_color": UPPER + ("white",), "upper_tail_color": UPPER + ("white", "rufous"),
               "under_tail_color": UNDER + DARK, "leg_color": LEGS, "bill_color": BILLS, "eye_color": EYES}
 # In the standard guide the alternatives of a mark are this far apart in RGB at least, in the hard one at most.
-CONTRAST = {"standard": 95.0, "hard": 150.0}
+CONTRAST = {"standard": 110.0, "hard": 150.0}
 
 PREFIXES = ("Alder", "Amber", "Aspen", "Brook", "Cedar", "Cliff", "Coral", "Dell", "Dune", "Elm", "Fen", "Fern",
             "Glade", "Glen", "Harbor", "Hazel", "Heath", "Island", "Juniper", "Lake", "Larch", "Marsh", "Meadow",
@@ -190,7 +190,7 @@ def individual(species: Species, rng: np.random.Generator) -> Look:
     marks, fade, buff = dict(species.marks), 0.0, 0.0
     if female and species.dimorphic:
         marks.update(species.female_marks)
-        fade, buff = 0.30, 0.08
+        fade, buff = 0.25, 0.06
     if juvenile:
         if "breast_pattern" not in species.diagnostic:
             marks["breast_pattern"] = "striped"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..imageset import ImageSet
-from .folder import compact, find_home, read_numbers, read_words, require_files
+from .reading import compact, find_home, read_numbers, read_words, require_files
 
 TREE = """  fgvc-aircraft-2013b/
     data/

@@ -12,7 +12,7 @@ import torch
 from scipy.io import loadmat
 
 from ..imageset import ImageSet
-from .folder import compact, existing_folder, missing, require_files
+from .reading import compact, existing_folder, missing, require_files
 
 TREE = """  stanford_cars/
     cars_train/00001.jpg ...  cars_test/00001.jpg ...

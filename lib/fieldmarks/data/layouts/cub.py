@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..imageset import ImageSet
-from .folder import (
+from .reading import (
     compact, find_home, line_of, missing, read_numbers, read_words, require_files, rows_of,
 )
 

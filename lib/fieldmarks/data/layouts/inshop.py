@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..imageset import ImageSet
-from .folder import compact, find_home, missing, read_words, require_files
+from .reading import compact, find_home, missing, read_words, require_files
 
 TREE = """  In-shop Clothes Retrieval Benchmark/
     Eval/list_eval_partition.txt

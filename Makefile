@@ -1,0 +1,43 @@
+# `make demo` and `make test` set everything up themselves; only Python 3.11 or newer, make, git and the package registry are needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := uv==0.13.*
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lab lock clean
+
+help:
+	@echo "make demo   train and compare two methods on generated birds; ends with runs/demo/report.html"
+	@echo "make test   run all tests"
+	@echo "make lab    open JupyterLab on the notebooks"
+	@echo "make lock   renew requirements.lock from pyproject.toml"
+
+demo: $(VENV)/ready
+	$(BIN)/fieldmarks run labs/vapnet/table1.yaml --profile demo --out runs/demo
+	$(BIN)/fieldmarks report runs/demo
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest
+
+lab: $(VENV)/ready
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
+
+lock: $(VENV)/uv
+	$(BIN)/uv pip compile pyproject.toml --extra test --universal --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --output-file requirements.lock --quiet
+
+# uv comes from the registry as a Python package, into the environment that it then fills.
+$(VENV)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(UV)"
+	@touch $@
+
+$(VENV)/ready: requirements.lock pyproject.toml $(VENV)/uv
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:
+	rm -rf $(VENV)
