@@ -1,74 +1,119 @@
-"""How sure a number is: bootstrap intervals over queries or classes, paired differences, intervals over seeds."""
+"""How far a figure can be trusted: bootstrap intervals over queries or classes, and Student intervals over seeds.
+
+The percentile bootstrap is Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13. Queries of one
+class share their neighbours, so where classes are few, resample whole classes (`groups`): Davison & Hinkley,
+"Bootstrap Methods and their Application", 1997, section 3.8, the version that draws clusters and keeps them whole.
+"""
+
+from typing import NamedTuple
+
 import numpy as np
 from scipy import stats
 
-BLOCK = 2**22  # resampled values held at once
+BLOCK = 2**22  # draws held in memory at once
 
 
-def bootstrap_interval(values, *, groups=None, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float, float]:
-    """Mean of `values` and its percentile bootstrap interval (Efron & Tibshirani 1993, ch. 13).
+class Interval(NamedTuple):
+    """An estimate with the ends of its interval; low and high are NaN where one observation cannot tell."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap_interval(values, *, groups=None, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Percentile bootstrap interval of a mean over queries.
+
+    The order of the queries does not matter: the same values give the same interval.
 
     Args:
-        values: (N,) one number a query: a hit (0 or 1), an average precision.
-        groups: (N,) whole numbers; whole groups are resampled then. Queries of one class share their gallery, so that intervals
-            over classes say how the mean would move with other classes, those over queries how with other photographs.
-        level: of confidence, between 0 and 1.
+        values: (Q,) one number per query, such as a column of `recall.hits_at_k`.
+        groups: (Q,) labels; if given, whole groups are drawn with replacement instead of single queries.
+        level: coverage wanted, in (0, 1).
+        resamples: bootstrap samples.
+        seed: of the resampling.
+
     Returns:
-        (mean, low, high).
+        (mean, low, high). With a single query, or a single group, low and high are NaN.
+
     Raises:
-        ValueError: no values, a NaN, a level outside (0, 1), or groups of another length.
+        ValueError: no values, NaN or infinity among them, shapes that differ, or a level or count out of range.
     """
-    values = _checked(values, level)
-    means = _resampled_means(values, groups, resamples, np.random.default_rng(seed))
+    values = _finite_vector(values, "values")
+    _check_level(level)
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, got {resamples}")
+    sums, counts = _units(values, groups)
+    mean = sums.sum() / counts.sum()
+    if len(sums) == 1:
+        return Interval(float(mean), float("nan"), float("nan"))
+    means = _resampled_means(sums, counts, resamples, np.random.default_rng(seed))
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(values.mean()), float(low), float(high)
+    return Interval(float(mean), float(low), float(high))
 
 
-def paired_bootstrap(a, b, *, groups=None, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float, float]:
-    """Mean of a - b over the same queries, and its bootstrap interval. Arguments, results and errors as `bootstrap_interval`."""
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if a.shape != b.shape:
-        raise ValueError(f"a pair needs the same queries twice: {a.shape} and {b.shape} values")
-    return bootstrap_interval(a - b, groups=groups, level=level, resamples=resamples, seed=seed)
+def paired_bootstrap(first, second, *, groups=None, level: float = 0.95, resamples: int = 2000, seed: int = 0
+                     ) -> Interval:
+    """Interval of the mean difference first - second of two methods on the same queries; arguments as above."""
+    first, second = _finite_vector(first, "first"), _finite_vector(second, "second")
+    if first.shape != second.shape:
+        raise ValueError(f"paired values must come from the same queries, got {len(first)} and {len(second)}")
+    return bootstrap_interval(first - second, groups=groups, level=level, resamples=resamples, seed=seed)
 
 
-def seed_interval(values, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean over runs with different seeds and its Student t interval; a single run gives (value, -inf, inf).
+def seed_interval(values, *, level: float = 0.95) -> Interval:
+    """Student t interval of the mean over independent runs (seeds): (S,) -> (mean, low, high).
 
-    Raises:
-        ValueError: no values, a NaN, or a level outside (0, 1).
+    With a single run low and high are NaN. Raises ValueError as `bootstrap_interval`.
     """
-    values = _checked(values, level)
-    mean = float(values.mean())
+    values = _finite_vector(values, "values")
+    _check_level(level)
+    mean = values.mean()
     if len(values) == 1:
-        return mean, -np.inf, np.inf
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return mean, float(mean - half), float(mean + half)
+        return Interval(float(mean), float("nan"), float("nan"))
+    standard_error = values.std(ddof=1) / np.sqrt(len(values))
+    half = stats.t.ppf((1 + level) / 2, df=len(values) - 1) * standard_error
+    return Interval(float(mean), float(mean - half), float(mean + half))
 
 
-def _resampled_means(values: np.ndarray, groups, resamples: int, generator: np.random.Generator) -> np.ndarray:
+def _units(values: np.ndarray, groups) -> tuple[np.ndarray, np.ndarray]:
+    """What is drawn: sums and counts, (U,) each, sorted so that they do not depend on the order of the queries."""
+    values = np.sort(values) if groups is None else values
     if groups is None:
-        sums, counts = values, np.ones(len(values))
-    else:
-        groups = np.asarray(groups)
-        if groups.shape != values.shape:
-            raise ValueError(f"there are {len(groups)} groups for {len(values)} values")
-        _, group = np.unique(groups, return_inverse=True)
-        sums, counts = np.bincount(group, weights=values), np.bincount(group).astype(np.float64)
-    means = []
-    for start in range(0, resamples, max(1, BLOCK // len(sums))):
-        rows = min(resamples - start, max(1, BLOCK // len(sums)))
-        drawn = generator.integers(len(sums), size=(rows, len(sums)))
-        means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
-    return np.concatenate(means)
+        return values, np.ones_like(values)
+    groups = _array(groups)
+    if groups.shape != values.shape:
+        raise ValueError(f"groups must have one label per value, got {groups.shape} for {values.shape}")
+    order = np.lexsort((values, groups))
+    _, starts, counts = np.unique(groups[order], return_index=True, return_counts=True)
+    sums = np.add.reduceat(values[order], starts)
+    order = np.lexsort((sums, counts))  # renaming the groups changes nothing either
+    return sums[order], counts[order].astype(float)
 
 
-def _checked(values, level: float) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
+def _resampled_means(sums, counts, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    means = np.empty(resamples)
+    block = max(BLOCK // len(sums), 1)
+    for start in range(0, resamples, block):
+        drawn = rng.integers(0, len(sums), size=(min(block, resamples - start), len(sums)))  # (b, U)
+        means[start:start + block] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return means
+
+
+def _finite_vector(values, name: str) -> np.ndarray:
+    values = _array(values).astype(float)
     if values.ndim != 1 or len(values) == 0:
-        raise ValueError(f"an interval needs one or more values in a row, got the shape {values.shape}")
-    if missing := int(np.isnan(values).sum()):
-        raise ValueError(f"{missing} of {len(values)} values are NaN: leave them out first")
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}: it must lie between 0 and 1, as 0.95")
+        raise ValueError(f"{name} must be a non-empty vector, got shape {values.shape}")
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise ValueError(f"{name}: {len(bad)} of {len(values)} are NaN or infinite, first at {bad[0]}")
     return values
+
+
+def _array(values) -> np.ndarray:
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ..backbones import Backbone, create_backbone
+from ..checkpoints import load_checkpoint, plain
 from ..data import catalog
 from ..data.augment import TestViews, TrainingViews
 from ..data.batches import TrainingStream
@@ -31,8 +32,7 @@ from ..data.pixels import PixelCache
 from ..evaluation.recall import average_precision_at_r, hits_at_k, nearest
 from ..evaluation.statistics import bootstrap_interval
 from ..files import cache_home, hold, written_whole
-from ..labs.results import write_result
-from ..methods.metric_baselines import create_baseline
+from ..labs.results import read_result, write_result
 from ..methods.method import Method
 from ..methods.vapnet import VAPNet, patch_boxes
 from ..processes import is_main, processes
@@ -100,6 +100,7 @@ class Parameters:
     progress: str = "auto"
     out: str = ""  # output folder; empty: runs/open_set-<hash of the parameters>
     card: str = ""  # the lab card that this run belongs to
+    baseline: str = ""  # a finished run to compare with; empty: a run with L_a alone beside this one, else the untrained network
 
     def __post_init__(self):
         _check(self)
@@ -110,7 +111,7 @@ class Parameters:
 
     def identity(self) -> dict:
         """What the training depends on: all but where its output goes and how it is shown."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in ("out", "card", "progress", "device")}
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in ("out", "card", "progress", "device", "baseline")}
 
     def folder(self) -> Path:
         if self.out:
@@ -199,15 +200,13 @@ def prepare(parameters: Parameters, rank: int = 0, world: int = 1) -> Experiment
         ValueError, OSError, RuntimeError (another run has the folder): one line that says what is wrong and what would be right.
     """
     p = parameters
-    if rank == 0:
-        hold(p.folder())
     device = choose_device(p.device)
     if p.method == "vapnet" and p.constraint != "none":
         patch_boxes(p.size, p.size, p.grids)
     train, test = load_split(p)
+    class_numbers = train.labels.unique()
     torch.manual_seed(p.seed)
     backbone = create_backbone(p.backbone, p.weights, p.size)
-    class_numbers = train.labels.unique()
     method = build_method(p, backbone, len(class_numbers))
     pixels = [PixelCache.open(part.paths, p.resize) for part in (train, test)]
     training_views = TrainingViews(p.size, backbone.mean, backbone.std, scale=p.crop_scale, jitter=p.jitter)
@@ -217,6 +216,8 @@ def prepare(parameters: Parameters, rank: int = 0, world: int = 1) -> Experiment
             pixels[0], torch.searchsorted(class_numbers, train.labels), training_views, p.batch_size, per_class=p.per_class,
             seed=p.seed, device=device, rank=rank, world=world)
     method.to(device, memory_format=torch.channels_last)
+    if rank == 0:
+        hold(p.folder())  # last, so that whatever else is wrong leaves no folder behind
     return Experiment(
         p, train, test, *pixels, method, stream, training_views, TestViews(p.size, backbone.mean, backbone.std, p.resize),
         device, choose_precision(p.precision, device, method), p.folder())
@@ -274,6 +275,7 @@ def make_birds(words: str) -> Path:
 
 def build_method(p: Parameters, backbone: Backbone, classes: int) -> Method:
     if p.method != "vapnet":
+        from ..methods.metric_baselines import create_baseline  # its library takes seconds to load
         return create_baseline(p.method, backbone, classes, freeze_norm=p.freeze_norm, proxy_lr=p.proxy_lr)
     return VAPNet(
         backbone, classes, classification=p.classification, constraint=p.constraint, views=p.views, attributes=p.attributes,
@@ -310,6 +312,43 @@ def evaluate(experiment: Experiment, resamples: int = 2000) -> Retrieval:
     metrics = {name: value.mean().item() for name, value in values.items()}
     intervals = {name: list(bootstrap_interval(value, resamples=resamples)[1:]) for name, value in values.items()} if resamples else {}
     return Retrieval(embeddings, labels, query, gallery, metrics, intervals, hits)
+
+
+def compare_with(experiment: Experiment) -> tuple[str, Method]:
+    """What the trained method is held against, and its name: see `Parameters.baseline`.
+
+    Raises:
+        ValueError: the run named there is not finished, or was made on other data.
+    """
+    p, data = experiment.parameters, experiment.identity()["data"]
+    if p.baseline:
+        result = read_result(p.baseline)
+        if result is None:
+            raise ValueError(f"baseline '{p.baseline}' is not a finished run: give the folder of a complete result.json")
+        if result["data_fingerprint"] != data:
+            raise ValueError(f"baseline '{p.baseline}' was made on other data: give a run on the same split of the same images")
+        return result["method"], load_run(experiment, Path(p.baseline), result)
+    wanted = plain(dataclasses.asdict(dataclasses.replace(p, constraint="none", classification=True)))
+    for file in sorted(experiment.folder.parent.glob("*/result.json")):
+        result = read_result(file.parent)
+        if result is None or file.parent == experiment.folder or result.get("data_fingerprint") != data:
+            continue
+        same = ("method", "constraint", "classification", "backbone", "weights", "size", "resize", "seed", "epochs")
+        if all(result["parameters"].get(name) == wanted[name] for name in same):
+            return result["method"], load_run(experiment, file.parent, result)
+    return "untrained", _fresh_method(p, experiment).to(experiment.device)
+
+
+def load_run(experiment: Experiment, folder: Path, result: dict) -> Method:
+    """The trained method of a finished run on the same data, on the experiment's device, in evaluation mode."""
+    method = _fresh_method(reading.parse(Parameters, result["parameters"]), experiment)
+    method.load_state_dict(load_checkpoint(folder / "last.pt")["method"])
+    return method.to(experiment.device, memory_format=torch.channels_last).eval()
+
+
+def _fresh_method(p: Parameters, experiment: Experiment) -> Method:
+    torch.manual_seed(p.seed)
+    return build_method(p, create_backbone(p.backbone, p.weights, p.size), len(experiment.train.labels.unique())).eval()
 
 
 def finish(experiment: Experiment, history: History, before: Retrieval | None, after: Retrieval, figures: list[str], notebook: str) -> Path:

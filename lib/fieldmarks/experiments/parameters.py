@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping
 from typing import TypeVar
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
@@ -63,7 +62,7 @@ def from_notebook(cls: type[T], namespace: dict) -> T:
 
 
 def from_arguments(cls: type, arguments: list[str]) -> dict:
-    """Plain values from name=value words; values are read as YAML, but a text parameter keeps its words as they are.
+    """Plain values from name=value words; values are read as JSON where they are that, and are text otherwise.
 
     Raises:
         ValueError: a word without "=".
@@ -74,8 +73,15 @@ def from_arguments(cls: type, arguments: list[str]) -> dict:
         name, sign, value = word.partition("=")
         if not sign:
             raise ValueError(f"'{word}' is not of the form name=value")
-        values[name] = value if name in text else yaml.safe_load(value)
+        values[name] = value if name in text else _json_or_text(value)
     return values
+
+
+def _json_or_text(word: str):
+    try:
+        return json.loads(word)
+    except ValueError:
+        return word
 
 
 def _hint(name: str, known: list[str]) -> str:

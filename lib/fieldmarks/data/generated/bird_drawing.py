@@ -335,9 +335,9 @@ class Bird:
                 canvas.fill(body.region(front, rear, phi, phi + 7), ink)
         elif pattern == "spotted":
             canvas.fill_many(_dots(body, *self._scatter(front + 0.01, rear, 36, 72, 7, 4), 0.016), ink)
-        elif pattern == "multi-colored":
+        elif pattern == "multi-colored":            # a saddle
             middle = 0.5 * (front + rear)
-            canvas.fill(body.region(middle - 0.05, middle + 0.07, 34, 180, 0.06, 0.06), accent)
+            canvas.fill(body.region(middle - 0.02, rear - 0.02, 34, 180, 0.05, 0.04), accent)
 
     def _paint_folded_wing(self, canvas, part: int) -> None:
         look, wing, marks = self.look, self.wing, self.look.marks
@@ -353,8 +353,7 @@ class Bird:
         pattern, mark = marks["wing_pattern"], contrasting(colour, light="white", dark="black")
         accent = look.colour(look.species.accent)
         if pattern == "multi-colored":
-            canvas.fill(wing.band(0.42, 0.62, -0.90, 0.10, 0.05, 0.05), accent)
-            canvas.fill(wing.band(0.09, 0.19, -0.5, 0.55, 0.05, 0.05), accent)
+            canvas.fill(wing.band(0.34, 0.64, -0.90, 0.05, 0.05, 0.05), accent)
         lines = [wing.at(np.linspace(s0, s1, 11), np.linspace(t0, t1, 11)) for s0, s1, t0, t1 in (
             (0.50, 0.99, -0.72, -0.5), (0.50, 0.99, -0.42, -0.1), (0.50, 0.98, -0.12, 0.3), (0.46, 0.90, 0.18, 0.7),
             (0.36, 0.76, 0.48, 0.86))]

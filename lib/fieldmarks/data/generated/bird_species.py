@@ -82,7 +82,7 @@ CANDIDATES = {"crown_color": ACCENTS + DARK, "forehead_color": ACCENTS + DARK, "
               "back_color": UPPER, "wing_color": UPPER + ("white",), "upper_tail_color": UPPER + ("white", "rufous"),
               "under_tail_color": UNDER + DARK, "leg_color": LEGS, "bill_color": BILLS, "eye_color": EYES}
 # In the standard guide the alternatives of a mark are this far apart in RGB at least, in the hard one at most.
-CONTRAST = {"standard": 110.0, "hard": 150.0}
+CONTRAST = {"standard": 100.0, "hard": 150.0}
 
 PREFIXES = ("Alder", "Amber", "Aspen", "Brook", "Cedar", "Cliff", "Coral", "Dell", "Dune", "Elm", "Fen", "Fern",
             "Glade", "Glen", "Harbor", "Hazel", "Heath", "Island", "Juniper", "Lake", "Larch", "Marsh", "Meadow",

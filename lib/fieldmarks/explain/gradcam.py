@@ -1,0 +1,124 @@
+"""Grad-CAM for retrieval: where in an image lies what makes it similar to its match.
+
+Selvaraju et al., "Grad-CAM", ICCV 2017, eq. 1-2: channels of the feature map are weighted by the mean gradient of a
+target over all positions, added, and cut at zero. The target is what gives the map its meaning. For an embedding it is
+the cosine to a reference embedding; its largest dimension, the target of a classifier's Grad-CAM, means nothing here.
+
+The maps are taken with autograd at the output of the backbone. NOTE: the grad-cam package computes the same (the tests
+hold it against this file, to rounding), but it puts the model in eval mode and gradients into its parameters, fails on
+a frozen backbone, whose output asks for no gradient, swallows an IndexError raised inside its context, and stretches
+every map from its own minimum. Here one hook replaces the backbone's output by a leaf that asks for gradients: it is
+removed on the way out, whatever happens; the backbone runs without a graph; the model is left as it was found.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def pair_map(embed: Callable[[Tensor], Tensor], backbone: nn.Module, images: Tensor, reference_embeddings: Tensor
+             ) -> Tensor:
+    """What in each image makes it similar to its reference: the target is the cosine to the reference embedding.
+
+    For a query and its match call it twice: the query with the match's embedding, and the match with the query's.
+
+    Args:
+        embed: (B, 3, H, W) images -> (B, D) embeddings; it must run `backbone` on all B images once, with gradients on.
+        backbone: the module whose output (B, C, h, w) is explained.
+        images: (B, 3, H, W), normalised as the backbone expects.
+        reference_embeddings: (B, D), or (D,) for one reference of all images. Any length: cosine.
+
+    Returns:
+        (B, H, W) float32 in [0, 1], each map divided by its maximum; all zero where nothing speaks for the target.
+
+    Raises:
+        ValueError: shapes do not fit. RuntimeError: `embed` does not run the backbone, or not differentiably.
+    """
+    def target(embeddings: Tensor) -> Tensor:
+        if reference_embeddings.shape not in (embeddings.shape, embeddings.shape[1:]):
+            raise ValueError(f"reference embeddings of shape {tuple(reference_embeddings.shape)} do not fit embeddings "
+                             f"of shape {tuple(embeddings.shape)}")
+        reference = reference_embeddings.to(embeddings).detach().expand_as(embeddings)
+        return F.cosine_similarity(embeddings, reference, dim=1)
+
+    return _explain(embed, backbone, images, target)
+
+
+def class_map(logits: Callable[[Tensor], Tensor], backbone: nn.Module, images: Tensor, classes) -> Tensor:
+    """What in each image speaks for a class: the target is one logit per image.
+
+    Args:
+        logits: (B, 3, H, W) -> (B, classes), running `backbone` inside.
+        classes: one index, or (B,) indices. Others as `pair_map`, as what it returns and raises.
+    """
+    return _explain(logits, backbone, images, lambda output: _select(output, classes, "class"))
+
+
+def dimension_map(respond: Callable[[Tensor], Tensor], backbone: nn.Module, images: Tensor, dimensions) -> Tensor:
+    """What in each image fires one output unit, such as one dimension of an attribute encoder.
+
+    Args:
+        respond: (B, 3, H, W) -> (B, k), running `backbone` inside.
+        dimensions: one index, or (B,) indices. Others as `pair_map`, as what it returns and raises.
+    """
+    return _explain(respond, backbone, images, lambda output: _select(output, dimensions, "dimension"))
+
+
+@torch.no_grad()
+def activation_maps(backbone: nn.Module, images: Tensor) -> Tensor:
+    """Channel mean of the feature map, without any target: (B, 3, H, W) -> (B, H, W) float32 in [0, 1]."""
+    features = backbone(images)
+    _check_features(features)
+    return _scale(features.float().mean(dim=1), images.shape[-2:])
+
+
+def grad_cam(features: Tensor, gradients: Tensor) -> Tensor:
+    """Eq. 1-2: (B, C, h, w) features and gradients of the target -> (B, h, w), not negative, not yet scaled."""
+    weights = gradients.mean(dim=(2, 3))  # (B, C)
+    return torch.einsum("bc,bchw->bhw", weights, features).relu()
+
+
+def _explain(forward: Callable[[Tensor], Tensor], backbone: nn.Module, images: Tensor,
+             target: Callable[[Tensor], Tensor]) -> Tensor:
+    features = []
+
+    def keep(module, inputs, output: Tensor) -> Tensor:
+        _check_features(output)
+        features.append(output.detach().requires_grad_())
+        return features[-1]
+
+    handle = backbone.register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            score = target(forward(images)).sum()  # images do not meet, so the gradient of the sum is each one's own
+    finally:
+        handle.remove()
+    if len(features) != 1 or len(features[0]) != len(images):
+        raise RuntimeError(f"the backbone must see all {len(images)} images once, "
+                           f"it saw batches of {[len(batch) for batch in features]}")
+    if not score.requires_grad:
+        raise RuntimeError("no gradient reaches the backbone's output: is the embedding computed under no_grad?")
+    (gradients,) = torch.autograd.grad(score, features)
+    return _scale(grad_cam(features[0].detach().float(), gradients.float()), images.shape[-2:])
+
+
+def _scale(maps: Tensor, size) -> Tensor:
+    """(B, h, w) -> (B, H, W) bilinear, each divided by its maximum."""
+    maps = F.interpolate(maps[:, None].relu(), size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    peak = maps.amax(dim=(1, 2), keepdim=True)
+    return torch.where(peak > 0, maps / peak, 0.0)
+
+
+def _select(output: Tensor, index, what: str) -> Tensor:
+    index = torch.as_tensor(index, device=output.device).expand(len(output))
+    if index.min() < 0 or index.max() >= output.shape[1]:
+        raise ValueError(f"{what} must lie between 0 and {output.shape[1] - 1}, got {index.min()} to {index.max()}")
+    return output.gather(1, index[:, None])[:, 0]
+
+
+def _check_features(features: Tensor) -> None:
+    if not isinstance(features, Tensor) or features.ndim != 4:
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise ValueError(f"the backbone must return a feature map (B, C, h, w), got {shape}")
