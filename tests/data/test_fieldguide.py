@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fieldmarks.data.generated.bird_drawing import PART, PARTS
-from fieldmarks.data.generated.bird_species import ATTRIBUTE_NAMES, MARKS, VOCABULARY, marks_apart, present_attributes
+from fieldmarks.data.generated.bird_attributes import ATTRIBUTE_NAMES, MARKS, VOCABULARY, present_attributes
+from fieldmarks.data.generated.bird_canvas import PART, PARTS
+from fieldmarks.data.generated.bird_species import marks_apart
 from fieldmarks.data.generated.fieldguide import (draw_plate, field_photograph, make_fieldguide, make_species,
                                                   portrait)
 
@@ -45,8 +46,8 @@ def test_the_312_names_are_cubs_own():
     if not official.is_file():
         pytest.skip(f"no {official}")
     assert [line.split(" ", 1)[1] for line in official.read_text().splitlines()] == list(ATTRIBUTE_NAMES)
-    assert [line.split(" ", 1)[1] for line in (SHARED / "CUB_200_2011/parts/parts.txt").read_text().splitlines()] == list(
-        PARTS)
+    parts = (SHARED / "CUB_200_2011" / "parts" / "parts.txt").read_text().splitlines()
+    assert [line.split(" ", 1)[1] for line in parts] == list(PARTS)
 
 
 @pytest.mark.parametrize("difficulty, near, far", [("standard", 2, 3), ("hard", 1, 2)])
@@ -90,8 +91,9 @@ def test_at_least_sixty_attributes_vary_between_species():
     ("belly_color", "orange", "belly"), ("back_color", "blue", "back"), ("wing_color", "red", "right wing"),
     ("upper_tail_color", "blue", "tail"), ("nape_color", "red", "nape"), ("forehead_color", "purple", "forehead"),
     ("bill_color", "red", "beak"), ("leg_color", "blue", "right leg"), ("wing_pattern", "striped", "right wing"),
-    ("wing_pattern", "spotted", "right wing"), ("tail_pattern", "striped", "tail"), ("breast_pattern", "striped", "breast"),
-    ("back_pattern", "striped", "back"), ("belly_pattern", "spotted", "belly"), ("under_tail_color", "red", "tail")])
+    ("wing_pattern", "spotted", "right wing"), ("tail_pattern", "striped", "tail"),
+    ("breast_pattern", "striped", "breast"), ("back_pattern", "striped", "back"),
+    ("belly_pattern", "spotted", "belly"), ("under_tail_color", "red", "tail")])
 def test_a_mark_is_seen_where_it_is_named(group, value, part):
     plain = {name: "grey" for name in MARKS if name.endswith("_color")} | {
         name: "solid" for name in MARKS if name.endswith("_pattern")} | {"head_pattern": "plain", "eye_color": "black"}
@@ -134,7 +136,8 @@ def test_layout_is_complete_and_parses(guide):
 
 def test_lines_look_like_the_official_ones(guide):
     patterns = {"images.txt": r"\d+ \d{3}\.\S+/\S+\.jpg", "image_class_labels.txt": r"\d+ \d+",
-                "train_test_split.txt": r"\d+ [01]", "bounding_boxes.txt": r"\d+( \d+\.\d){4}", "classes.txt": r"\d+ \S+",
+                "train_test_split.txt": r"\d+ [01]", "bounding_boxes.txt": r"\d+( \d+\.\d){4}",
+                "classes.txt": r"\d+ \S+",
                 "parts/parts.txt": r"\d+ [a-z ]+", "parts/part_locs.txt": r"\d+ \d+ \d+\.\d \d+\.\d [01]",
                 "attributes/certainties.txt": r"[1-4] (not visible|guessing|probably|definitely)",
                 "attributes/class_attribute_labels_continuous.txt": r"\d+\.\d+(e-\d+)?( \d+\.\d+(e-\d+)?){311}",
@@ -191,7 +194,8 @@ def test_attribute_labels_agree_with_visibility_and_with_the_class_table(guide):
     assert set(np.unique(certainty)) <= {1, 3, 4} and not present[certainty == 1].any()
     visible = np.array([int(row[4]) for row in rows(guide / "parts/part_locs.txt")]).reshape(-1, 15).astype(bool)
     column = {name: number for number, name in enumerate(ATTRIBUTE_NAMES)}
-    for group, parts in (("belly_color", ["belly"]), ("eye_color", ["left eye", "right eye"]), ("bill_shape", ["beak"])):
+    for group, parts in (("belly_color", ["belly"]), ("eye_color", ["left eye", "right eye"]),
+                         ("bill_shape", ["beak"])):
         first = column[f"has_{group}::{VOCABULARY[group][0]}"]
         seen = visible[:, [PART[part] - 1 for part in parts]].any(axis=1)
         assert (seen == (certainty[:, first] > 1)).all()
@@ -252,7 +256,8 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path, guide):
         make_fieldguide(tmp_path, 2, 1, 32)
     with pytest.raises(FileExistsError, match="is a file: give the name of a new or empty folder"):
         make_fieldguide(tmp_path / "notes.txt", 2, 1, 32)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"] and (tmp_path / "notes.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
     with pytest.raises(FileExistsError, match="holds a fieldguide with seed 3 instead of 4: give another folder"):
         make_fieldguide(guide, CLASSES, IMAGES, SIZE, seed=4)
 

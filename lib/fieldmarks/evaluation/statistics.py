@@ -14,7 +14,7 @@ BLOCK = 2**22  # draws held in memory at once
 
 
 class Interval(NamedTuple):
-    """An estimate with the ends of its interval; low and high are NaN where one observation cannot tell."""
+    """An estimate with the ends of its interval."""
 
     mean: float
     low: float
@@ -34,7 +34,7 @@ def bootstrap_interval(values, *, groups=None, level: float = 0.95, resamples: i
         seed: of the resampling.
 
     Returns:
-        (mean, low, high). With a single query, or a single group, low and high are NaN.
+        (mean, low, high). A single query, or a single group, cannot vary: the interval has no width.
 
     Raises:
         ValueError: no values, NaN or infinity among them, shapes that differ, or a level or count out of range.
@@ -45,8 +45,6 @@ def bootstrap_interval(values, *, groups=None, level: float = 0.95, resamples: i
         raise ValueError(f"resamples must be at least 1, got {resamples}")
     sums, counts = _units(values, groups)
     mean = sums.sum() / counts.sum()
-    if len(sums) == 1:
-        return Interval(float(mean), float("nan"), float("nan"))
     means = _resampled_means(sums, counts, resamples, np.random.default_rng(seed))
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(mean), float(low), float(high))
@@ -57,20 +55,20 @@ def paired_bootstrap(first, second, *, groups=None, level: float = 0.95, resampl
     """Interval of the mean difference first - second of two methods on the same queries; arguments as above."""
     first, second = _finite_vector(first, "first"), _finite_vector(second, "second")
     if first.shape != second.shape:
-        raise ValueError(f"paired values must come from the same queries, got {len(first)} and {len(second)}")
+        raise ValueError(f"a pair needs the same queries twice, got {len(first)} and {len(second)} values")
     return bootstrap_interval(first - second, groups=groups, level=level, resamples=resamples, seed=seed)
 
 
 def seed_interval(values, *, level: float = 0.95) -> Interval:
     """Student t interval of the mean over independent runs (seeds): (S,) -> (mean, low, high).
 
-    With a single run low and high are NaN. Raises ValueError as `bootstrap_interval`.
+    A single run says nothing about the others: (value, -inf, inf). Raises ValueError as `bootstrap_interval`.
     """
     values = _finite_vector(values, "values")
     _check_level(level)
     mean = values.mean()
     if len(values) == 1:
-        return Interval(float(mean), float("nan"), float("nan"))
+        return Interval(float(mean), -np.inf, np.inf)
     standard_error = values.std(ddof=1) / np.sqrt(len(values))
     half = stats.t.ppf((1 + level) / 2, df=len(values) - 1) * standard_error
     return Interval(float(mean), float(mean - half), float(mean + half))
@@ -78,12 +76,11 @@ def seed_interval(values, *, level: float = 0.95) -> Interval:
 
 def _units(values: np.ndarray, groups) -> tuple[np.ndarray, np.ndarray]:
     """What is drawn: sums and counts, (U,) each, sorted so that they do not depend on the order of the queries."""
-    values = np.sort(values) if groups is None else values
     if groups is None:
-        return values, np.ones_like(values)
-    groups = _array(groups)
+        return np.sort(values), np.ones_like(values)
+    groups = np.atleast_1d(_array(groups))
     if groups.shape != values.shape:
-        raise ValueError(f"groups must have one label per value, got {groups.shape} for {values.shape}")
+        raise ValueError(f"there are {len(groups)} groups for {len(values)} values")
     order = np.lexsort((values, groups))
     _, starts, counts = np.unique(groups[order], return_index=True, return_counts=True)
     sums = np.add.reduceat(values[order], starts)
@@ -103,10 +100,10 @@ def _resampled_means(sums, counts, resamples: int, rng: np.random.Generator) -> 
 def _finite_vector(values, name: str) -> np.ndarray:
     values = _array(values).astype(float)
     if values.ndim != 1 or len(values) == 0:
-        raise ValueError(f"{name} must be a non-empty vector, got shape {values.shape}")
+        raise ValueError(f"{name}: an interval needs one or more values in a row, got the shape {values.shape}")
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
-        raise ValueError(f"{name}: {len(bad)} of {len(values)} are NaN or infinite, first at {bad[0]}")
+        raise ValueError(f"{name}: {len(bad)} of {len(values)} values are NaN or infinite, first at {bad[0]}")
     return values
 
 
@@ -116,4 +113,4 @@ def _array(values) -> np.ndarray:
 
 def _check_level(level: float) -> None:
     if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
+        raise ValueError(f"level is {level}: it must lie between 0 and 1, as 0.95")

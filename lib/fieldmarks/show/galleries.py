@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 INK, MUTED, HAIRLINE = "#1d2433", "#666e7b", "#d5d9e0"
@@ -26,12 +27,15 @@ GAP, MARGIN, LINE = 0.07, 0.12, 0.15  # inches: between cells, around the figure
 
 
 class Picture(Figure):
-    """A figure that a notebook can show without a pyplot backend."""
+    """A figure that a notebook shows without a pyplot backend: photographs as JPEG, to keep the notebook small."""
 
-    def _repr_png_(self) -> bytes:
+    photographs = True
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, bytes]:
+        kind = "jpeg" if self.photographs else "png"
         with io.BytesIO() as stream:
-            self.savefig(stream, format="png", dpi=100)
-            return stream.getvalue()
+            self.savefig(stream, format=kind, dpi=110)
+            return {f"image/{kind}": stream.getvalue()}
 
 
 def gallery(query_images: Sequence, result_images: Sequence[Sequence], correct, scores=None, titles=None) -> Picture:
@@ -66,9 +70,11 @@ def class_board(images: Sequence[Sequence], names: Sequence[str], columns: int |
     _same_length(images=images, names=names)
     each = max(len(strip) for strip in images)
     columns = columns or max(1, min(len(images), round(10 / each)))
-    gutter, line = 0.16, 0.24
+    gutter = 0.16
     strip_width = (WIDTH - 2 * MARGIN - (columns - 1) * gutter) / columns
     side = min((strip_width - (each - 1) * 0.03) / each, 1.6)
+    names = [_wrap(name, each * (side + 0.03) + gutter / 2, SMALL, lines=2) for name in names]
+    line = 0.1 + _height(names)
     rows = -(-len(images) // columns)
     figure = _figure(2 * MARGIN + rows * (side + line))
     for number, (strip, name) in enumerate(zip(images, names)):
@@ -76,7 +82,7 @@ def class_board(images: Sequence[Sequence], names: Sequence[str], columns: int |
         top = MARGIN + number // columns * (side + line)
         for place, image in enumerate(strip):
             _cell(figure, image, left + place * (side + 0.03), top, side)
-        _text(figure, left, top + side + 0.03, _shorten(name, strip_width, SMALL), size=SMALL, va="top")
+        _text(figure, left, top + side + 0.03, name, size=SMALL, va="top")
     return figure
 
 
@@ -163,10 +169,12 @@ def _rows(query_images, methods: Mapping[str, tuple], titles) -> Picture:
     if titles is not None:
         _same_length(query_images=query_images, titles=titles)
     named = len(methods) > 1
-    label = 0.95 if named else 0.16  # between the query and its results
+    label = 0.95 if named else 0.2  # between the query and its results
     count = max(len(row) for images, _, _ in methods.values() for row in images)
     side = min((WIDTH - 2 * MARGIN - label - count * GAP) / (count + 1), 1.5)
-    under = 0.05 + (LINE if any(scores is not None for _, _, scores in methods.values()) or titles is not None else 0)
+    titles = [_wrap(title, side + (0.1 if not named else 0.25), SMALL, lines=2) for title in titles or ()]
+    scored = any(scores is not None for _, _, scores in methods.values())
+    under = 0.05 + max(LINE if scored else 0, 0 if named else _height(titles))
     header, between, footer = 0.24, 0.16, 0.26
     block = len(methods) * (side + under)
     figure = _figure(2 * MARGIN + header + len(query_images) * (block + between) - between + footer)
@@ -183,9 +191,8 @@ def _rows(query_images, methods: Mapping[str, tuple], titles) -> Picture:
             _rule(figure, top - between / 2)
         query_top = top + (block - side - under) / 2
         _frame(_cell(figure, query, MARGIN, query_top, side), NEUTRAL)
-        if titles is not None:
-            name = _wrap(titles[number], side + (label - 0.1 if named else 0.1), SMALL, lines=2 if named else 1)
-            _text(figure, MARGIN, query_top + side + 0.05, name, size=SMALL, va="top")
+        if titles:
+            _text(figure, MARGIN, query_top + side + 0.05, titles[number], size=SMALL, va="top")
         for row, (name, (images, correct, scores)) in enumerate(methods.items()):
             row_top = top + row * (side + under)
             if named:
@@ -200,7 +207,7 @@ def _rows(query_images, methods: Mapping[str, tuple], titles) -> Picture:
                 if scores is not None:
                     _text(figure, left_of(place) + side / 2, row_top + side + 0.05, f"{scores[number, place]:.2f}",
                           size=SMALL, color=MUTED, ha="center", va="top")
-    _legend(figure, scores=any(scores is not None for _, _, scores in methods.values()))
+    _legend(figure, scored)
     return figure
 
 
@@ -245,8 +252,9 @@ def _legend(figure: Picture, scores: bool) -> None:
 # --- figures in inches from the top left ------------------------------------------------------------------------------
 
 
-def _figure(height: float, width: float = WIDTH) -> Picture:
+def _figure(height: float, width: float = WIDTH, *, photographs: bool = True) -> Picture:
     figure = Picture(figsize=(width, height), facecolor="white")
+    figure.photographs = photographs
     FigureCanvasAgg(figure)
     return figure
 
@@ -280,15 +288,17 @@ def _cell(figure: Picture, image, left: float, top: float, side: float, crop: bo
 
 def _text(figure: Picture, x: float, y: float, text: str, *, size: float = TEXT, color: str = INK, **options) -> None:
     width, height = figure.get_size_inches()
+    if options.get("va") == "top":  # baselines at fixed heights, whatever letters a line holds
+        for number, line in enumerate(text.split("\n")):
+            baseline = y + (0.78 + 1.25 * number) * size / 72
+            figure.text(x / width, 1 - baseline / height, line, size=size, color=color, **options | {"va": "baseline"})
+        return
     figure.text(x / width, 1 - y / height, text, size=size, color=color, linespacing=1.15, **options)
 
 
 def _rule(figure: Picture, y: float) -> None:
-    axes = _axes(figure, MARGIN, y, figure.get_figwidth() - 2 * MARGIN, 0.005)
-    axes.set_facecolor(HAIRLINE)
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    width, height = figure.get_size_inches()
+    figure.add_artist(Line2D((MARGIN / width, 1 - MARGIN / width), (1 - y / height,) * 2, color=HAIRLINE, lw=0.8))
 
 
 def _shorten(text: str, width: float, size: float) -> str:
@@ -308,6 +318,11 @@ def _wrap(text: str, width: float, size: float, lines: int) -> str:
     if len(wrapped) > lines:
         wrapped[lines - 1:] = [" ".join(wrapped[lines - 1:])]
     return "\n".join(_shorten(line, width, size) for line in wrapped)
+
+
+def _height(texts: Sequence[str]) -> float:
+    """Inches that the tallest of some small texts takes."""
+    return max((LINE + 0.12 * text.count("\n") for text in texts), default=0.0)
 
 
 def _array(values) -> np.ndarray:

@@ -46,7 +46,8 @@ def overlay(image, response, title: str = "", legend: str = "response, share of 
     height = 4.0
     width = min(height * image.shape[1] / image.shape[0], WIDTH - 2)
     height = width * image.shape[0] / image.shape[1]
-    head = 0.3 if title else 0.0
+    title = _wrap(title, width + 0.9, TEXT + 1, lines=2)
+    head = 0.3 + 0.15 * title.count("\n") if title else 0.0
     figure = _figure(height + head + 2 * MARGIN, width + 1.05 + 2 * MARGIN)
     if title:
         _text(figure, MARGIN, MARGIN, title, va="top", weight="bold", size=TEXT + 1)
@@ -108,7 +109,7 @@ def curves(history: Sequence[Mapping[str, float]], scores: Sequence[str] = ("rec
     shown = [name for name in scores if name in names]
     if not losses and not shown:
         raise ValueError("the history holds neither losses nor scores")
-    figure = _figure(3.3)
+    figure = _figure(3.3, photographs=False)
     panels = [panel for panel in (("loss", losses, 1), ("Recall, %", shown, 100)) if panel[1]]
     width = (WIDTH - 2 * MARGIN) / len(panels)
     for number, (label, series, factor) in enumerate(panels):
@@ -125,6 +126,7 @@ def curves(history: Sequence[Mapping[str, float]], scores: Sequence[str] = ("rec
         if factor == 1 and smallest > 0 and largest / smallest > 30:
             axes.set_yscale("log")
             axes.set_ylabel("loss (logarithmic)", size=TEXT)
+            axes.yaxis.set_major_formatter("{x:g}")
         elif factor == 1 and smallest >= 0:
             axes.set_ylim(bottom=0)
         axes.legend(frameon=False, fontsize=TEXT, labelcolor=INK, loc="best")
@@ -146,17 +148,18 @@ def embedding_map(points, labels, thumbnails: Sequence | None = None, names: Seq
     if thumbnails is not None and len(thumbnails) != len(points):
         raise ValueError(f"{len(points)} points but {len(thumbnails)} thumbnails")
     head = 0.3 if title else 0.0
-    figure = _figure(6.6 + head)
+    figure = _figure(6.6 + head, photographs=thumbnails is not None)
     if title:
         _text(figure, MARGIN, MARGIN, title, va="top", weight="bold", size=TEXT + 1)
     axes = _axes(figure, MARGIN, MARGIN + head, WIDTH - 2 * MARGIN, 6.6 - 2 * MARGIN - 0.2)
+    above = 6 if thumbnails is None else 20  # points: names stand clear of what they name
     for place, label in enumerate(np.unique(labels)):
         mine = points[labels == label]
         colour = COLOURS[place % len(COLOURS)]
         axes.scatter(*mine.T, s=16, color=colour, marker=MARKERS[place // len(COLOURS) % len(MARKERS)], lw=0, alpha=0.75)
         middle = mine[np.argmin(((mine - np.median(mine, axis=0)) ** 2).sum(axis=1))]  # a point, not a gap between two
-        text = axes.text(*middle, str(label) if names is None else names[int(label)], size=SMALL, color=colour,
-                         weight="bold", ha="center", va="center", zorder=5)
+        text = axes.annotate(str(label) if names is None else names[int(label)], middle, (0, above), size=SMALL,
+                             textcoords="offset points", color=colour, weight="bold", ha="center", zorder=5)
         text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     low, high = points.min(axis=0), points.max(axis=0)
     room = 0.06 * np.maximum(high - low, 1e-9)

@@ -190,7 +190,8 @@ class Globe:
         self.cos_yaw, self.sin_yaw = np.cos(yaw), np.sin(yaw)
         self.stretch = stretch
         sign = 1.0 if self.cos_yaw >= 0 else -1.0     # the bill lifts with positive pitch, whichever way the head faces
-        self.turn = np.array([[np.cos(pitch), -sign * np.sin(pitch)], [sign * np.sin(pitch), np.cos(pitch)]], np.float32)
+        cos, sin = np.cos(pitch), sign * np.sin(pitch)
+        self.turn = np.array([[cos, -sin], [sin, cos]], np.float32)
 
     def place(self, forward, up, side) -> tuple[np.ndarray, np.ndarray]:
         """Head coordinates in radii -> (n, 2) points and (n,) depth towards the viewer."""

@@ -9,8 +9,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fieldmarks.data.generated.bird_drawing import PART
-from fieldmarks.data.generated.bird_scenes import field_photograph, portrait
+from fieldmarks.data.generated.bird_canvas import PART
+from fieldmarks.data.generated.bird_photographs import field_photograph, portrait
 from fieldmarks.data.generated.bird_species import Species, make_species
 
 PAPER = (247, 243, 232)
@@ -25,7 +25,7 @@ CAPTION = 62                 # below each portrait
 SEEN_ON = {"crown": ("crown", "crown", 75), "forehead": ("forehead", "forehead", 35), "nape": ("nape", "nape", 140),
            "throat": ("throat", "throat", -12), "breast": ("breast", "breast", -18), "belly": ("belly", "belly", -50),
            "back": ("back", "back", 125), "wing": ("right wing", "wing", 138), "upper_tail": ("tail", "tail", 165),
-           "under_tail": ("tail", "undertail", -140), "tail": ("tail", "tail", -150), "head": ("right eye", "head", 50),
+           "under_tail": ("tail", "undertail", -140), "tail": ("tail", "tail", -150), "head": ("right eye", "head", 108),
            "bill": ("beak", "bill", 20), "leg": ("right leg", "legs", -42), "eye": ("right eye", "eye", 28)}
 WORDS = {"solid": "plain", "multi-colored": "patched", "about_the_same_as_head": "medium", "longer_than_head": "long",
          "shorter_than_head": "short"}
@@ -62,7 +62,8 @@ def draw_plate(classes: int = 100, seed: int = 0, difficulty: str = "standard", 
     for line, group in enumerate(chosen):
         for column, one in enumerate(group):
             corner = (int(MARGIN * scale + column * cell + (cell - bird) / 2), int(HEADER * scale + line * row))
-            _entry(page, draw, one, line * siblings + column + 1, corner, bird, scale)
+            marks = [mark for mark in one.diagnostic if len({other.marks[mark] for other in group}) > 1]
+            _entry(page, draw, one, marks, line * siblings + column + 1, corner, bird, scale)
     if photographs:
         draw.text((MARGIN * scale, field_top + 18 * scale), "The same birds in the field", INK,
                   _font("Serif-Italic", 24 * scale))
@@ -79,12 +80,13 @@ def draw_plate(classes: int = 100, seed: int = 0, difficulty: str = "standard", 
     return np.asarray(page)
 
 
-def _entry(page, draw, species: Species, number: int, corner: tuple[int, int], bird: int, scale: float) -> None:
-    """One portrait with its field marks pointed out, and its name."""
+def _entry(page, draw, species: Species, marks: list[str], number: int, corner: tuple[int, int], bird: int,
+           scale: float) -> None:
+    """One portrait with some of its marks pointed out, and its name."""
     picture = portrait(species, bird, PAPER)
     page.paste(Image.fromarray(picture.image), corner)
     taken: list[float] = []
-    for mark in species.diagnostic:
+    for mark in marks:
         place, words, direction = _field_mark(species, mark)
         part = picture.parts == PART[place]
         if part.any():

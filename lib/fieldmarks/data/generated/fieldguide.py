@@ -6,7 +6,7 @@ The same parameters and library versions give the same bytes. Everything about a
 so a guide with more images per class begins with the same pictures. Besides what the official archive holds:
 
     segmentations/<class>/<image>.png        the visible bird, 0 or 255
-    part_segmentations/<class>/<image>.png   indexed: 0, or 1..15 the CUB part; the cheeks belong to no CUB part and are 0
+    part_segmentations/<class>/<image>.png   indexed: 0, or 1..15 the CUB part; cheeks are none of them: 0
     attributes/attributes.txt, attributes.txt    the 312 names
     fieldguide.json                          parameters and the species table
 """
@@ -25,11 +25,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fieldmarks.data.generated.bird_drawing import PARTS
+from fieldmarks.data.generated.bird_attributes import ATTRIBUTE_NAMES, VOCABULARY, present_attributes
+from fieldmarks.data.generated.bird_canvas import PARTS
 from fieldmarks.data.generated.bird_plate import draw_plate
-from fieldmarks.data.generated.bird_scenes import CONDITIONS, Photograph, field_photograph, portrait
-from fieldmarks.data.generated.bird_species import (ATTRIBUTE_NAMES, VOCABULARY, Species, make_species,
-                                                    present_attributes)
+from fieldmarks.data.generated.bird_photographs import CONDITIONS, Photograph, field_photograph, portrait
+from fieldmarks.data.generated.bird_species import make_species
 
 __all__ = ["make_fieldguide", "draw_plate", "field_photograph", "portrait", "make_species"]
 
@@ -47,10 +47,11 @@ SHOWN_BY = {"bill_shape": ("beak",), "bill_length": ("beak",), "bill_color": ("b
             "wing_pattern": ("left wing", "right wing"), "upperparts_color": ("back", "left wing", "right wing"),
             "underparts_color": ("breast", "belly"), "breast_pattern": ("breast",), "breast_color": ("breast",),
             "back_color": ("back",), "back_pattern": ("back",), "tail_shape": ("tail",), "upper_tail_color": ("tail",),
-            "under_tail_color": ("tail",), "tail_pattern": ("tail",), "head_pattern": ("crown", "left eye", "right eye"),
-            "throat_color": ("throat",), "eye_color": ("left eye", "right eye"), "forehead_color": ("forehead",),
-            "nape_color": ("nape",), "belly_color": ("belly",), "belly_pattern": ("belly",),
-            "leg_color": ("left leg", "right leg"), "crown_color": ("crown",)}
+            "under_tail_color": ("tail",), "tail_pattern": ("tail",),
+            "head_pattern": ("crown", "left eye", "right eye"), "throat_color": ("throat",),
+            "eye_color": ("left eye", "right eye"), "forehead_color": ("forehead",), "nape_color": ("nape",),
+            "belly_color": ("belly",), "belly_pattern": ("belly",), "leg_color": ("left leg", "right leg"),
+            "crown_color": ("crown",)}
 
 
 def make_fieldguide(folder: Path, classes: int = 100, images: int = 20, size: int = 128, seed: int = 0,
@@ -119,7 +120,8 @@ def _working_folder(folder: Path) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
     except OSError as error:
-        raise ValueError(f"cannot write in {folder.parent} ({error.strerror}): give a folder you may write to") from None
+        raise ValueError(
+            f"cannot write in {folder.parent} ({error.strerror}): give a folder you may write to") from None
 
 
 # ---- the layout ------------------------------------------------------------------------------------------------------
@@ -147,7 +149,8 @@ def _write(root: Path, parameters: dict, progress) -> None:
                 lists["images"].append(f"{identity} {name}/{stem}.jpg")
                 lists["image_class_labels"].append(f"{identity} {index + 1}")
                 lists["train_test_split"].append(f"{identity} {int(_is_train(seed, index, number))}")
-                lists["bounding_boxes"].append("{} {:.1f} {:.1f} {:.1f} {:.1f}".format(identity, *_box(photograph.mask)))
+                box = " ".join(f"{value:.1f}" for value in _box(photograph.mask))
+                lists["bounding_boxes"].append(f"{identity} {box}")
                 visible = _locate_parts(identity, photograph.parts, locations)
                 labels, values, certain = _attribute_labels(photograph.look.marks, visible, rng)
                 attribute_file.write(f"{identity} " + f"\n{identity} ".join(labels) + "\n")

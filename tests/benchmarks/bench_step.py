@@ -1,0 +1,81 @@
+"""One VAPNet training step against the same number of bare backbone passes, forward and backward, at the same batch and precision.
+
+    python tests/benchmarks/bench_step.py [--network resnet10t] [--size 96] [--batch 32] [--views 4] [--precision auto] [--device cpu]
+
+The two are timed in turn, so that a machine whose speed drifts slows both; the median of the ratios pair by pair is what counts.
+"""
+import argparse
+import statistics
+import time
+
+import torch
+
+from fieldmarks.backbones import create_backbone
+from fieldmarks.data.augment import TrainingViews
+from fieldmarks.data.batches import Batch, seeded
+from fieldmarks.methods.vapnet import VAPNet
+from fieldmarks.training import DTYPES, choose_precision, synchronise
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--network", default="resnet10t")
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--pairs", type=int, default=9)
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    torch.manual_seed(0)
+    method = VAPNet(create_backbone(options.network, "none", options.size), 100, views=options.views).to(
+        device, memory_format=torch.channels_last).train()
+    precision = choose_precision(options.precision, device, method)
+    optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=1e-4, momentum=0.9)
+    canvas = torch.randint(0, 256, (options.batch, 3, options.size * 8 // 7, options.size * 8 // 7), dtype=torch.uint8)
+    sizes = torch.tensor([canvas.shape[-2:]]).expand(options.batch, -1)
+    views = TrainingViews(options.size, method.backbone.mean, method.backbone.std)
+    labels = torch.arange(options.batch, device=device)
+    passes = torch.randn(options.batch * (1 + options.views), 3, options.size, options.size, device=device).contiguous(
+        memory_format=torch.channels_last)
+
+    def autocast():
+        return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
+
+    def vapnet_step(step: int) -> None:
+        batch = Batch(None, labels, None, options.batch, slice(None), seeded(step))
+        batch.images = views(canvas.to(device), sizes, batch.draw)
+        with autocast():
+            terms = method.losses(batch)
+        optimizer.zero_grad(set_to_none=True)
+        sum(terms.values()).backward()
+        optimizer.step()
+        method.after_step()
+
+    def bare_passes(step: int) -> None:
+        with autocast():
+            features = method.backbone(passes)
+        method.zero_grad(set_to_none=True)
+        features.float().mean().backward()
+
+    def timed(run, step: int) -> float:
+        synchronise(device)
+        started = time.perf_counter()
+        run(step)
+        synchronise(device)
+        return time.perf_counter() - started
+
+    for run in (vapnet_step, bare_passes) * 2:
+        timed(run, 0)
+    pairs = [(timed(vapnet_step, step), timed(bare_passes, step)) for step in range(options.pairs)]
+    steps, bare = (statistics.median(column) for column in zip(*pairs))
+    ratio = statistics.median(a / b for a, b in pairs)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    print(f"{options.network} {options.size} px, batch {options.batch}, M {options.views}, {precision}, {name}: "
+          f"step with augmentation and optimiser {steps * 1e3:.0f} ms, {1 + options.views} bare passes {bare * 1e3:.0f} ms, "
+          f"ratio {ratio:.3f} (at most 1.15), {options.batch / steps:.0f} images/s")
+
+
+if __name__ == "__main__":
+    main()
