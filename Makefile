@@ -24,7 +24,7 @@ lab: $(VENV)/ready
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
 
 lock: $(VENV)/uv
-	$(BIN)/uv pip compile pyproject.toml --extra test --universal --generate-hashes --no-emit-index-url --no-header \
+	$(BIN)/uv pip compile pyproject.toml --extra test --extra peers --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --output-file requirements.lock --quiet
 
 # uv comes from the registry as a Python package, into the environment that it then fills.

@@ -10,18 +10,21 @@ from typing import Annotated, Literal
 
 import typer
 
+# Without rich's help pages: importing what they need takes longer than all the rest of --help.
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    no_args_is_help=True, add_completion=False, context_settings={"help_option_names": ["-h", "--help"]},
     help="Fine-grained image retrieval: make data sets, check them, and run the tables of papers.")
-make = typer.Typer(no_args_is_help=True, help="Make a generated data set.")
+make = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make a generated data set.")
 app.add_typer(make, name="make")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns its exit code."""
-    warnings.showwarning = _show_warning
     try:
-        return app(args=arguments, prog_name="fieldmarks", standalone_mode=False) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return app(args=arguments, prog_name="fieldmarks", standalone_mode=False) or 0
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, RuntimeError) as error:
@@ -90,13 +93,13 @@ def _unreadable(dataset: str, root: Path) -> list:
         faults = catalog.check_images(dataset, root, progress=progress)
     for path, reason in faults:
         print(f"{path}: {reason}")
-    print(f"{len(faults):,} images cannot be read" if faults else "all images can be read")
+    print(f"{len(faults):,} image{'s' * (len(faults) > 1)} cannot be read" if faults else "all images can be read")
     return faults
 
 
 @app.command()
 def run(
-    cards: Annotated[list[Path], typer.Argument(metavar="CARD...", help="Lab cards, as labs/vapnet/table1.yaml.")],
+    cards: Annotated[list[Path], typer.Argument(metavar="CARD", help="Lab cards, as labs/vapnet/table1.yaml.")],
     profile: Annotated[str, typer.Option(help="One of the card's: paper, recipe, demo, smoke.")] = "demo",
     settings: Annotated[list[str], typer.Option(
         "--set", metavar="KEY=VALUE", help="Overrule a parameter: epochs=5; for one data set: root.cub=DIR; or dataset=cub, seed=3.",
@@ -116,7 +119,7 @@ def run(
     if dry_run:
         _show_plan(runs, runner.finished)
         return 0
-    out.mkdir(parents=True, exist_ok=True)
+    _make_folder(out)
     from .labs.board import open_board
 
     with open_board(runs) as board:
@@ -136,6 +139,13 @@ def _plan(cards: list[Path], profile: str, out: Path, settings: list[str]) -> li
             raise ValueError(f"two cards with the name {card.name}: '{loaded[card.name].file}' and '{card.file}'")
         loaded[card.name] = card
     return [each for card in loaded.values() for each in plan(card, profile, out, settings)]
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"no results can be written to '{out}': {error.strerror}; give another folder by --out") from None
 
 
 def _show_plan(runs: list, finished) -> None:

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from fieldmarks.evaluation.statistics import bootstrap_interval, paired_bootstrap, seed_interval
 
@@ -70,3 +71,22 @@ def test_seeds_follow_students_t():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_order_of_queries_and_the_names_of_groups_change_nothing():
+    generator = np.random.default_rng(0)
+    values, groups = generator.random(200) < 0.4, generator.integers(0, 12, 200)
+    order = generator.permutation(200)
+    assert bootstrap_interval(values[order]) == bootstrap_interval(values)
+    expected = bootstrap_interval(values, groups=groups)
+    assert bootstrap_interval(values[order], groups=groups[order]) == expected
+    assert bootstrap_interval(values, groups=[f"class {99 - group}" for group in groups]) == expected
+    assert bootstrap_interval(torch.tensor(values), groups=torch.tensor(groups)) == expected
+    assert expected.mean == values.mean() and bootstrap_interval(values, groups=[7] * 200)[1:] == (values.mean(),) * 2
+
+
+def test_groups_of_one_are_queries_and_infinity_is_refused():
+    values = np.random.default_rng(0).random(50)
+    assert bootstrap_interval(values, groups=np.arange(50)) == pytest.approx(bootstrap_interval(values))
+    with pytest.raises(ValueError, match="1 of 2 values are NaN or infinite, first at 1"):
+        seed_interval([0.1, math.inf])

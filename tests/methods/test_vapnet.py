@@ -117,6 +117,7 @@ def test_losses_equal_the_equations_computed_view_by_view():
     torch.manual_seed(0)
     method, batch = VAPNet(TinyBackbone(), 4, views=2, attributes=5, weight=10, grids=(2, 4)), batch_of()
     with torch.no_grad():  # so that encoders and their means differ
+        nn.init.normal_(method.classifier.weight)
         for parameter in (*method.mean_local_encoder.parameters(), *method.mean_global_encoder.parameters()):
             parameter.add_(torch.randn_like(parameter))
     terms = method.losses(batch)

@@ -104,6 +104,8 @@ def _read_setting(word: str, card: Card) -> Setting:
         value = text if isinstance(card.defaults.get(name), str) else read_value(text)
         for item in _as_list(value) if name == "seed" else [value]:
             check_parameter(name, item, card.defaults)
+        if name == "seed" and len(set(_as_list(value))) != max(1, len(_as_list(value))):
+            raise ValueError("give one seed or a list of different ones")
     except ValueError as error:
         raise ValueError(f"--set {word}: {error}") from None
     return Setting(name, dataset, value)

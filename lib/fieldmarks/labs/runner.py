@@ -24,6 +24,7 @@ from .notebook import error_of, was_started
 from .plan import Run
 from .results import read_result
 
+PAPERMILL = (sys.executable, "-m", "papermill")
 GRACE = 10.0  # seconds that a process has to save and end before it is killed
 KERNEL_STARTS = 3  # attempts
 # What jupyter_client and zmq say when a kernel does not come up, mostly because two took the same port.
@@ -132,8 +133,8 @@ def _run_papermill(run: Run, time_limit: float) -> str:
 def _papermill(run: Run, log: Path, deadline: float) -> int | None:
     """Start papermill and wait for its end: its exit code, or None at the deadline. Nothing of it is left running, nor on Ctrl-C."""
     command = [
-        sys.executable, "-m", "papermill", str(run.notebook), str(executed_notebook(run)),
-        "--parameters_file", str(run.folder / "parameters.yaml"), "--log-output", "--no-progress-bar",
+        *PAPERMILL, str(run.notebook), str(executed_notebook(run)), "--parameters_file",
+        str(run.folder / "parameters.yaml"), "--log-output", "--no-progress-bar",
     ]
     environment = {
         **os.environ, MARK: str(run.folder), "FIELDMARKS_PROGRESS": "lines",
@@ -150,6 +151,7 @@ def _papermill(run: Run, log: Path, deadline: float) -> int | None:
         pass
     finally:
         stop_processes(run.folder, grace=GRACE if code is None else 0.0)
+        process.kill()  # where it was stopped before it had the mark
         process.wait()
     return code
 

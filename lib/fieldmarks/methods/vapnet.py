@@ -55,6 +55,8 @@ class VAPNet(Method):
         self.cosine_head, self.label_smoothing = cosine_head, label_smoothing
         if classification:
             self.classifier = nn.Linear(backbone.channels, classes, bias=False)
+            if not cosine_head:
+                nn.init.zeros_(self.classifier.weight)  # a random head's first gradients only disturb trained features
         if constraint != "none":
             self.local_encoder = nn.Linear(backbone.channels, attributes)  # T_L
             self.global_encoder = nn.Linear(backbone.channels, attributes)  # T_G

@@ -110,7 +110,7 @@ def curves(history: Sequence[Mapping[str, float]], scores: Sequence[str] = ("rec
     if not losses and not shown:
         raise ValueError("the history holds neither losses nor scores")
     figure = _figure(3.3, photographs=False)
-    panels = [panel for panel in (("loss", losses, 1), ("Recall, %", shown, 100)) if panel[1]]
+    panels = [panel for panel in (("loss", losses, 1), ("score, %", shown, 100)) if panel[1]]
     width = (WIDTH - 2 * MARGIN) / len(panels)
     for number, (label, series, factor) in enumerate(panels):
         axes = _axes(figure, MARGIN + number * width + 0.6, MARGIN + 0.1, width - 0.8, 2.5)
@@ -123,6 +123,8 @@ def curves(history: Sequence[Mapping[str, float]], scores: Sequence[str] = ("rec
                       marker="o" if len(points) <= 25 else None, ms=3.5, label=name.replace("_", " "))
             largest, smallest = max(largest, *values, 0.0), min(smallest, *values, np.inf)
         _style(axes, "epoch", label)
+        first, last = axes.dataLim.intervalx
+        axes.set_xlim(first - 0.3, last + 0.3)  # one epoch alone would stretch its axis over fractions
         if factor == 1 and smallest > 0 and largest / smallest > 30:
             axes.set_yscale("log")
             axes.set_ylabel("loss (logarithmic)", size=TEXT)

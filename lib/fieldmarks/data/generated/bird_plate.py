@@ -25,8 +25,9 @@ CAPTION = 62                 # below each portrait
 SEEN_ON = {"crown": ("crown", "crown", 75), "forehead": ("forehead", "forehead", 35), "nape": ("nape", "nape", 140),
            "throat": ("throat", "throat", -12), "breast": ("breast", "breast", -18), "belly": ("belly", "belly", -50),
            "back": ("back", "back", 125), "wing": ("right wing", "wing", 138), "upper_tail": ("tail", "tail", 165),
-           "under_tail": ("tail", "undertail", -140), "tail": ("tail", "tail", -150), "head": ("right eye", "head", 108),
-           "bill": ("beak", "bill", 20), "leg": ("right leg", "legs", -42), "eye": ("right eye", "eye", 28)}
+           "under_tail": ("tail", "undertail", -140), "tail": ("tail", "tail", -150),
+           "head": ("right eye", "head", 108), "bill": ("beak", "bill", 20), "leg": ("right leg", "legs", -42),
+           "eye": ("right eye", "eye", 28)}
 WORDS = {"solid": "plain", "multi-colored": "patched", "about_the_same_as_head": "medium", "longer_than_head": "long",
          "shorter_than_head": "short"}
 HEAD_WORDS = {"spotted": "speckled head", "malar": "moustache", "crested": "crest", "masked": "mask",
