@@ -150,7 +150,7 @@ def _papermill(run: Run, log: Path, deadline: float) -> int | None:
     except subprocess.TimeoutExpired:
         pass
     finally:
-        stop_processes(run.folder, grace=GRACE if code is None else 0.0)
+        stop_processes(run.folder, at_once=code is not None)
         process.kill()  # where it was stopped before it had the mark
         process.wait()
     return code
@@ -176,14 +176,14 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     return [process for process in found if process.pid != os.getpid()]
 
 
-def stop_processes(folder: Path, grace: float = GRACE) -> None:
+def stop_processes(folder: Path, at_once: bool = False) -> None:
     """End all processes of a run: asked first, so that training can save its state, then killed. Returns when none is left."""
     if not (members := processes_of(folder)):
         return
     try:
-        if grace:
+        if not at_once:
             _signal(_innermost(members), signal.SIGTERM)
-            deadline = time.monotonic() + grace
+            deadline = time.monotonic() + GRACE
             while processes_of(folder) and time.monotonic() < deadline:
                 time.sleep(0.05)
     finally:  # also after a second Ctrl-C
