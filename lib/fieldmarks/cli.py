@@ -1,4 +1,4 @@
-"""The command `fieldmarks`. Exit code 0: done, 1: a run failed or a data set differs, 2: wrong input, 130: stopped by Ctrl-C.
+"""The command `fieldmarks`. Exit code 0: done, 1: a run failed or a data set differs, 2: wrong input, 130: Ctrl-C.
 
 What a command needs is imported when it runs, so that --help and a mistyped option answer at once.
 """
@@ -58,7 +58,8 @@ def make_fieldguide(
     images: Annotated[int, typer.Option(help="Images of each species.")] = 20,
     size: Annotated[int, typer.Option(help="Pixels of a side.")] = 128,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
-    difficulty: Annotated[Literal["standard", "hard"], typer.Option(help="How alike the species, how rough the photographs.")] = "standard",
+    difficulty: Annotated[
+        Literal["standard", "hard"], typer.Option(help="How alike species, how rough photographs.")] = "standard",
 ) -> int:
     """Draw a field guide: birds in the layout of CUB-200-2011, with attributes, parts and masks."""
     from .data.generated.fieldguide import make_fieldguide as make_birds
@@ -71,9 +72,11 @@ def make_fieldguide(
 
 @app.command()
 def check(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="cub, cars, aircraft, inshop, fieldguide or folder.")],
+    dataset: Annotated[str, typer.Argument(
+        metavar="DATASET", help="cub, cars, aircraft, inshop, fieldguide or folder.")],
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The data set's folder.")],
-    images: Annotated[bool, typer.Option("--images", help="Decode every image too, and name those that cannot be read.")] = False,
+    images: Annotated[bool, typer.Option(
+        "--images", help="Decode every image too, and name those that cannot be read.")] = False,
 ) -> int:
     """Hold a data set against its published counts. Exit code 1 where something differs."""
     from .data import catalog
@@ -81,7 +84,8 @@ def check(
     rows = catalog.check(dataset, root)
     print(f"{'':28}{'expected':>10}{'found':>10}")
     for what, expected, found, good in rows:
-        print(f"{what:28}{'' if expected is None else format(expected, ','):>10}{found:>10,}{'' if good else '  differs'}")
+        wanted = "" if expected is None else f"{expected:,}"
+        print(f"{what:28}{wanted:>10}{found:>10,}{'' if good else '  differs'}")
     faults = _unreadable(dataset, root) if images else []
     return 0 if all(row[3] for row in rows) and not faults else 1
 
@@ -102,15 +106,16 @@ def run(
     cards: Annotated[list[Path], typer.Argument(metavar="CARD", help="Lab cards, as labs/vapnet/table1.yaml.")],
     profile: Annotated[str, typer.Option(help="One of the card's: paper, recipe, demo, smoke.")] = "demo",
     settings: Annotated[list[str], typer.Option(
-        "--set", metavar="KEY=VALUE", help="Overrule a parameter: epochs=5; for one data set: root.cub=DIR; or dataset=cub, seed=3.",
-    )] = [],
+        "--set", metavar="KEY=VALUE",
+        help="Overrule a parameter: epochs=5; for one data set: root.cub=DIR; or dataset=cub, seed=3.")] = [],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where results go, a folder for each run.")] = Path("runs"),
     time_limit: Annotated[str, typer.Option(metavar="TIME", help="For each run: 90s, 30m, 12h.")] = "24h",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
 ) -> int:
     """Run lab cards: each row of a table with each seed. What is done already is not run again.
 
-    The folder of an official data set is given by --set root.NAME=DIR, or in the variable FIELDMARKS_NAME (FIELDMARKS_CUB).
+    The folder of an official data set is given by --set root.NAME=DIR, or in the variable FIELDMARKS_NAME (as in
+    FIELDMARKS_CUB).
     """
     limit = _seconds(time_limit)
     runs = _plan(cards, profile, out, settings)
@@ -125,6 +130,18 @@ def run(
     with open_board(runs) as board:
         outcomes = runner.run_all(runs, limit, board)
     return _sum_up(outcomes, len(runs), out)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where runs are, as the --out of fieldmarks run.")],
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="The page; by default report.html in DIR.")] = None,
+) -> int:
+    """Write a page that shows the finished runs in a folder."""
+    from .labs.report import write_report
+
+    print(write_report(folder, html))
+    return 0
 
 
 def _plan(cards: list[Path], profile: str, out: Path, settings: list[str]) -> list:
@@ -145,7 +162,8 @@ def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"no results can be written to '{out}': {error.strerror}; give another folder by --out") from None
+        raise ValueError(
+            f"no results can be written to '{out}': {error.strerror}; give another folder by --out") from None
 
 
 def _show_plan(runs: list, finished) -> None:

@@ -28,7 +28,8 @@ WORK = '''
         subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
         (folder / "hanging").touch()
         time.sleep(600)
-    used = {name: globals()[name] for name in ("dataset", "root", "lr", "steps", "grids", "flag", "behaviour", "seed", "out", "card")}
+    names = "dataset root lr steps grids flag behaviour seed out card".split()
+    used = {name: globals()[name] for name in names}
     result = {"schema": 1, "status": "complete", "parameters": used, "metrics": {"recall@2": 0.75, "recall@1": 0.5}}
     (folder / "result.json").write_text(json.dumps(result))
 '''
@@ -52,7 +53,9 @@ class Lab:
         self.card = {
             "title": "A table", "paper": "None", "table": "Table 1", "notebook": "notebooks/work.ipynb",
             "grid": {"one": {"steps": 1}, "one + two": {"steps": 2}},
-            "profiles": {"paper": {"datasets": ["cub", "cars"]}, "demo": {"datasets": ["fieldguide"], "parameters": {"lr": 0.5}}},
+            "profiles": {
+                "paper": {"datasets": ["cub", "cars"]}, "demo": {"datasets": ["fieldguide"], "parameters": {"lr": 0.5}},
+            },
             "published": {"one": {"cub": {"recall@1": 0.695}}},
             "claims": [{"text": "More is better", "metric": "recall@1", "higher": "one + two", "lower": "one"}],
         }

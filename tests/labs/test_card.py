@@ -43,7 +43,8 @@ def test_table_1_of_vapnet():
     card = load_card(next(file for file in CARDS if file.match("vapnet/table1.yaml")))
     printed = {"L_a": (69.5, 89.3), "L_a + L_c": (71.4, 91.2), "mean L_c": (74.1, 92.7), "L_a + mean L_c": (76.2, 94.8)}
     for row, (cub, cars) in printed.items():
-        assert card.published[row] == {"cub": {"recall@1": pytest.approx(cub / 100)}, "cars": {"recall@1": pytest.approx(cars / 100)}}
+        assert card.published[row] == {
+            "cub": {"recall@1": pytest.approx(cub / 100)}, "cars": {"recall@1": pytest.approx(cars / 100)}}
     assert card.profiles["paper"].parameters["lr"] == 1e-5 and card.profiles["recipe"].parameters["views"] == 4
 
 
@@ -60,8 +61,8 @@ def test_a_card_as_it_is_read(lab):
 
 
 @pytest.mark.parametrize("text, value", [
-    ("1e-5", 1e-5), ("-2.5E+3", -2500.0), ("1.0e-05", 1e-5), (".5e1", 5.0), ("3", 3), ("true", True), ("[1, 2e-1]", [1, 0.2]),
-    ("none", "none"), ("1e", "1e"), ("e5", "e5"), ("", None),
+    ("1e-5", 1e-5), ("-2.5E+3", -2500.0), ("1.0e-05", 1e-5), (".5e1", 5.0), ("3", 3), ("true", True),
+    ("[1, 2e-1]", [1, 0.2]), ("none", "none"), ("1e", "1e"), ("e5", "e5"), ("", None),
 ])
 def test_values_are_what_they_look_like(text, value):
     assert read_value(text) == value and type(read_value(text)) is type(value)
@@ -74,9 +75,10 @@ def test_a_value_that_is_no_yaml():
 
 def test_the_fingerprint_is_that_of_code_and_text_not_of_outputs(lab):
     before = fingerprint(lab.notebook)
-    lab.notebook.write_text(lab.notebook.read_text().replace('"outputs": []', '"outputs": [{"output_type": "stream", "text": "x"}]'))
+    text = lab.notebook.read_text()
+    lab.notebook.write_text(text.replace('"outputs": []', '"outputs": [{"output_type": "stream", "text": "x"}]'))
     assert fingerprint(lab.notebook) == before
-    lab.notebook.write_text(lab.notebook.read_text().replace("lr = 0.1", "lr = 0.2"))
+    lab.notebook.write_text(text.replace("lr = 0.1", "lr = 0.2"))
     assert fingerprint(lab.notebook) != before
 
 
@@ -102,25 +104,30 @@ def test_the_fingerprint_is_that_of_code_and_text_not_of_outputs(lab):
     ("grid/one", {"flag": 1}, "grid.one: parameter 'flag' is 1: it must be true or false"),
     ("grid/one", {"behaviour": 1}, "grid.one: parameter 'behaviour' is 1: it must be text"),
     ("grid/one", {"grids": 2}, "grid.one: parameter 'grids' is 2: it must be a list"),
-    ("grid/one", {"grids": [2, 0.5]}, "grid.one: parameter 'grids' is [2, 0.5]: it must be a list, and in it a whole number"),
+    ("grid/one", {"grids": [2, 0.5]},
+     "grid.one: parameter 'grids' is [2, 0.5]: it must be a list, and in it a whole number"),
     ("grid/one", {"out": "x"}, "grid.one: 'out' cannot be given here: the runner sets it"),
     ("parameters", {"seed": 3}, "parameters: 'seed' cannot be given here: give seeds"),
     ("parameters", {"dataset": "cub"}, "parameters: 'dataset' cannot be given here: give datasets"),
-    ("profiles/demo/parameters", {"lrr": 1}, "profiles.demo.parameters: the notebook has no parameter 'lrr': did you mean 'lr'?"),
-    ("profiles/demo/datasets", {"cub": {"lr": "x"}}, "profiles.demo.datasets.cub: parameter 'lr' is 'x': it must be a number"),
+    ("profiles/demo/parameters", {"lrr": 1},
+     "profiles.demo.parameters: the notebook has no parameter 'lrr': did you mean 'lr'?"),
+    ("profiles/demo/datasets", {"cub": {"lr": "x"}},
+     "profiles.demo.datasets.cub: parameter 'lr' is 'x': it must be a number"),
     ("profiles/demo/datasets", "cub", "profiles.demo.datasets: it must be a mapping (name: value), not 'cub'"),
     ("profiles/demo/grid", {"one": {"lr": "x"}}, "profiles.demo.grid.one: parameter 'lr' is 'x': it must be a number"),
     ("profiles/demo/grid", {"won": {}}, "profiles.demo.grid: there is no row 'won': did you mean 'one'?"),
     ("profiles/demo/only", ["on"], "profiles.demo.only: there is no row 'on': did you mean 'one'?"),
     ("profiles/demo/only", ["one", "one"], "profiles.demo.only: 'one' is there twice"),
     ("published/three", {"cub": {"recall@1": 0.5}}, "published: there is no row 'three': there are one, one + two"),
-    ("published/one", {"cub": {"recall@1": 69.5}}, "published.one.cub.recall@1: 69.5 must be a fraction, as 0.695 for 69.5 %"),
+    ("published/one", {"cub": {"recall@1": 69.5}},
+     "published.one.cub.recall@1: 69.5 must be a fraction, as 0.695 for 69.5 %"),
     ("published/one", {"cab": {"recall@1": 0.5}}, "published.one: there is no data set 'cab': did you mean 'cub'?"),
     ("claims/0/higher", "two", "claim 1: higher: there is no row 'two': did you mean 'one + two'?"),
     ("claims/0/metric", "recall", "claim 1: metric: there is no published metric 'recall': did you mean 'recall@1'?"),
     ("claims/0/datasets", ["cubs"], "claim 1: datasets: there is no data set 'cubs': did you mean 'cub'?"),
     ("claims/0/lower", "one + two", "claim 1: higher and lower are the same row"),
-    ("notebook", "notebooks/wrok.ipynb", "notebook: there is no 'notebooks/wrok.ipynb': did you mean 'notebooks/work.ipynb'?"),
+    ("notebook", "notebooks/wrok.ipynb",
+     "notebook: there is no 'notebooks/wrok.ipynb': did you mean 'notebooks/work.ipynb'?"),
 ])
 def test_mistakes_are_named_with_their_place(lab, path, value, expected):
     put(lab.card, path, value)

@@ -27,7 +27,8 @@ from torch import Tensor
 
 from ..files import cache_home, written_whole
 from .decoding import (
-    LONGEST_ASPECT, ImageError, UnreadableImages, counted, decode, decode_planes, in_order, or_error, size_of, target_size,
+    LONGEST_ASPECT, ImageError, UnreadableImages, counted, decode, decode_planes, in_order, or_error, size_of,
+    target_size,
 )
 
 
@@ -194,7 +195,7 @@ def _stream(file: Path, paths: list[Path], shorter_side: int, workers: int | Non
 
 @contextmanager
 def _written_whole(file: Path):
-    """A file open for writing that takes its place at the end or is removed; errors say what to do about a full cache."""
+    """A file open for writing that takes its place at the end or is removed; errors say what to do on a full disk."""
     try:
         with written_whole(file) as part, open(part, "xb") as handle:
             yield handle

@@ -6,7 +6,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-COLOURS = {"waiting": "dim", "running": "cyan", "done": "green", "earlier": "green", "failed": "red", "stopped": "yellow"}
+COLOURS = {
+    "waiting": "dim", "running": "cyan", "done": "green", "earlier": "green", "failed": "red", "stopped": "yellow",
+}
 
 
 class Lines:
@@ -26,7 +28,8 @@ class Lines:
 
     def ended(self, number: int, outcome) -> None:
         run = self.runs[number]
-        words = [f"{outcome.state:8}{run.name}", _metric(run, outcome), duration(outcome.seconds) if outcome.seconds else "", outcome.error]
+        taken = duration(outcome.seconds) if outcome.seconds else ""
+        words = [f"{outcome.state:8}{run.name}", _metric(run, outcome), taken, outcome.error]
         print("  ".join(filter(None, words)), flush=True)
 
 
@@ -48,7 +51,8 @@ class Board(Lines):
         self.live.stop()
         for number, outcome in self.outcomes.items():
             if outcome.error:
-                self.console.print(f"{self.runs[number].name}: {outcome.error}", style="red", markup=False, highlight=False)
+                line = f"{self.runs[number].name}: {outcome.error}"
+                self.console.print(line, style="red", markup=False, highlight=False)
 
     def started(self, number: int) -> None:
         self.current, self.began = number, time.monotonic()

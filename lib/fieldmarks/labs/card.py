@@ -14,7 +14,7 @@
     profiles:
       paper:
         note: Learning rate as printed                  # optional: what a reader of the numbers must know
-        datasets: [cub, cars]                           # the table's columns; or {cub: {epochs: 30}, cars: {epochs: 100}}
+        datasets: [cub, cars]                           # the table's columns; or {cub: {epochs: 30}, cars: {}}
         parameters: {epochs: 200, lr: 1e-5}
         grid: {L_a: {lr: 1e-4}}                         # optional: parameters of single rows in this profile
         only: [L_a]                                     # optional: these rows
@@ -30,8 +30,8 @@
         lower: L_a
         datasets: [cub]                                 # optional: on these; otherwise on all
 
-A run takes one row, one data set and one seed. Where two places give the same parameter, the later of these counts: the card's
-`parameters`, the profile's, the data set's, the row's, the row's in the profile.
+A run takes one row, one data set and one seed. Where two places give the same parameter, the later of these counts: the
+card's `parameters`, the profile's, the data set's, the row's, the row's in the profile.
 """
 import difflib
 import math
@@ -48,7 +48,9 @@ from .notebook import default_parameters
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # Every notebook has these; the runner sets them, so a card may not.
-OF_THE_RUN = {"out": "the runner sets it", "card": "the runner sets it", "seed": "give seeds", "dataset": "give datasets"}
+OF_THE_RUN = {
+    "out": "the runner sets it", "card": "the runner sets it", "seed": "give seeds", "dataset": "give datasets",
+}
 
 
 class _Strict(BaseModel):
@@ -114,7 +116,8 @@ class Card(_Strict):
             if (folder / self.notebook).is_file():
                 return folder / self.notebook
         wanted = Path(self.notebook)
-        known = [str(wanted.parent / file.name) for folder in folders for file in (folder / wanted.parent).glob("*.ipynb")]
+        there = [file for folder in folders for file in (folder / wanted.parent).glob("*.ipynb")]
+        known = [str(wanted.parent / file.name) for file in there]
         raise ValueError(f"notebook: there is no '{self.notebook}'{nearest(self.notebook, known)}")
 
     @cached_property
@@ -251,7 +254,8 @@ def _wanted(value, default) -> str | None:
 
 def _check_parameters(card: Card) -> None:
     if absent := [name for name in (*OF_THE_RUN, "root") if name not in card.defaults]:
-        raise ValueError(f"notebook: '{card.notebook}' lacks the parameters {', '.join(absent)}, which every run is given")
+        raise ValueError(
+            f"notebook: '{card.notebook}' lacks the parameters {', '.join(absent)}, which every run is given")
     for place, parameters in _all_parameters(card):
         for name, value in parameters.items():
             try:
@@ -336,6 +340,6 @@ def _in_words(error: dict) -> str:
 
 WORDS = {
     "string_type": "it must be text (in quotes where it looks like a number)", "int_type": "it must be a whole number",
-    "float_type": "it must be a number", "dict_type": "it must be a mapping (name: value)", "list_type": "it must be a list",
-    "too_short": "it must not be empty",
+    "float_type": "it must be a number", "dict_type": "it must be a mapping (name: value)",
+    "list_type": "it must be a list", "too_short": "it must not be empty",
 }

@@ -1,6 +1,6 @@
 """What the runner needs to know of a notebook file: its parameters, what it consists of, and how it ended.
 
-Notebooks are read as the JSON that they are: importing nbformat or papermill takes longer than all the rest of a dry run.
+Notebooks are read as the JSON that they are: importing nbformat or papermill takes longer than the rest of a dry run.
 """
 import ast
 import hashlib
@@ -20,7 +20,8 @@ def default_parameters(notebook: Path) -> dict:
     try:
         return dict(_assignment(statement) for statement in ast.parse(_source(cell)).body)
     except SyntaxError as error:
-        raise ValueError(f"the parameters cell of '{notebook}' is not Python (line {error.lineno}: {error.msg})") from None
+        raise ValueError(
+            f"the parameters cell of '{notebook}' is not Python (line {error.lineno}: {error.msg})") from None
     except _NotLiteral as error:
         # Papermill sets parameters after this cell: what is computed in it would keep the values of the defaults.
         raise ValueError(f"the parameters cell of '{notebook}' may hold only name = literal, not '{error}'") from None
@@ -44,7 +45,7 @@ def _assignment(statement: ast.stmt) -> tuple[str, object]:
 
 
 def fingerprint(notebook: Path) -> str:
-    """Hexadecimal digits that change with the notebook's code and text, but not with outputs, which saving it from JupyterLab adds."""
+    """Hexadecimal digits that change with the notebook's code and text, but not with outputs, which come and go."""
     content = [[cell["cell_type"], _source(cell)] for cell in _cells(notebook)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

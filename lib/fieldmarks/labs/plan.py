@@ -16,7 +16,7 @@ class Run:
 
     Attributes:
         parameters: plain values; all but `out` and `card`, on which the outcome does not depend.
-        folder: its name ends in a hash of the notebook and the parameters, so that another run never finds this one's results.
+        folder: its name ends in a hash of the notebook and the parameters, so that no other run finds its results.
         metric: the one to show where there is room for one.
     """
 
@@ -48,8 +48,8 @@ def plan(card: Card, profile: str, out: Path, settings: list[str] = ()) -> list[
     """All runs of a card, in the order of its rows; nothing is written.
 
     Args:
-        settings: words "name=value" or "name.dataset=value", which overrule the card. "dataset=name" runs on that data set alone
-            and "seed=3" or "seed=[0, 1]" with these seeds alone.
+        settings: words "name=value" or "name.dataset=value", which overrule the card. "dataset=name" runs on that data
+            set alone and "seed=3" or "seed=[0, 1]" with these seeds alone.
 
     Raises:
         ValueError: an unknown profile, a setting that does not fit, or a data set without a folder.
@@ -71,14 +71,17 @@ def plan(card: Card, profile: str, out: Path, settings: list[str] = ()) -> list[
             common["root"] = _root(dataset, common.get("root", ""))
             for seed in seeds:
                 parameters = {**common, "dataset": dataset, "seed": seed}
-                folder = Path(out).absolute() / card.name / f"{_slug(row)}-{_slug(dataset)}-{seed}-{_digest(content, parameters)}"
-                runs.append(Run(card.name, profile, row, dataset, seed, card.notebook_file, parameters, folder, card.metric))
+                name = f"{_slug(row)}-{_slug(dataset)}-{seed}-{_digest(content, parameters)}"
+                folder = Path(out).absolute() / card.name / name
+                runs.append(Run(
+                    card.name, profile, row, dataset, seed, card.notebook_file, parameters, folder, card.metric))
     return runs
 
 
 def _merged(card: Card, profile: Profile, row: str, dataset: str) -> dict:
     return {
-        **card.parameters, **profile.parameters, **profile.datasets.get(dataset, {}), **card.grid[row], **profile.grid.get(row, {}),
+        **card.parameters, **profile.parameters, **profile.datasets.get(dataset, {}),
+        **card.grid[row], **profile.grid.get(row, {}),
     }
 
 
@@ -121,12 +124,14 @@ def _check_settings(card: Card, given: list[Setting], fixed: dict, datasets: lis
         if setting.name in varied:
             raise ValueError(f"--set {setting.name}: it is what the rows of {card.name} differ in")
         if setting.dataset and setting.name in OF_THE_RUN:
-            raise ValueError(f"--set {setting.name}.{setting.dataset}: {setting.name} can be set for all data sets only")
+            raise ValueError(
+                f"--set {setting.name}.{setting.dataset}: {setting.name} can be set for all data sets only")
         if setting.dataset and setting.dataset not in datasets:
             raise ValueError(f"--set {setting.name}.{setting.dataset}: "
                              f"there is no data set '{setting.dataset}'{nearest(setting.dataset, datasets)}")
     if "root" in fixed and len(datasets) > 1:
-        raise ValueError("--set root: there are several data sets; give " + ", ".join(f"root.{name}=DIR" for name in datasets))
+        each = ", ".join(f"root.{name}=DIR" for name in datasets)
+        raise ValueError(f"--set root: there are several data sets; give {each}")
 
 
 def _root(dataset: str, root: str) -> str:
@@ -136,7 +141,8 @@ def _root(dataset: str, root: str) -> str:
     if not root and dataset == "fieldguide":
         return ""
     if not root:
-        raise ValueError(f"where is {dataset}? Give its folder by --set root.{dataset}=DIR or in the variable {variable}")
+        raise ValueError(
+            f"where is {dataset}? Give its folder by --set root.{dataset}=DIR or in the variable {variable}")
     folder = Path(root).expanduser().absolute()
     if not folder.is_dir():
         raise ValueError(f"the folder of {dataset} is not there: '{folder}' (--set root.{dataset}=DIR, or {variable})")

@@ -38,7 +38,7 @@ def find_results(folder: Path) -> list[tuple[Path, dict]]:
         FileNotFoundError: there is none.
     """
     found = [(file.parent, read_result(file.parent)) for file in Path(folder).rglob("result.json")]
-    found = sorted(((where, result) for where, result in found if result), key=lambda pair: (pair[1]["card"], pair[1]["finished"]))
+    found = sorted(((where, result) for where, result in found if result), key=lambda pair: (pair[1]["card"], pair[1]["finished"], pair[0].name))
     if not found:
         raise FileNotFoundError(f"no finished run below '{folder}': make one with fieldmarks run, or give the folder of its --out")
     return found
@@ -62,7 +62,7 @@ def _card(card: str, results: list[tuple[Path, dict]]) -> str:
     metrics = list(results[0][1]["metrics"])
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ["run", *metrics, "images/s"])
     rows = []
-    start = results[0][1].get("start")
+    start = next((result["start"] for _, result in results if result.get("start")), None)
     if start and len({str(result["parameters"].get("seed")) for _, result in results}) == 1:
         rows.append("<tr><td>before training</td>" + "".join(f"<td>{_percent(start.get(m))}</td>" for m in metrics) + "<td></td></tr>")
     for where, result in results:

@@ -6,8 +6,6 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from ..files import write_json
 
 SCHEMA = 1
@@ -49,6 +47,8 @@ def read_result(folder: Path) -> dict | None:
 
 def environment(device: str) -> dict[str, str]:
     """Where the numbers came from: commit, versions, machine."""
+    import torch  # takes seconds, and whoever only reads results does without
+
     kind = torch.device(device).type
     return {
         "commit": commit(), "python": platform.python_version(), "platform": platform.platform(terse=True),

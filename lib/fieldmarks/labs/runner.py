@@ -1,7 +1,7 @@
 """Runs of lab cards, one after another: each a papermill process of its own, in a folder of its own.
 
-Only a complete result.json counts as success. What is there already is not run again, so that a sweep that was stopped, killed or
-failed in places is taken up by starting it once more.
+Only a complete result.json counts as success. What is there already is not run again, so that a sweep that was stopped,
+killed or failed in places is taken up by starting it once more.
 """
 import os
 import re
@@ -40,10 +40,6 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
     error: str = ""
 
-    @property
-    def good(self) -> bool:
-        return self.state in ("done", "earlier")
-
 
 def run_all(runs: Sequence[Run], time_limit: float, board=None) -> list[Outcome]:
     """Execute runs in order; one that fails does not keep the others from running.
@@ -74,13 +70,14 @@ def run_all(runs: Sequence[Run], time_limit: float, board=None) -> list[Outcome]
 def execute(run: Run, time_limit: float) -> Outcome:
     """Execute one run, unless its result is there.
 
-    The folder then holds the executed notebook, parameters.yaml, papermill.log and what the notebook wrote: result.json and figures.
+    The folder then holds the executed notebook, parameters.yaml, papermill.log and what the notebook wrote: result.json
+    and figures.
     """
     began = time.monotonic()
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(run.folder / ".runner").acquire(timeout=0):
-            if metrics := finished(run):
+            if (metrics := finished(run)) is not None:
                 return Outcome("earlier", metrics=metrics)
             stop_processes(run.folder)  # left by a runner that was killed
             error = _run_papermill(run, time_limit)
@@ -90,7 +87,7 @@ def execute(run: Run, time_limit: float) -> Outcome:
         error = f"{problem.strerror or problem} ('{run.folder}')"
     metrics = finished(run)
     seconds = time.monotonic() - began
-    return Outcome("done", seconds, metrics) if metrics else Outcome("failed", seconds, error=error)
+    return Outcome("failed", seconds, error=error) if metrics is None else Outcome("done", seconds, metrics)
 
 
 def finished(run: Run) -> dict[str, float] | None:
@@ -127,11 +124,12 @@ def _run_papermill(run: Run, time_limit: float) -> str:
         return "the notebook wrote no complete result.json of these parameters"
     if code < 0:
         return f"papermill was killed by signal {-code}"
-    return error_of(executed) or next((line for line in reversed(text.splitlines()) if line.strip()), "papermill failed")
+    last_line = next((line for line in reversed(text.splitlines()) if line.strip()), "papermill failed")
+    return error_of(executed) or last_line
 
 
 def _papermill(run: Run, log: Path, deadline: float) -> int | None:
-    """Start papermill and wait for its end: its exit code, or None at the deadline. Nothing of it is left running, nor on Ctrl-C."""
+    """Start papermill and wait for its end: its exit code, or None at the deadline. Nothing of it is left running."""
     command = [
         *PAPERMILL, str(run.notebook), str(executed_notebook(run)), "--parameters_file",
         str(run.folder / "parameters.yaml"), "--log-output", "--no-progress-bar",
@@ -143,7 +141,7 @@ def _papermill(run: Run, log: Path, deadline: float) -> int | None:
     with open(log, "wb") as output:
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            start_new_session=True)  # so that the terminal's Ctrl-C comes to this process alone, which then stops the others
+            start_new_session=True)  # so that Ctrl-C comes to this process alone, which then stops the others
     code = None
     try:
         code = process.wait(max(0.0, deadline - time.monotonic()))
@@ -159,8 +157,8 @@ def _papermill(run: Run, log: Path, deadline: float) -> int | None:
 # ---- processes
 
 
-# Kernels run in sessions of their own, and lose their parent when papermill is killed; what a process has in its environment,
-# all that it starts has too, whoever is its parent by then.
+# Kernels run in sessions of their own, and lose their parent when papermill is killed; but what a process has in its
+# environment, all that it starts has too, whoever is its parent by then.
 MARK = "FIELDMARKS_RUN"
 
 
@@ -177,7 +175,7 @@ def processes_of(folder: Path) -> list[psutil.Process]:
 
 
 def stop_processes(folder: Path, at_once: bool = False) -> None:
-    """End all processes of a run: asked first, so that training can save its state, then killed. Returns when none is left."""
+    """End all processes of a run: asked first, so that training can save its state, then killed. None is left then."""
     if not (members := processes_of(folder)):
         return
     try:
