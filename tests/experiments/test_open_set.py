@@ -151,6 +151,14 @@ def test_queries_search_the_gallery_where_the_split_names_them(birds, tmp_path, 
     assert torch.equal(correct, result.labels[found] == result.labels[query][:, None])
 
 
+def test_a_network_that_collapsed_is_named_as_such(birds, tmp_path):
+    experiment = open_set.prepare(parameters(birds, tmp_path / "run"))
+    for parameter in experiment.backbone.parameters():
+        torch.nn.init.zeros_(parameter)
+    with pytest.raises(RuntimeError, match="maps 18 of 18 images to zero: training has collapsed"):
+        open_set.evaluate(experiment)
+
+
 # Bad input: the message, and nothing left behind
 
 def folder_of_classes(root, counts):

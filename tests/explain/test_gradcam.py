@@ -141,5 +141,5 @@ def test_bad_input(network, images):
     with pytest.raises(RuntimeError, match="under no_grad"):
         pair_map(torch.no_grad()(network.embed), network.backbone, images, torch.randn(12))
     with pytest.raises(ValueError, match=r"feature map \(B, C, h, w\), got \(3, 12\)"):
-        pair_map(lambda x: flat(x), flat := nn.Sequential(network.backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten()), images,
-                 torch.randn(12))
+        flat = nn.Sequential(network.backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        pair_map(flat, flat, images, torch.randn(12))

@@ -18,7 +18,8 @@ from fieldmarks.show.galleries import (ACCENT, NEUTRAL, RIGHT, WRONG, as_rgb, be
 def photographs(real_data):
     """(H, W, 3) uint8 of different shapes, four of each of three species."""
     folders = sorted((real_data / "CUB_200_2011" / "images").iterdir())[:3]
-    return [[np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.iterdir())[:4]] for folder in folders]
+    return [[np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.iterdir())[:4]]
+            for folder in folders]
 
 
 def pixels(figure, dpi=100) -> np.ndarray:
@@ -78,7 +79,7 @@ def all_inside(figure) -> bool:
     """Nothing is cut off: every text and every cell lies within the figure."""
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()
-    boxes = [text.get_window_extent(renderer) for text in figure.texts] + [axes.get_window_extent() for axes in figure.axes]
+    boxes = [part.get_window_extent(renderer) for part in (*figure.texts, *figure.axes)]
     return all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1 for box in boxes)
 
 
@@ -106,7 +107,8 @@ def test_the_patch_shown_is_the_patch_named():
 
 def test_images_of_any_kind_become_rgb():
     expected = np.linspace(0, 1, 24).reshape(2, 4, 3).astype(np.float32)
-    for same in (expected, torch.tensor(expected), torch.tensor(expected).double(), (expected * 255).round().astype(np.uint8)):
+    as_bytes = (expected * 255).round().astype(np.uint8)
+    for same in (expected, torch.tensor(expected), torch.tensor(expected).double(), as_bytes, torch.tensor(as_bytes)):
         assert np.allclose(as_rgb(same), expected, atol=3e-3) and as_rgb(same).dtype == np.float32
     assert as_rgb(np.zeros((3, 5))).shape == (3, 5, 3) and as_rgb(torch.full((2, 2), 7, dtype=torch.uint8)).max() < 0.03
     for bad in (np.zeros((3, 5, 5)), np.zeros((3, 4, 4)), np.zeros((4, 4, 3), int)):

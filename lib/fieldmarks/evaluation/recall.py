@@ -66,7 +66,7 @@ def recall_at_k(query, query_labels, gallery=None, gallery_labels=None, ks: Sequ
         {K: fraction in [0, 1]} in the order of `ks`.
 
     Raises:
-        ValueError: see `nearest`; also if labels do not fit their embeddings, or only one of gallery and its labels is given.
+        ValueError: see `nearest`; also if labels do not fit, or only one of gallery and its labels is given.
     """
     hits = hits_at_k(query, query_labels, gallery, gallery_labels, ks)
     return {int(k): column.double().mean().item() for k, column in zip(ks, hits.T)}
@@ -166,7 +166,8 @@ def _search(units, others, k: int, chunk_bytes: int) -> Iterator[tuple[slice, Te
                         tile[size - row:] = -math.inf  # padding
                     if mirrored and row > top:
                         _tell_later_queries(known, row, tile, top, k)
-                    torch.amax(tile.unflatten(0, (-1, group)), dim=1, out=maxima[(row - left) // group:][:TILE // group])
+                    first = (row - left) // group
+                    torch.amax(tile.unflatten(0, (-1, group)), dim=1, out=maxima[first:first + TILE // group])
                 width = mine.stop - top
                 scores, place = _best_of(strip[:right - left, :width].T, maxima[:(right - left) // group, :width].T, k)
                 best = _merge(best, (scores, left + place), k)

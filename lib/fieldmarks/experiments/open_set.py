@@ -306,6 +306,10 @@ def evaluate(experiment: Experiment, resamples: int = 2000) -> Retrieval:
     e, ks = experiment, experiment.parameters.ks
     embeddings = embed_all(
         e.method, e.test_pixels, e.test_views, device=e.device, precision=e.precision, batch_size=4 * e.parameters.batch_size)
+    if vanished := int((embeddings.norm(dim=1) == 0).sum()):
+        raise RuntimeError(
+            f"the network maps {vanished} of {len(embeddings)} images to zero: training has collapsed, for features that vanish "
+            "satisfy VAPNet's constraint; use freeze_norm false, or a smaller weight or lr")
     query, gallery = e.test.query_gallery() or (None, None)
     labels = e.test.labels
     sides = (embeddings, labels) if query is None else (

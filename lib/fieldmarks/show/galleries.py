@@ -230,8 +230,9 @@ def _mark(axes, correct: bool) -> None:
     """Green, solid, with a check; or red, dashed, with a cross."""
     colour = RIGHT if correct else WRONG
     _frame(axes, colour, dashed=not correct)
+    badge = {"boxstyle": "circle,pad=0.18", "fc": colour, "ec": "white", "lw": 0.6}
     axes.text(0.96, 0.95, "\u2713" if correct else "\u2717", transform=axes.transAxes, ha="right", va="top", size=8,
-              color="white", weight="bold", bbox={"boxstyle": "circle,pad=0.18", "fc": colour, "ec": "white", "lw": 0.6})
+              color="white", weight="bold", bbox=badge)
 
 
 def _frame(axes, colour: str, dashed: bool = False) -> None:

@@ -158,14 +158,16 @@ def embedding_map(points, labels, thumbnails: Sequence | None = None, names: Seq
     for place, label in enumerate(np.unique(labels)):
         mine = points[labels == label]
         colour = COLOURS[place % len(COLOURS)]
-        axes.scatter(*mine.T, s=16, color=colour, marker=MARKERS[place // len(COLOURS) % len(MARKERS)], lw=0, alpha=0.75)
+        marker = MARKERS[place // len(COLOURS) % len(MARKERS)]
+        axes.scatter(*mine.T, s=16, color=colour, marker=marker, lw=0, alpha=0.75)
         middle = mine[np.argmin(((mine - np.median(mine, axis=0)) ** 2).sum(axis=1))]  # a point, not a gap between two
         text = axes.annotate(str(label) if names is None else names[int(label)], middle, (0, above), size=SMALL,
                              textcoords="offset points", color=colour, weight="bold", ha="center", zorder=5)
         text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     low, high = points.min(axis=0), points.max(axis=0)
     room = 0.06 * np.maximum(high - low, 1e-9)
-    axes.set(xlim=(low[0] - room[0], high[0] + room[0]), ylim=(low[1] - room[1], high[1] + room[1]), xticks=[], yticks=[])
+    (left, bottom), (right, top) = low - room, high + room
+    axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_color(HAIRLINE)
     for index in _spread(points) if thumbnails is not None else ():
