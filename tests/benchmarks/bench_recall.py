@@ -8,8 +8,11 @@ neighbour more, to drop the query itself.
 """
 
 import argparse
+import os
 import resource
 import time
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep: jobs on the same cores disturb both less
 
 import faiss
 import torch

@@ -46,7 +46,8 @@ def test_overlays_and_grids_are_labelled_and_complete(real_data):
     responses = torch.tensor(np.stack([spot()] * 3))
     rows = [("image", photographs, None), ("baseline", photographs, responses), ("VAPNet", photographs, responses)]
     grid = map_grid(rows, titles=["one", "two", "three"])
-    assert len(grid.axes) == 9 + 1 and {"image", "baseline", "VAPNet", "one"} <= {text.get_text() for text in grid.texts}
+    words = {text.get_text() for text in grid.texts}
+    assert len(grid.axes) == 9 + 1 and {"image", "baseline", "VAPNet", "one"} <= words
     plain = map_grid([("image", photographs, None)])
     assert len(plain.axes) == 3  # no maps, no legend of colours
     for figure in (single, grid, plain):

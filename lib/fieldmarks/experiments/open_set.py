@@ -62,7 +62,7 @@ class Parameters:
     # Network
     backbone: str = "tf_efficientnet_lite0"
     weights: str = "bundled"  # "imagenet" (downloaded), "bundled", "none", or a checkpoint
-    freeze_norm: bool = False  # batch normalisation keeps its statistics
+    freeze_norm: bool = True  # batch normalisation keeps its statistics
     # Method
     method: str = "vapnet"  # or normsoftmax, proxynca++, proxyanchor, multisimilarity, scda
     classification: bool = True  # L_a
@@ -70,7 +70,7 @@ class Parameters:
     views: int = 2  # M (the paper: 4)
     attributes: int = 256  # k
     update_ratio: float = 0.2  # alpha
-    weight: float = 1.0  # lambda (the paper: 10)
+    weight: float = 0.1  # lambda (the paper: 10; with freeze_norm, features vanish from about 1 on)
     grids: tuple[int, ...] = (2, 4)  # the paper, at 224 px: 2, 4, 8, 16
     uniform_over: str = "grids"  # or "patches"
     temperature: float = 1.0
@@ -82,8 +82,8 @@ class Parameters:
     # Training
     batch_size: int = 32
     per_class: int = 0  # images of each class in a batch; 0: shuffled
-    epochs: int = 4
-    lr: float = 0.02
+    epochs: int = 3
+    lr: float = 0.005
     optimizer: str = "sgd"
     momentum: float = 0.9
     nesterov: bool = True
