@@ -16,6 +16,16 @@ def is_main() -> bool:
     return rank() == 0
 
 
+@contextmanager
+def main_first():
+    """The first process goes through the block alone, and the others after it: for work whose result they find on disk."""
+    if not is_main():
+        dist.barrier()
+    yield
+    if is_main() and dist.is_initialized():
+        dist.barrier()
+
+
 def mean_over_processes(value: float) -> float:
     if not dist.is_initialized():
         return value

@@ -6,15 +6,43 @@ import time
 from .processes import is_main
 
 
+def choose_mode(mode: str) -> str:
+    """"bar", "lines" or "none" for a `progress` parameter, which may also be "auto".
+
+    Raises:
+        ValueError: another word.
+    """
+    if mode not in ("auto", "bar", "lines", "none"):
+        raise ValueError(f"progress is '{mode}': it must be auto, bar, lines or none")
+    if not is_main():
+        return "none"
+    if mode == "auto":
+        return os.environ.get("FIELDMARKS_PROGRESS") or ("bar" if in_jupyterlab() else "lines")
+    return mode
+
+
+def counter(what: str, mode: str):
+    """A callback (done, total) for work before training: a bar in JupyterLab, elsewhere one line at its end."""
+    mode, began, bars = choose_mode(mode), time.perf_counter(), []
+
+    def count(done: int, total: int) -> None:
+        if mode == "bar":
+            if not bars:
+                from tqdm.auto import tqdm
+                bars.append(tqdm(total=total, desc=what))
+            bars[0].update(done - bars[0].n)
+            if done == total:
+                bars[0].close()
+        elif mode == "lines" and done == total:
+            print(f"{what}: {total:,} in {time.perf_counter() - began:.0f} s", flush=True)
+    return count
+
+
 class Progress:
     """A bar with images/s and time left in JupyterLab; elsewhere a line an epoch, which survives in logs and executed notebooks."""
 
     def __init__(self, mode: str, epochs: int, steps: int, start: int, batch_size: int):
-        if mode not in ("auto", "bar", "lines", "none"):
-            raise ValueError(f"progress is '{mode}': it must be auto, bar, lines or none")
-        if mode == "auto":
-            mode = os.environ.get("FIELDMARKS_PROGRESS") or ("bar" if in_jupyterlab() else "lines")
-        self.mode, self.epochs, self.total, self.start = mode if is_main() else "none", epochs, epochs * steps, start
+        self.mode, self.epochs, self.total, self.start = choose_mode(mode), epochs, epochs * steps, start
         self.batch_size, self.bar, self.done, self.began = batch_size, None, start, time.perf_counter()
 
     def __enter__(self):

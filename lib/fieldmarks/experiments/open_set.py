@@ -35,7 +35,8 @@ from ..files import cache_home, hold, written_whole
 from ..labs.results import read_result, write_result
 from ..methods.method import Method
 from ..methods.vapnet import VAPNet, patch_boxes
-from ..processes import is_main, processes
+from ..processes import is_main, main_first, processes
+from ..progress import counter
 from ..training import History, Settings, choose_device, choose_precision, embed_all, fit
 from . import parameters as reading
 
@@ -206,12 +207,13 @@ def prepare(parameters: Parameters, rank: int = 0, world: int = 1) -> Experiment
     device = choose_device(p.device)
     if p.method == "vapnet" and p.constraint != "none":
         patch_boxes(p.size, p.size, p.grids)
-    train, test = load_split(p)
+    with main_first():
+        train, test = load_split(p)
+        pixels = [PixelCache.open(part.paths, p.resize, progress=counter("images decoded", p.progress)) for part in (train, test)]
     class_numbers = train.labels.unique()
     torch.manual_seed(p.seed)
     backbone = create_backbone(p.backbone, p.weights, p.size)
     method = build_method(p, backbone, len(class_numbers))
-    pixels = [PixelCache.open(part.paths, p.resize) for part in (train, test)]
     training_views = TrainingViews(p.size, backbone.mean, backbone.std, scale=p.crop_scale, jitter=p.jitter)
     stream = None
     if method.trains:
@@ -228,7 +230,7 @@ def prepare(parameters: Parameters, rank: int = 0, world: int = 1) -> Experiment
 
 def load_split(p: Parameters) -> tuple[ImageSet, ImageSet]:
     """The training and test sets that the parameters name."""
-    root = Path(p.root).expanduser() if p.root else make_birds(p.fieldguide)
+    root = Path(p.root).expanduser() if p.root else make_birds(p.fieldguide, p.progress)
     images = catalog.load(p.dataset, root)
     train, test = images.open_split() if p.split == "open" else images.closed_split()
     if p.max_classes:
@@ -257,7 +259,7 @@ def check_test_set(test: ImageSet) -> None:
                          "add images to them or leave them out")
 
 
-def make_birds(words: str) -> Path:
+def make_birds(words: str, progress: str = "none") -> Path:
     """The generated birds that `words` describes, made in the cache unless they are there.
 
     Raises:
@@ -273,7 +275,8 @@ def make_birds(words: str) -> Path:
         raise ValueError(
             f"fieldguide is '{words}': write it as '{Parameters.fieldguide}' (difficulty standard or hard)") from None
     name = "fieldguide-{classes}x{images}-{size}px-{seed}-".format(**numbers) + difficulty[0]
-    return make_fieldguide(cache_home() / name, **numbers, difficulty=difficulty[0])
+    return make_fieldguide(
+        cache_home() / name, **numbers, difficulty=difficulty[0], progress=counter("species drawn", progress))
 
 
 def build_method(p: Parameters, backbone: Backbone, classes: int) -> Method:
