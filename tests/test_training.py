@@ -177,8 +177,8 @@ def test_best_checkpoint_is_the_best_evaluation(tmp_path):
 def test_a_checkpoint_from_other_parameters_is_refused_and_kept(tmp_path):
     training_run.run(tmp_path, epochs=1)
     before = (tmp_path / "last.pt").read_bytes()
-    with pytest.raises(ValueError, match="comes from other parameters: settings.lr was 0.05 there and is 0.1 now"):
-        training_run.run(tmp_path, epochs=1, lr=0.1)
+    with pytest.raises(ValueError, match="comes from other parameters: settings.lr was 0.1 there and is 0.2 now"):
+        training_run.run(tmp_path, epochs=1, lr=0.2)
     assert (tmp_path / "last.pt").read_bytes() == before
 
 

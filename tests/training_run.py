@@ -52,12 +52,12 @@ def build(method="vapnet", norm="batch", dropout=0.1):
     torch.manual_seed(0)
     backbone = SmallBackbone(norm, dropout)
     if method == "vapnet":
-        return VAPNet(backbone, 6, views=2, attributes=7, grids=(2, 4))
+        return VAPNet(backbone, 6, views=2, attributes=7, grids=(2, 4), weight=0.1)
     return create_baseline(method, backbone, 6, proxy_lr=1.0)
 
 
 def run(folder, method="vapnet", norm="batch", dropout=0.1, kill_at=0, stop_at=0, rank=0, world=1, progress="none", **settings):
-    settings = Settings(**{"epochs": 4, "lr": 0.05, "warmup_steps": 3, "clip_norm": 5.0, **settings})
+    settings = Settings(**{"epochs": 4, "lr": 0.1, "warmup_steps": 3, "clip_norm": 5.0, **settings})
     pictures, model = Pictures(), build(method, norm, dropout)
     views = TrainingViews(16, **PLAIN)
     stream = TrainingStream(pictures, pictures.labels, views, 8, seed=settings.seed, rank=rank, world=world)

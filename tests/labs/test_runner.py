@@ -76,6 +76,7 @@ def wait_for(file: Path) -> None:
 
 
 def _sweep(runs: list, output: Path) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is born with Ctrl-C ignored
     sys.stdout = output.open("w")
     with board.open_board(runs) as lines:
         outcomes = runner.run_all(runs, 300, lines)
