@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-UV := uv==0.13.*
+UV := uv==0.13.9
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lab lock clean

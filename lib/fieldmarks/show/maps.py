@@ -113,7 +113,7 @@ def curves(history: Sequence[Mapping[str, float]], scores: Sequence[str] = ("rec
     panels = [panel for panel in (("loss", losses, 1), ("score, %", shown, 100)) if panel[1]]
     width = (WIDTH - 2 * MARGIN) / len(panels)
     for number, (label, series, factor) in enumerate(panels):
-        axes = _axes(figure, MARGIN + number * width + 0.6, MARGIN + 0.1, width - 0.8, 2.5)
+        axes = _axes(figure, MARGIN + number * width + 0.6, MARGIN + 0.35, width - 0.8, 2.25)
         largest, smallest = 0.0, np.inf
         for place, name in enumerate(series):
             points = [(record.get("epoch", index + 1), factor * record[name]) for index, record in enumerate(history)
@@ -131,7 +131,8 @@ def curves(history: Sequence[Mapping[str, float]], scores: Sequence[str] = ("rec
             axes.yaxis.set_major_formatter("{x:g}")
         elif factor == 1 and smallest >= 0:
             axes.set_ylim(bottom=0)
-        axes.legend(frameon=False, fontsize=TEXT, labelcolor=INK, loc="best")
+        axes.legend(frameon=False, fontsize=SMALL, labelcolor=INK, loc="lower left", bbox_to_anchor=(-0.02, 1.0),
+                    ncols=len(series), columnspacing=1.2, handlelength=1.8, borderaxespad=0.2)
     return figure
 
 
