@@ -91,7 +91,7 @@ def against_baseline(experiment: Experiment, name: str, baseline: Method, rows: 
     return maps.map_grid(grid, titles)
 
 
-def attribute_patches(experiment: Experiment, dimensions: int = 6, images: int = 200, each: int = 8) -> Figure | None:
+def attribute_patches(experiment: Experiment, dimensions: int = 6, images: int = 100, each: int = 8) -> Figure | None:
     """The patches of unseen images that fire the most selective attribute dimensions; None for a method without attributes."""
     if not hasattr(experiment.method, "local_encoder"):
         return None
