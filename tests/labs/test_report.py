@@ -36,6 +36,14 @@ def test_a_page_says_what_was_measured_and_on_what(tmp_path):
     assert not re.search(r'(src|href)="(?!data:)', text)  # needs no network
 
 
+def test_numbers_from_different_data_never_stand_in_one_table(tmp_path):
+    make_run(tmp_path / "a", data_fingerprint="one")
+    make_run(tmp_path / "b", data_fingerprint="other")
+    make_run(tmp_path / "c", data_fingerprint="one", parameters={**RESULT["parameters"], "seed": 4})
+    text = write_report(tmp_path).read_text()
+    assert text.count("<table>") == 2 and text.count("<h2>vapnet-table1: fieldguide</h2>") == 2
+
+
 def test_only_complete_runs_count(tmp_path):
     good = make_run(tmp_path / "good")
     cut = make_run(tmp_path / "cut")

@@ -16,8 +16,8 @@ h1 { font-size: 1.7rem; margin-bottom: .2rem } h2 { font-size: 1.25rem; margin-t
 p.setting { color: #4a5568; border-left: 3px solid #c9a227; padding-left: .8rem }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums } caption { text-align: left; color: #4a5568 }
-th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid #e2e6ee; white-space: nowrap }
-th:first-child, td:first-child { text-align: left } td small { color: #6b7385 }
+th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid #e2e6ee; white-space: nowrap }
+th:first-child, td:first-child { text-align: left; white-space: normal } td small { color: #6b7385; display: block }
 img { max-width: 100%; height: auto; display: block; margin: .6rem 0 1.4rem }
 summary { cursor: pointer; font-weight: 600; padding: .3rem 0 } dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem }
 dt { color: #6b7385 } dd { margin: 0; overflow-wrap: anywhere }
@@ -48,8 +48,10 @@ def write_report(folder: Path, page: Path | None = None) -> Path:
     """Write the page, by default as report.html in the folder; returns its path. Raises as `find_results`, and OSError."""
     page = Path(page or Path(folder) / "report.html")
     results = find_results(folder)
-    cards = list(dict.fromkeys(result["card"] for _, result in results))
-    body = "".join(_card(card, [pair for pair in results if pair[1]["card"] == card]) for card in cards)
+    tables = {}  # numbers stand in one table only where they were measured on the same split of the same images
+    for where, result in results:
+        tables.setdefault((result["card"], result["dataset"], result.get("data_fingerprint")), []).append((where, result))
+    body = "".join(_table(f"{card or 'Runs without a card'}: {dataset}", rows) for (card, dataset, _), rows in tables.items())
     text = (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
             f"<title>Fieldmarks report</title><style>{STYLE}</style></head><body><h1>Fieldmarks report</h1>"
             f"<p>{len(results)} finished run{'s' * (len(results) > 1)} below {html.escape(Path(folder).name)}</p>{body}</body></html>")
@@ -58,7 +60,7 @@ def write_report(folder: Path, page: Path | None = None) -> Path:
     return page
 
 
-def _card(card: str, results: list[tuple[Path, dict]]) -> str:
+def _table(title: str, results: list[tuple[Path, dict]]) -> str:
     metrics = list(results[0][1]["metrics"])
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ["run", *metrics, "images/s"])
     rows = []
@@ -71,7 +73,7 @@ def _card(card: str, results: list[tuple[Path, dict]]) -> str:
         rows.append(f"<tr><td>{html.escape(name)}</td>{cells}<td>{result['timing']['images_per_second']:.0f}</td></tr>")
     settings = "".join(f'<p class="setting">{html.escape(line)}</p>' for line in dict.fromkeys(_setting(r) for _, r in results))
     figures = "".join(_figures(where, result) for where, result in results)
-    return (f"<h2>{html.escape(card or 'Runs without a card')}</h2>{settings}<div class=wide><table>"
+    return (f"<h2>{html.escape(title)}</h2>{settings}<div class=wide><table>"
             f"<caption>per cent, with 95 % bootstrap intervals over queries</caption><tr>{head}</tr>{''.join(rows)}</table></div>{figures}")
 
 
