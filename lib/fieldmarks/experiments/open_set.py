@@ -276,7 +276,7 @@ def make_birds(words: str, progress: str = "none") -> Path:
             f"fieldguide is '{words}': write it as '{Parameters.fieldguide}' (difficulty standard or hard)") from None
     name = "fieldguide-{classes}x{images}-{size}px-{seed}-".format(**numbers) + difficulty[0]
     return make_fieldguide(
-        cache_home() / name, **numbers, difficulty=difficulty[0], progress=counter("species drawn", progress))
+        cache_home() / name, **numbers, difficulty=difficulty[0], progress=counter("birds drawn", progress))
 
 
 def build_method(p: Parameters, backbone: Backbone, classes: int) -> Method:
