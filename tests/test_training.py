@@ -108,7 +108,7 @@ def test_learning_rates_follow_their_formulas(schedule):
         assert lr_factor(step, 7, settings) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
 def test_precisions_train_to_about_the_same(tmp_path, precision, straight):
     _, history, _ = training_run.run(None, precision=precision)
     assert history.epochs[-1]["L_a"] == pytest.approx(straight["epochs"][-1]["L_a"], rel=0.1)

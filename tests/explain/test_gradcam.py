@@ -53,7 +53,7 @@ def test_pair_maps_equal_grad_cam_by_hand(network, images):
     for i, features in enumerate(network.backbone(images)):
         def cosine(f):
             pooled = f.mean(dim=(1, 2))
-            return pooled @ reference[i] / (pooled.norm() * reference[i].norm())
+            return pooled @ reference[i] / (pooled.norm().detach() * reference[i].norm())
         torch.testing.assert_close(maps[i], by_hand(features, (32, 24), cosine), atol=1e-5, rtol=1e-4)
     one = pair_map(network.embed, network.backbone, images[:1], reference[0])
     torch.testing.assert_close(one[0], maps[0], atol=1e-5, rtol=1e-4)
@@ -74,7 +74,7 @@ def test_agrees_with_the_grad_cam_package(network, images):
     reference = torch.randn(3, 12)
     network.forward = network.embed
     with GradCAM(model=network, target_layers=[network.backbone]) as cam:
-        theirs = torch.from_numpy(cam(images, [lambda e, r=r: F.cosine_similarity(e, r, dim=0) for r in reference]))
+        theirs = torch.from_numpy(cam(images, [lambda e, r=r: e @ r / (e.norm().detach() * r.norm()) for r in reference]))
     ours = pair_map(network.embed, network.backbone, images, reference)
     floor = ours.amin(dim=(1, 2), keepdim=True)  # theirs starts every map at its own minimum
     torch.testing.assert_close((ours - floor) / (1 - floor), theirs, atol=1e-4, rtol=1e-3)
@@ -122,6 +122,32 @@ def test_finds_the_part_that_a_match_shares():
     image[:, 0, :, :16], image[:, 2, :, 16:] = 1, 1
     seen = pair_map(lambda x: backbone(x).mean(dim=(2, 3)), backbone, image, torch.tensor([1.0, 0.0]))[0]
     assert seen[:, :12].min() > 0.9 and seen[:, 20:].max() < 0.1
+
+
+def test_a_pair_map_is_what_each_position_contributes_to_the_cosine():
+    """With features and reference that are not negative nothing is cut off, and the contributions add up to the cosine."""
+    backbone = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU())
+    images, reference = torch.rand(2, 3, 5, 7), torch.rand(2, 6)
+    features = backbone(images).detach()
+    pooled = features.mean(dim=(2, 3))
+    contributions = torch.einsum("bchw,bc->bhw", features, reference) / (
+        35 * pooled.norm(dim=1) * reference.norm(dim=1))[:, None, None]
+    torch.testing.assert_close(contributions.sum((1, 2)), F.cosine_similarity(pooled, reference))
+    maps = pair_map(lambda x: backbone(x).mean(dim=(2, 3)), backbone, images, reference)
+    torch.testing.assert_close(maps, contributions / contributions.amax(dim=(1, 2), keepdim=True))
+
+
+def test_what_a_pair_shares_most_is_not_taken_out_of_its_map():
+    """A red object on a little blue, compared with red: all of the cosine comes from the object, so that is where the map is."""
+    class Colours(nn.Module):
+        def forward(self, x):
+            return F.avg_pool2d(x[:, [0, 2]], 4)
+    backbone = Colours()
+    image = torch.zeros(1, 3, 16, 32)
+    image[:, 0, :, :24], image[:, 2, :, 24:] = 1, 0.2
+    shared = torch.tensor([0.99, 0.14])
+    seen = pair_map(lambda x: backbone(x).mean(dim=(2, 3)), backbone, image, shared)[0]
+    assert seen[:, :20].min() > 0.9 and seen[:, 28:].max() < 0.1
 
 
 def test_activation_maps(network, images):

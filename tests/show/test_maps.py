@@ -36,7 +36,7 @@ def test_responses_are_enlarged_as_torch_does():
     response = torch.rand(5, 3)
     expected = torch.nn.functional.interpolate(response[None, None], size=(11, 8), mode="bilinear")[0, 0].numpy()
     shown = blend(np.zeros((11, 8, 3)), response.numpy(), strength=1.0)
-    assert np.allclose(shown, np.sqrt(expected)[:, :, None] * HEAT(expected)[:, :, :3], atol=1e-5)
+    assert np.allclose(shown, expected[:, :, None] ** 2 * HEAT(expected)[:, :, :3], atol=1e-5)
 
 
 def test_overlays_and_grids_are_labelled_and_complete(real_data):

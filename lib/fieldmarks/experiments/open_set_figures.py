@@ -62,10 +62,10 @@ def sources_of_attributes(experiment: Experiment, retrieval: Retrieval, rows: Te
     boxes = candidates[torch.randint(len(candidates), (len(images), views), generator=generator)]  # (Q, M, 4)
     local = crop_and_resize(images, boxes, tuple(images.shape[-2:]))  # (Q, M, 3, H, W)
     method, shown = experiment.method.eval(), _shown(experiment, images)
-    grid = [("whole view", shown, None), ("its response", shown, pair_map(method.embed, method.backbone, images, references))]
+    grid = [("whole view", shown, None), ("its response", shown, pair_map(method.describe, method.backbone, images, references))]
     for number in range(views):
         view = local[:, number]
-        grid.append((f"local view {number + 1}", _shown(experiment, view), pair_map(method.embed, method.backbone, view, references)))
+        grid.append((f"local view {number + 1}", _shown(experiment, view), pair_map(method.describe, method.backbone, view, references)))
     return maps.map_grid(grid)
 
 
@@ -86,7 +86,7 @@ def against_baseline(experiment: Experiment, name: str, baseline: Method, rows: 
             method.eval()
             with torch.no_grad():
                 references = method.embed(second)
-            grid.append((label, shown, pair_map(method.embed, method.backbone, first, references)))
+            grid.append((label, shown, pair_map(method.describe, method.backbone, first, references)))
     titles = [readable(experiment.test.class_names[i]) for i in retrieval.labels[queries].tolist()]
     return maps.map_grid(grid, titles)
 

@@ -24,8 +24,12 @@ def pair_map(embed: Callable[[Tensor], Tensor], backbone: nn.Module, images: Ten
 
     For a query and its match call it twice: the query with the match's embedding, and the match with the query's.
 
+    NOTE: the embedding's own length is held fixed. The gradient of the whole cosine is orthogonal to the embedding, so that its map
+    adds up to zero over the image: what two images share most is taken out of it, and background lights up instead. With the length
+    held, and global average pooling, the map is what each position contributes to the cosine (Stylianou et al. 2019).
+
     Args:
-        embed: (B, 3, H, W) images -> (B, D) embeddings; it must run `backbone` on all B images once, with gradients on.
+        embed: (B, 3, H, W) images -> (B, D) embeddings, not yet of unit length; it must run `backbone` on all B images once, with gradients on.
         backbone: the module whose output (B, C, h, w) is explained.
         images: (B, 3, H, W), normalised as the backbone expects.
         reference_embeddings: (B, D), or (D,) for one reference of all images. Any length: cosine.
@@ -41,7 +45,7 @@ def pair_map(embed: Callable[[Tensor], Tensor], backbone: nn.Module, images: Ten
             raise ValueError(f"reference embeddings of shape {tuple(reference_embeddings.shape)} do not fit embeddings "
                              f"of shape {tuple(embeddings.shape)}")
         reference = reference_embeddings.to(embeddings).detach().expand_as(embeddings)
-        return F.cosine_similarity(embeddings, reference, dim=1)
+        return (embeddings * F.normalize(reference, dim=1)).sum(1) / embeddings.norm(dim=1).detach()
 
     return _explain(embed, backbone, images, target)
 

@@ -24,8 +24,12 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, D), of unit length: global average pooling of the feature map. All that runs at test time."""
-        return F.normalize(pool(self.backbone(images)).float(), dim=1)
+        """(B, 3, H, W) -> (B, D), of unit length. All that runs at test time."""
+        return F.normalize(self.describe(images), dim=1)
+
+    def describe(self, images: Tensor) -> Tensor:
+        """The embedding before it is brought to unit length: global average pooling of the feature map."""
+        return pool(self.backbone(images)).float()
 
     def after_step(self) -> None:
         """Called after each optimiser step: running means, schedules."""

@@ -33,11 +33,8 @@ class MetricBaseline(Method):
         self.project = nn.Linear(backbone.channels, dimensions) if dimensions else nn.Identity()
 
     def losses(self, batch) -> dict[str, Tensor]:
-        embedding, labels = gather(self._embedding(batch.images)), gather(batch.labels)
+        embedding, labels = gather(self.describe(batch.images)), gather(batch.labels)
         return {"metric": self.loss(embedding, labels, self.miner(embedding, labels) if self.miner else None)}
-
-    def embed(self, images: Tensor) -> Tensor:
-        return F.normalize(self._embedding(images), dim=1)
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict]:
         groups = super().parameter_groups(lr, weight_decay)
@@ -46,7 +43,7 @@ class MetricBaseline(Method):
             group["params"] = [p for p in group["params"] if id(p) not in proxies]
         return groups + [{"params": list(self.loss.parameters()), "lr": lr * self.proxy_lr, "weight_decay": 0.0}]
 
-    def _embedding(self, images: Tensor) -> Tensor:
+    def describe(self, images: Tensor) -> Tensor:
         features = self.backbone(images)
         pooled = 0
         if self.pooling != "max":
@@ -65,12 +62,12 @@ class SCDA(Method):
 
     trains = False
 
-    def embed(self, images: Tensor) -> Tensor:
+    def describe(self, images: Tensor) -> Tensor:
         features = self.backbone(images).float()
         kept = object_mask(features.sum(1))[:, None]  # (B, 1, h, w)
         average = (features * kept).sum((2, 3)) / kept.sum((2, 3))
         maximum = features.masked_fill(kept == 0, -torch.inf).amax((2, 3))
-        return F.normalize(torch.cat([F.normalize(average, dim=1), F.normalize(maximum, dim=1)], dim=1), dim=1)
+        return torch.cat([F.normalize(average, dim=1), F.normalize(maximum, dim=1)], dim=1)
 
 
 def object_mask(activation: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ LINES = ("-", "--", "-.", ":")
 NOT_LOSSES = ("epoch", "step", "seconds", "learning_rate", "lr", "images_per_second")
 
 
-def blend(image, response, strength: float = 0.75) -> np.ndarray:
+def blend(image, response, strength: float = 0.7) -> np.ndarray:
     """A response map over its photograph: (H, W, 3) image, (h, w) map in [0, 1] -> (H, W, 3) float32 in [0, 1]."""
     image, response = as_rgb(image), np.clip(_array(response).astype(np.float32), 0, 1)
     if response.ndim != 2:
@@ -36,7 +36,7 @@ def blend(image, response, strength: float = 0.75) -> np.ndarray:
     response = _resize(response, image.shape[:2])[:, :, None]
     grey = image.mean(axis=2, keepdims=True)
     photograph = 0.6 * image + 0.4 * grey  # paler colours, so that heat is not taken for plumage
-    alpha = strength * np.sqrt(response)
+    alpha = strength * response**2  # broad maps must not hide what they lie on
     return ((1 - alpha) * photograph + alpha * HEAT(response[:, :, 0])[:, :, :3]).astype(np.float32)
 
 
