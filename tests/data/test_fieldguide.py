@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fieldmarks.data.generated import fieldguide
 from fieldmarks.data.generated.bird_attributes import ATTRIBUTE_NAMES, MARKS, VOCABULARY, present_attributes
 from fieldmarks.data.generated.bird_canvas import PART, PARTS
 from fieldmarks.data.generated.bird_species import marks_apart
@@ -295,3 +296,16 @@ def test_plate():
     assert plate.dtype == np.uint8 and plate.shape[1:] == (500, 3) and plate.shape[0] > 200 and plate.std() > 10
     with pytest.raises(ValueError, match="ask for fewer, or for more classes"):
         draw_plate(classes=4, families=9, width=300)
+
+
+def test_two_runs_that_draw_the_same_guide_at_once_both_find_it(tmp_path, monkeypatch):
+    """The other run ends while this one writes."""
+    write = fieldguide._write
+
+    def overtaken(root, parameters, progress):
+        write(root, parameters, progress)
+        monkeypatch.setattr(fieldguide, "_write", write)
+        make_fieldguide(tmp_path / "guide", 2, 2, 32)
+    monkeypatch.setattr(fieldguide, "_write", overtaken)
+    assert make_fieldguide(tmp_path / "guide", 2, 2, 32) == tmp_path / "guide"
+    assert (tmp_path / "guide" / "fieldguide.json").is_file() and [p.name for p in tmp_path.iterdir()] == ["guide"]

@@ -73,9 +73,14 @@ def make_fieldguide(folder: Path, classes: int = 100, images: int = 20, size: in
     working = _working_folder(folder)
     try:
         _write(working, parameters, progress)
-        if folder.is_dir():
-            folder.rmdir()               # it is empty: _already_there has made sure
-        os.replace(working, folder)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        try:
+            os.replace(working, folder)
+        except OSError:
+            if not _already_there(folder, parameters):  # two runs may have drawn the same guide at once
+                raise
+            shutil.rmtree(working)
     except BaseException:
         shutil.rmtree(working, ignore_errors=True)
         raise
