@@ -6,10 +6,8 @@ or float in [0, 1], of any size; (H, W) is shown as grey. Cells are square and s
 network sees it. Right and wrong differ by colour, by sign and by line, so that they survive grey print and any eye.
 """
 
-import contextlib
 import io
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+
+from ..files import written_whole
 
 INK, MUTED, HAIRLINE = "#1d2433", "#666e7b", "#d5d9e0"
 RIGHT, WRONG, NEUTRAL, ACCENT = "#0f8a5f", "#c9311f", "#4a5568", "#ffb000"
@@ -129,18 +129,9 @@ def save(figure: Figure, path: str | os.PathLike, dpi: int = 120) -> Path:
         raise ValueError(f"figures are written as .png, .jpg or .jpeg, got {path.name}")
     if not 1 <= dpi <= 150:
         raise ValueError(f"dpi must lie between 1 and 150, got {dpi}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     options = {} if path.suffix.lower() == ".png" else {"pil_kwargs": {"quality": 88}}
-    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix.lower())
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            figure.savefig(stream, format=path.suffix.lower()[1:], dpi=dpi, **options)
-        os.chmod(unfinished, 0o644)  # mkstemp keeps others from reading
-        os.replace(unfinished, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(unfinished)
-        raise
+    with written_whole(path) as unfinished, open(unfinished, "wb") as stream:
+        figure.savefig(stream, format=path.suffix.lower()[1:], dpi=dpi, **options)
     return path
 
 
