@@ -31,7 +31,8 @@ class Settings:
     Attributes:
         epochs: passes over the training images.  lr: peak learning rate.
         optimizer: "sgd", "adam" or "adamw".  momentum, nesterov: of sgd.  weight_decay: not applied to one-dimensional parameters.
-        schedule: "constant", "cosine" to zero, or "step": times `gamma` every `step_epochs` epochs.
+        schedule: "constant", "cosine" to zero, "step": times `gamma` every `step_epochs` epochs, or "milestones": times `gamma` after
+            each number of epochs in `milestones`.
         warmup_steps: the learning rate rises linearly over these first steps.
         clip_norm: gradients are scaled down to this norm; 0 leaves them.
         precision: "fp32", "bf16", "fp16" (with a loss scaler), or "auto" (see `choose_precision`).
@@ -48,6 +49,7 @@ class Settings:
     schedule: str = "cosine"
     step_epochs: int = 5
     gamma: float = 0.9
+    milestones: tuple[int, ...] = ()
     warmup_steps: int = 0
     clip_norm: float = 0.0
     precision: str = "auto"
@@ -57,7 +59,7 @@ class Settings:
 
     def __post_init__(self):
         for name, allowed in (
-            ("optimizer", ("sgd", "adam", "adamw")), ("schedule", ("constant", "cosine", "step")),
+            ("optimizer", ("sgd", "adam", "adamw")), ("schedule", ("constant", "cosine", "step", "milestones")),
             ("precision", ("auto", "fp32", "bf16", "fp16")),
         ):
             if getattr(self, name) not in allowed:
@@ -145,7 +147,7 @@ def fit(
     with stop_requests() as stop, show:
         for epoch in range(step // steps if steps else 0, settings.epochs):
             method.train()
-            started, first = time.perf_counter(), step
+            started, images = time.perf_counter(), 0
             for batch in stream.epoch(epoch, start=step - epoch * steps):
                 torch.manual_seed(seeded(settings.seed, 2, step, rank()).initial_seed())  # dropout and the like
                 factor = lr_factor(step, steps, settings)
@@ -163,6 +165,7 @@ def fit(
                 scaler.update()
                 method.after_step()
                 step += 1
+                images += batch.total
                 show.step()
                 if stop.asked() and step % steps:
                     break
@@ -170,12 +173,12 @@ def fit(
             synchronise(device)
             seconds = time.perf_counter() - started
             history.seconds += seconds
-            history.images += (step - first) * stream.batch_size
+            history.images += images
             if step % steps:
                 save(["last.pt"])
                 raise Interrupted(f"stopped at step {step} of {settings.epochs * steps}; saved, run again to go on from here")
             row = {"epoch": epoch + 1, **watch.means(), "lr": base_lr[0] * factor,
-                   "images_per_second": (step - first) * stream.batch_size / seconds}
+                   "images_per_second": images / seconds}
             history.epochs.append(row)
             watch = LossWatch()
             due = settings.evaluate_every and (epoch + 1) % settings.evaluate_every == 0
@@ -263,6 +266,8 @@ def lr_factor(step: int, steps_per_epoch: int, settings: Settings) -> float:
         return warm * 0.5 * (1 + math.cos(math.pi * done))
     if settings.schedule == "step":
         return warm * settings.gamma ** (step // steps_per_epoch // settings.step_epochs)
+    if settings.schedule == "milestones":
+        return warm * settings.gamma ** sum(step // steps_per_epoch >= epoch for epoch in settings.milestones)
     return warm
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fieldmarks.data.generated.fieldguide import make_fieldguide
 from fieldmarks.evaluation.recall import recall_at_k
-from fieldmarks.experiments import open_set
+from fieldmarks.experiments import common, open_set
 from fieldmarks.experiments.open_set import Parameters, Retrieval
 from fieldmarks.files import let_go
 from fieldmarks.labs.results import read_result
@@ -134,13 +134,13 @@ def test_neighbours_never_hold_the_query_even_among_copies():
 
 
 def test_queries_search_the_gallery_where_the_split_names_them(birds, tmp_path, monkeypatch):
-    load = open_set.catalog.load
+    load = common.catalog.load
 
     def as_inshop(name, root):
         images = load(name, root)
         roles = ["train" if label < 3 else "query" if i % 2 else "gallery" for i, label in enumerate(images.labels.tolist())]
         return dataclasses.replace(images, split=roles)
-    monkeypatch.setattr(open_set.catalog, "load", as_inshop)
+    monkeypatch.setattr(common.catalog, "load", as_inshop)
     experiment = open_set.prepare(parameters(birds, tmp_path / "run"))
     result = open_set.evaluate(experiment, resamples=10)
     query, gallery = experiment.test.query_gallery()
@@ -227,7 +227,7 @@ def test_an_output_folder_that_is_a_file_is_refused(birds, tmp_path):
 
 def test_words_that_describe_no_birds_are_refused():
     with pytest.raises(ValueError, match="write it as '100 classes, 20 images, 128 px, seed 0, standard'"):
-        open_set.make_birds("100 birds")
+        common.make_birds("100 birds")
 
 
 def test_the_whole_experiment_from_a_command_line(birds, tmp_path):

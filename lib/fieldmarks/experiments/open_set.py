@@ -11,8 +11,6 @@ A notebook goes through it step by step:
 and `python -m fieldmarks.experiments.open_set name=value ...` (also under torchrun, for several GPUs) goes through it in one go.
 """
 import dataclasses
-import hashlib
-import json
 import sys
 import warnings
 from dataclasses import dataclass
@@ -23,37 +21,38 @@ from torch import Tensor
 
 from ..backbones import Backbone, create_backbone
 from ..checkpoints import load_checkpoint, plain
-from ..data import catalog
 from ..data.augment import TestViews, TrainingViews
 from ..data.batches import TrainingStream
-from ..data.generated.fieldguide import make_fieldguide
 from ..data.imageset import ImageSet
 from ..data.pixels import PixelCache
 from ..evaluation.recall import average_precision_at_r, hits_at_k, nearest
 from ..evaluation.statistics import bootstrap_interval
-from ..files import cache_home, hold, written_whole
+from ..files import hold, written_whole
 from ..labs.results import read_result, write_result
 from ..methods.method import Method
 from ..methods.vapnet import VAPNet, patch_boxes
 from ..processes import is_main, main_first, processes
 from ..progress import counter
-from ..training import History, Settings, choose_device, choose_precision, embed_all, fit
+from ..training import History, choose_device, choose_precision, embed_all, fit
 from . import parameters as reading
+from .common import BIRDS, RunParameters, load_images
 
 BASELINES = ("normsoftmax", "proxynca++", "proxyanchor", "multisimilarity", "scda")
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(RunParameters):
     """Everything that a run of this experiment depends on. Plain values, as a notebook's parameters cell holds them.
 
     The defaults suit a laptop and the generated birds; the settings of the paper stand in the cards under labs/vapnet.
     """
 
+    kind = "open_set"
+
     # Data
     dataset: str = "fieldguide"  # a name of the catalog
     root: str = ""  # its folder; empty: the generated birds, made once and kept in the cache
-    fieldguide: str = "100 classes, 20 images, 128 px, seed 0, standard"  # which birds to make when root is empty
+    fieldguide: str = BIRDS  # which birds to make when root is empty
     split: str = "open"  # "open": by classes; "closed": the official one
     max_classes: int = 0  # keep this many classes on each side; 0: all
     resize: int = 128  # shorter side of the decoded images
@@ -109,19 +108,9 @@ class Parameters:
     def __post_init__(self):
         _check(self)
 
-    def settings(self) -> Settings:
-        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(Settings) if hasattr(self, field.name)}
-        return Settings(**shared, monitor=f"recall@{self.ks[0]}")
-
-    def identity(self) -> dict:
-        """What the training depends on: all but where its output goes and how it is shown."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in ("out", "card", "progress", "device", "baseline")}
-
-    def folder(self) -> Path:
-        if self.out:
-            return Path(self.out)
-        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:10]
-        return Path("runs") / f"open_set-{digest}"
+    @property
+    def monitor(self) -> str:
+        return f"recall@{self.ks[0]}"
 
 
 def read(namespace: dict) -> Parameters:
@@ -230,8 +219,7 @@ def prepare(parameters: Parameters, rank: int = 0, world: int = 1) -> Experiment
 
 def load_split(p: Parameters) -> tuple[ImageSet, ImageSet]:
     """The training and test sets that the parameters name."""
-    root = Path(p.root).expanduser() if p.root else make_birds(p.fieldguide, p.progress)
-    images = catalog.load(p.dataset, root)
+    images = load_images(p)
     train, test = images.open_split() if p.split == "open" else images.closed_split()
     if p.max_classes:
         train, test = (part.subset(torch.isin(part.labels, part.labels.unique()[:p.max_classes])) for part in (train, test))
@@ -257,26 +245,6 @@ def check_test_set(test: ImageSet) -> None:
         names = ", ".join(test.class_names[i] for i in lonely[:5].tolist()) + (", ..." if len(lonely) > 5 else "")
         raise ValueError(f"{len(lonely)} test class{'es have' if len(lonely) > 1 else ' has'} {cause} ({names}): "
                          "add images to them or leave them out")
-
-
-def make_birds(words: str, progress: str = "none") -> Path:
-    """The generated birds that `words` describes, made in the cache unless they are there.
-
-    Raises:
-        ValueError: words that do not read as the parameter's default does.
-    """
-    try:
-        classes, images, size, seed, difficulty = (part.split() for part in words.split(","))
-        numbers = {"classes": int(classes[0]), "images": int(images[0]), "size": int(size[0]), "seed": int(seed[1])}
-        expected = f"{numbers['classes']} classes, {numbers['images']} images, {numbers['size']} px, seed {numbers['seed']}, "
-        if words != expected + difficulty[0]:
-            raise ValueError
-    except (ValueError, IndexError):
-        raise ValueError(
-            f"fieldguide is '{words}': write it as '{Parameters.fieldguide}' (difficulty standard or hard)") from None
-    name = "fieldguide-{classes}x{images}-{size}px-{seed}-".format(**numbers) + difficulty[0]
-    return make_fieldguide(
-        cache_home() / name, **numbers, difficulty=difficulty[0], progress=counter("birds drawn", progress))
 
 
 def build_method(p: Parameters, backbone: Backbone, classes: int) -> Method:
@@ -368,7 +336,7 @@ def finish(experiment: Experiment, history: History, before: Retrieval | None, a
     e, p = experiment, experiment.parameters
     with written_whole(e.folder / "embeddings.safetensors") as temporary:
         save_file({"embeddings": after.embeddings, "labels": after.labels}, temporary)
-    best = history.best(p.settings().monitor)
+    best = history.best(p.monitor)
     queries = len(after.queries())
     return write_result(
         e.folder, notebook=notebook, card=p.card, method=describe(p), dataset=e.test.name,
@@ -416,18 +384,9 @@ def _check(p: Parameters) -> None:
         raise ValueError(f"method is '{p.method}': it must be vapnet or a baseline ({', '.join(BASELINES)})")
     if p.split not in ("open", "closed"):
         raise ValueError(f"split is '{p.split}': it must be 'open' (by classes) or 'closed' (the official one)")
-    if not p.root and p.dataset != "fieldguide":
-        raise ValueError(f"root is empty: give the folder of {p.dataset} (only the generated fieldguide needs none)")
-    if not 1 <= p.size <= p.resize:
-        raise ValueError(f"size is {p.size} and resize is {p.resize}: size must be at least 1 and at most resize")
-    if p.batch_size < 2:
-        raise ValueError(f"batch_size is {p.batch_size}: it must be at least 2")
     if not p.ks or min(p.ks) < 1:
         raise ValueError(f"ks are {list(p.ks)}: give one or more whole numbers of at least 1")
-    if len(p.crop_scale) != 2 or not 0 < p.crop_scale[0] <= p.crop_scale[1] <= 1:
-        raise ValueError(f"crop_scale is {list(p.crop_scale)}: give the smallest and the largest share, between 0 and 1")
-    if p.max_classes < 0 or p.max_classes == 1:
-        raise ValueError(f"max_classes is {p.max_classes}: it must be 0 (all) or at least 2")
+    p.check_pictures()
     p.settings()
 
 

@@ -1,0 +1,74 @@
+"""What the experiments share: how a run is identified, the generated birds, which data a run uses."""
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+from ..data import catalog
+from ..data.generated.fieldguide import make_fieldguide
+from ..data.imageset import ImageSet
+from ..files import cache_home
+from ..progress import counter
+from ..training import Settings
+
+BIRDS = "100 classes, 20 images, 128 px, seed 0, standard"
+NOT_IDENTITY = ("out", "card", "progress", "device", "baseline")
+
+
+class RunParameters:
+    """What an experiment's frozen dataclass of parameters can do; it names its metric in `monitor` and its folders in `kind`."""
+
+    kind: str
+    monitor: str
+
+    def settings(self) -> Settings:
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(Settings) if hasattr(self, field.name)}
+        return Settings(**shared)
+
+    def identity(self) -> dict:
+        """What the training depends on: all but where its output goes and how it is shown."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in NOT_IDENTITY}
+
+    def folder(self) -> Path:
+        if self.out:
+            return Path(self.out)
+        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:10]
+        return Path("runs") / f"{self.kind}-{digest}"
+
+    def check_pictures(self) -> None:
+        """Raises ValueError, one line, where data and image sizes cannot be."""
+        if not self.root and self.dataset != "fieldguide":
+            raise ValueError(f"root is empty: give the folder of {self.dataset} (only the generated fieldguide needs none)")
+        if not 1 <= self.size <= self.resize:
+            raise ValueError(f"size is {self.size} and resize is {self.resize}: size must be at least 1 and at most resize")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size is {self.batch_size}: it must be at least 2")
+        if len(self.crop_scale) != 2 or not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise ValueError(f"crop_scale is {list(self.crop_scale)}: give the smallest and the largest share, between 0 and 1")
+        if self.max_classes < 0 or self.max_classes == 1:
+            raise ValueError(f"max_classes is {self.max_classes}: it must be 0 (all) or at least 2")
+
+
+def load_images(p: RunParameters) -> ImageSet:
+    """The data set that the parameters name: at `root`, or the generated birds."""
+    return catalog.load(p.dataset, Path(p.root).expanduser() if p.root else make_birds(p.fieldguide, p.progress))
+
+
+def make_birds(words: str, progress: str = "none") -> Path:
+    """The generated birds that `words` describes, made in the cache unless they are there.
+
+    Raises:
+        ValueError: words that do not read as the parameter's default does.
+    """
+    try:
+        classes, images, size, seed, difficulty = (part.split() for part in words.split(","))
+        numbers = {"classes": int(classes[0]), "images": int(images[0]), "size": int(size[0]), "seed": int(seed[1])}
+        expected = f"{numbers['classes']} classes, {numbers['images']} images, {numbers['size']} px, seed {numbers['seed']}, "
+        if words != expected + difficulty[0]:
+            raise ValueError
+    except (ValueError, IndexError):
+        raise ValueError(
+            f"fieldguide is '{words}': write it as '{BIRDS}' (difficulty standard or hard)") from None
+    name = "fieldguide-{classes}x{images}-{size}px-{seed}-".format(**numbers) + difficulty[0]
+    return make_fieldguide(
+        cache_home() / name, **numbers, difficulty=difficulty[0], progress=counter("birds drawn", progress))
