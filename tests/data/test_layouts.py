@@ -1,6 +1,8 @@
 """Small trees written here in each official format, whole and damaged."""
 import shutil
+import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,53 +14,8 @@ from scipy.io import savemat
 from fieldmarks.data import catalog
 from fieldmarks.data.layouts import aircraft, cars, cub, folder, inshop
 
-NAN = float("nan")
-
-
-def write(file: Path, *lines) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(f"{line}\n" for line in lines))
-    return file
-
-
-def touch(file: Path) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch()
-    return file
-
-
-def snapshot(root: Path) -> dict:
-    return {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-
-
-def refused(root: Path, name: str, error: type, *words: str) -> str:
-    """The message of the error that loading raises; one line, but for the expected tree. Nothing is left behind."""
-    before = snapshot(root)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with pytest.raises(error) as raised:
-            catalog.load(name, root)
-    message = str(raised.value)
-    first, *tree = message.split("\n")
-    for word in words:
-        assert word in first, message
-    assert bool(tree) == (error is FileNotFoundError) and len(tree) < 10
-    assert snapshot(root) == before
-    return message
-
-
-def same(found: torch.Tensor, expected) -> None:
-    assert torch.allclose(found, torch.tensor(expected, dtype=found.dtype), equal_nan=True), found
-
-
-def load(name: str, root: Path):
-    """Load a set that is a partial copy and may say nothing else."""
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        images = catalog.load(name, root)
-    assert [str(warning.message).split(":")[1][:15] for warning in said] == [" a partial copy"]
-    return images
-
+sys.path.insert(0, str(Path(__file__).parent))
+from layout_trees import NAN, load, refused, same, touch, write  # noqa: E402
 
 # ---- CUB
 
@@ -136,6 +93,41 @@ def test_cub_attributes_of_classes_where_those_of_images_are_missing(cub_root):
         same(catalog.load("cub", cub_root).attributes[:, 0], [0.1, 0.1, 0.02, 0.2, 0.02])
     write(cub_root / "attributes" / "class_attribute_labels_continuous.txt", *["1 2 3"] * 3)
     refused(cub_root, "cub", ValueError, "3 lines for the 4 classes")
+
+
+@pytest.mark.filterwarnings("ignore:cub. a partial copy:UserWarning")
+def test_cub_certain_attributes(cub_root):
+    # Attribute 1 of image 7, 2, 3, 9, 4 (the order of images.txt) with certainty 1, 2, 3, 4 and nothing said.
+    write(cub_root / "attributes" / "image_attribute_labels.txt",
+          "9 1 0 4 1.5", "7 1 0 1 1.5", "2 1 1 2 0 1.509", "3 1 1 3 1.5", "9 2 1 3 1.5")
+    images = load("cub", cub_root)
+    for at_least, first in ((1, [0, 1, 1, 0, NAN]), (2, [NAN, 1, 1, 0, NAN]), (3, [NAN, NAN, 1, 0, NAN]),
+                            (4, [NAN, NAN, NAN, 0, NAN])):
+        found = cub.certain_attributes(images, at_least)
+        same(found.attributes[:, 0], first)
+        same(found.attributes[3], [0, 1 if at_least < 4 else NAN, NAN])
+        if at_least == 2:
+            same(images.attributes, found.attributes.tolist())
+    found = cub.certain_attributes(images)
+    same(found.attributes[:, 0], [NAN, NAN, 1, 0, NAN])
+    assert found.fingerprint == images.fingerprint and found.attribute_names == images.attribute_names
+    same(cub.certain_attributes(images.subset([3, 0, 2])).attributes[:, 0], [0, NAN, 1])
+    for wrong in (0, 5, 2.5):
+        with pytest.raises(ValueError, match=f"at_least cannot be {wrong}"):
+            cub.certain_attributes(images, wrong)
+
+
+def test_cub_certainty_that_nobody_gave(cub_root, tmp_path):
+    images = load("cub", cub_root)
+    (cub_root / "attributes" / "image_attribute_labels.txt").unlink()
+    refused(cub_root, lambda root: cub.certain_attributes(images), FileNotFoundError,
+            "attributes/image_attribute_labels.txt is missing")
+    with pytest.raises(ValueError, match="has no images.txt"):
+        cub.certain_attributes(replace(images, root=tmp_path))
+    write(cub_root / "attributes" / "image_attribute_labels.txt", "9 1 0 4 1.5")
+    moved = replace(images, paths=[cub_root / "images" / path.name for path in images.paths])
+    with pytest.raises(ValueError, match="a.jpg is not in .*images.txt"):
+        cub.certain_attributes(moved)
 
 
 def test_cub_with_the_bare_lists_only(cub_root):
@@ -410,6 +402,24 @@ def test_inshop_attributes_in_their_own_folder_or_none(inshop_root):
     assert images.attributes is images.attribute_names is images.boxes is None
 
 
+def test_inshop_says_which_attribute_file_is_missing(inshop_root):
+    assert inshop.require_attributes(load("inshop", inshop_root)) is None
+    (inshop_root / "Anno" / "list_attr_items.txt").unlink()
+    images = load("inshop", inshop_root)  # the names alone are nothing
+    assert images.attributes is images.attribute_names is None
+    refused(inshop_root, lambda root: inshop.require_attributes(images), FileNotFoundError,
+            "inshop: there are no attributes", str(inshop_root / "Anno" / "list_attr_items.txt"), "Anno/attributes")
+
+
+def test_inshop_items_listed_twice(inshop_root):
+    # By attribute: said once, said again, unknown then said, contradicted, contradicted and said again, never known.
+    write(inshop_root / "Anno" / "list_attr_cloth.txt", 6, "attribute_name", *"abcdef")
+    write(inshop_root / "Anno" / "list_attr_items.txt", 4, "h", "id_00000001 1 -1 0 1 1 0", "id_00000002 1 1 1 1 1 1",
+          "id_00000001 0 -1 -1 -1 -1 0", "id_00000001 0 -1 0 0 1 0")
+    same(load("inshop", inshop_root).attributes,
+         [[NAN] * 6] * 2 + [[1, 0, 0, NAN, NAN, NAN]] * 2 + [[1] * 6] * 2)
+
+
 def test_inshop_missing_files(inshop_root):
     (inshop_root / "Anno" / "list_attr_cloth.txt").unlink()
     refused(inshop_root, "inshop", FileNotFoundError, "Anno/list_attr_cloth.txt is missing")
@@ -431,8 +441,14 @@ def test_inshop_missing_files(inshop_root):
     ("Eval/list_eval_partition.txt", [1, "h", "img/a.jpg id_1"], ["line 3", "expected 3 fields"]),
     ("Eval/list_eval_partition.txt", [2, "h", "img/a.jpg id_1 train", "img/b.jpg id_1 query"],
      ["line 4", "line 3 says otherwise"]),
-    ("Anno/list_attr_items.txt", [1, "h", "id_00000001 1 -1"], ["list_attr_items.txt line 3", "3 values"]),
-    ("Anno/list_attr_items.txt", [1, "h", "id_00000001 1 -1 2"], ["list_attr_items.txt line 3", "1, -1 or 0"]),
+    ("Anno/list_attr_items.txt", [1, "h", "id_00000001 1 -1"],
+     ["list_attr_items.txt line 3: 2 values", "list_attr_cloth.txt names 3 attributes"]),
+    ("Anno/list_attr_cloth.txt", [2, "h", "blue", "long sleeve"],
+     ["list_attr_items.txt line 3: 3 values", "list_attr_cloth.txt names 2 attributes", "not of one release"]),
+    ("Anno/list_attr_items.txt", [2, "h", "id_10000001 1 -1 0", "id_10000002 1 -1 0"],
+     ["list_attr_items.txt: none of its 2 items is in", "list_eval_partition.txt"]),
+    ("Anno/list_attr_items.txt", [2, "h", "id_00000001 1 -1 0"], ["line 1", "2 entries are announced, but 1 follow"]),
+    ("Anno/list_attr_items.txt", [1, "h", "id_00000001 1 -1 2"], ["list_attr_items.txt line 3", "1, -1 or 0, found '2'"]),
     ("Anno/list_bbox_inshop.txt", [1, "h", "img/a.jpg 1 1 0 0 x 9"], ["list_bbox_inshop.txt line 3", "'0 0 x 9'"]),
 ])
 def test_inshop_lists_that_disagree(inshop_root, file, lines, words):

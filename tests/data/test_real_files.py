@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from fieldmarks.data import catalog
 from fieldmarks.data.decoding import decode, unreadable
+from fieldmarks.data.layouts import food101, nabirds, vegfru
 from fieldmarks.data.pixels import PixelCache
 
 pytestmark = pytest.mark.filterwarnings("ignore:cub. .* each image gets the attributes:UserWarning")
@@ -108,7 +109,8 @@ def test_full_cub_has_the_official_counts(full_cub):
     assert [len(part) for part in images.open_split()] == [5_864, 5_924]
     rows = catalog.check("cub", full_cub.parent)
     assert [row[0] for row in rows] == ["images", "classes", "split: train", "split: test", "open split: train",
-                                        "open split: train classes", "open split: test", "open split: test classes"]
+                                        "open split: train classes", "open split: test", "open split: test classes",
+                                        "closed split: train", "closed split: test"]
     assert all(ok and expected == found for _, expected, found, ok in rows)
 
 
@@ -158,6 +160,84 @@ def test_aircraft_has_the_official_counts(real_data, tmp_path):
         images = catalog.load("aircraft", tmp_path)
     assert [len(part) for part in images.closed_split()] == [6_667, 3_333]
     assert all(ok for *_, ok in catalog.check("aircraft", tmp_path))
+
+
+@pytest.fixture
+def without_photographs(monkeypatch):
+    """Loads by the lists alone: 300,000 empty files would take a minute, and small trees test the search for them."""
+    for layout in (nabirds, vegfru, food101):
+        monkeypatch.setattr(layout, "require_files", lambda *_: None)
+
+
+def test_nabirds_has_the_official_counts(real_data, without_photographs):
+    home = real_data / "annotations" / "nabirds"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        images = catalog.load("nabirds", home)
+    assert all(ok and expected == found for _, expected, found, ok in catalog.check("nabirds", home))
+    assert [len(part) for part in images.closed_split()] == [23_929, 24_633]
+    # The lists stand in one order, so that they can be read side by side.
+    names = {number: name for number, name in (line.split(" ", 1) for line in
+                                               (home / "classes.txt").read_text().splitlines())}
+    numbers = [number for _, number in lines(home / "image_class_labels.txt")]
+    assert [images.class_names[label] for label in images.labels.tolist()] == [names[number] for number in numbers]
+    assert images.class_names == [names[number] for number in sorted(set(numbers), key=int)]
+    assert images.split == [{"1": "train", "0": "test"}[flag] for _, flag in lines(home / "train_test_split.txt")]
+    assert [path.relative_to(home / "images").as_posix() for path in images.paths] == [
+        file for _, file in lines(home / "images.txt")]
+    assert np.array_equal(images.boxes.numpy(), np.loadtxt(home / "bounding_boxes.txt", usecols=range(1, 5)))
+
+
+def test_food101_has_the_official_counts(real_data, without_photographs, tmp_path):
+    source = real_data / "annotations" / "food101_meta"
+    (tmp_path / "meta").symlink_to(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        images = catalog.load("food101", tmp_path)
+    assert all(ok and expected == found for _, expected, found, ok in catalog.check("food101", tmp_path))
+    classes = (source / "classes.txt").read_text().split()
+    listed = (source / "train.txt").read_text().split() + (source / "test.txt").read_text().split()
+    assert images.class_names == classes and (images.class_counts() == 1_000).all()
+    assert images.labels.tolist() == [classes.index(image.split("/")[0]) for image in listed]
+    assert [path.relative_to(tmp_path / "images").as_posix() for path in images.paths] == [f"{i}.jpg" for i in listed]
+
+
+def test_food101_lists_and_names_say_the_same_in_both_forms(real_data, without_photographs, tmp_path):
+    source = real_data / "annotations" / "food101_meta"
+    (tmp_path / "text" / "meta").mkdir(parents=True)
+    (tmp_path / "json" / "meta").mkdir(parents=True)
+    for name in ("classes.txt", "train.txt", "test.txt"):
+        (tmp_path / "text" / "meta" / name).symlink_to(source / name)
+    for name in ("labels.txt", "train.json", "test.json"):
+        (tmp_path / "json" / "meta" / name).symlink_to(source / name)
+    text, json_ = (catalog.load("food101", tmp_path / form) for form in ("text", "json"))
+    assert text.class_names == json_.class_names
+
+    def rows(images):
+        names = ("/".join(path.parts[-2:]) for path in images.paths)
+        return dict(zip(names, zip(images.labels.tolist(), images.split)))
+
+    assert rows(text) == rows(json_)
+
+
+def test_vegfru_train_list_and_official_counts(real_data, without_photographs, tmp_path):
+    """The real train list; the other two made up from its folders with as many lines as the official ones."""
+    train = (real_data / "annotations" / "vegfru" / "vegfru_train.txt").read_text().splitlines()
+    folders = list(dict.fromkeys((line.rpartition("/")[0], line.split()[1]) for line in train))
+    (tmp_path / "vegfru_list").mkdir()
+    for word, count in (("train", 0), ("val", 14_600), ("test", 116_931)):
+        made_up = [f"{folder}/{word}_{number}.jpg {label}" for number, (folder, label) in
+                   enumerate(folders[row % len(folders)] for row in range(count))]
+        (tmp_path / "vegfru_list" / f"vegfru_{word}.txt").write_text("\n".join(made_up or train))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        images = catalog.load("vegfru", tmp_path)
+    assert all(ok for *_, ok in catalog.check("vegfru", tmp_path))
+    train_part, test_part = images.closed_split()
+    assert len(train_part) == 29_200 and len(test_part) == 116_931 and (train_part.class_counts() == 100).all()
+    assert train_part.labels.tolist() == [int(line.split()[1]) for line in train]
+    assert [path.relative_to(tmp_path).as_posix() for path in train_part.paths] == [line.split()[0] for line in train]
+    assert images.class_names[0] == "Chinese_artichoke" and images.class_names[291] == "yacon"
 
 
 # ---- photographs

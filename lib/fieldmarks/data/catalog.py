@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .decoding import unreadable
 from .imageset import ImageSet
-from .layouts import aircraft, cars, cub, folder, inshop
+from .layouts import aircraft, cars, cub, folder, food101, inshop, nabirds, vegfru
 
 LAYOUTS: dict[str, Callable[[Path], ImageSet]] = {
     "fieldguide": partial(cub.load, name="fieldguide"),
@@ -19,29 +19,41 @@ LAYOUTS: dict[str, Callable[[Path], ImageSet]] = {
     "cars": cars.load,
     "aircraft": aircraft.load,
     "inshop": inshop.load,
+    "nabirds": nabirds.load,
+    "vegfru": vegfru.load,
+    "food101": food101.load,
     "folder": folder.load,
 }
 
 
 @dataclass(frozen=True)
 class Official:
-    """What a published release holds: images and classes in all, images of each word of its split, and (images,
-    classes) of the open split's two parts."""
+    """What a published release holds: images and classes in all, images of each word of its split, (images, classes) of
+    the open split's two parts, and images of the closed split's (None: there is no closed split)."""
 
     images: int
     classes: int
     split: dict[str, int]
-    train: tuple[int, int]
-    test: tuple[int, int]
+    train: tuple[int | None, int]
+    test: tuple[int | None, int]
+    closed: tuple[int, int] | None
 
 
 # Counted in the official lists; several papers misprint them.
 OFFICIAL = {
-    "cub": Official(11_788, 200, {"train": 5_994, "test": 5_794}, (5_864, 100), (5_924, 100)),
-    "cars": Official(16_185, 196, {"train": 8_144, "test": 8_041}, (8_054, 98), (8_131, 98)),
-    "aircraft": Official(10_000, 100, {"train": 3_334, "val": 3_333, "test": 3_333}, (5_000, 50), (5_000, 50)),
+    "cub": Official(11_788, 200, {"train": 5_994, "test": 5_794}, (5_864, 100), (5_924, 100), (5_994, 5_794)),
+    "cars": Official(16_185, 196, {"train": 8_144, "test": 8_041}, (8_054, 98), (8_131, 98), (8_144, 8_041)),
+    "aircraft": Official(10_000, 100, {"train": 3_334, "val": 3_333, "test": 3_333}, (5_000, 50), (5_000, 50),
+                         (6_667, 3_333)),
     "inshop": Official(52_712, 7_982, {"train": 25_882, "query": 14_218, "gallery": 12_612},
-                       (25_882, 3_997), (26_830, 3_985)),
+                       (25_882, 3_997), (26_830, 3_985), None),
+    "nabirds": Official(48_562, 555, {"train": 23_929, "test": 24_633}, (22_800, 277), (25_762, 278),
+                        (23_929, 24_633)),
+    # As published, which leaves out how many images each half of the classes has.
+    "vegfru": Official(160_731, 292, {"train": 29_200, "val": 14_600, "test": 116_931}, (None, 146), (None, 146),
+                       (29_200, 116_931)),
+    "food101": Official(101_000, 101, {"train": 75_750, "test": 25_250}, (50_000, 50), (51_000, 51),
+                        (75_750, 25_250)),
 }
 
 
@@ -49,7 +61,8 @@ def load(name: str, root: Path) -> ImageSet:
     """Load a data set from its official layout.
 
     Args:
-        name: "fieldguide" "cub" "cars" "aircraft" "inshop" or "folder" (any folder of class folders).
+        name: "fieldguide" "cub" "cars" "aircraft" "inshop" "nabirds" "vegfru" "food101" or "folder" (any folder of
+            class folders).
         root: the data set's own folder, or the one that holds it. A copy with fewer images or classes than the official
             release loads with a warning that gives the numbers.
 
@@ -95,7 +108,19 @@ def check(name: str, root: Path) -> list[tuple[str, int | None, int, bool]]:
             counts = getattr(official, part) if official else (None, None)
             rows += [(f"open split: {part}", counts[0], len(half)),
                      (f"open split: {part} classes", counts[1], len(half.labels.unique()))]
+    if official and official.closed:
+        for part, expected, found in zip(("train", "test"), official.closed, _closed_counts(images)):
+            rows.append((f"closed split: {part}", expected, found))
     return [(what, expected, found, expected in (None, found)) for what, expected, found in rows]
+
+
+def _closed_counts(images: ImageSet) -> tuple[int, int]:
+    """Images of the closed split's two parts; 0 and 0 where a partial copy leaves no closed split."""
+    try:
+        train, test = images.closed_split()
+    except ValueError:
+        return 0, 0
+    return len(train), len(test)
 
 
 def check_images(name: str, root: Path, workers: int | None = None,

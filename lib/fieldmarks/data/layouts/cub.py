@@ -6,6 +6,7 @@ Source: Wah et al., The Caltech-UCSD Birds-200-2011 Dataset, 2011.
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ..imageset import ImageSet
 from .reading import (
-    compact, find_home, line_of, missing, read_numbers, read_words, require_files, rows_of,
+    compact, find_home, line_of, missing, read_numbers, read_words, require_files, rows_of, whole,
 )
 
 TREE = """  CUB_200_2011/
@@ -25,15 +26,15 @@ TREE = """  CUB_200_2011/
     attributes/image_attribute_labels.txt                (optional)
     attributes.txt, also here or in attributes/          (names; optional)"""
 
-NOT_VISIBLE = 1  # attributes/certainties.txt: 1 not visible, 2 guessing, 3 probably, 4 definitely
+GUESSED = 2  # attributes/certainties.txt: 1 not visible, 2 guessing, 3 probably, 4 definitely
 
 
 def load(root: Path, name: str = "cub") -> ImageSet:
     """Read the folder ``CUB_200_2011`` or its parent.
 
     Attributes are those of each image: 1 present, 0 absent, NaN where certainty is 1 ("not visible") or nothing is
-    said. Where only the class-level percentages are there, each image gets those of its class as fractions, with a
-    warning.
+    said; `certain_attributes` leaves guesses out too. Where only the class-level percentages are there, each image gets
+    those of its class as fractions, with a warning.
 
     Args:
         root: the data set's folder or the one that holds it.
@@ -62,20 +63,44 @@ def load(root: Path, name: str = "cub") -> ImageSet:
     )
 
 
+def certain_attributes(images: ImageSet, at_least: int = 3) -> ImageSet:
+    """The same images with only those attributes that the annotator was certain of; the others are NaN.
+
+    PAN learns from pairs of which both images have certainty 3 or more (Mishra et al., Effectively Leveraging Attributes
+    for Visual Similarity, 2021).
+
+    Args:
+        images: all or some of the images of `load`, in any order.
+        at_least: 1 not visible, 2 guessing, 3 probably, 4 definitely. `load` itself keeps 2 and above.
+
+    Raises:
+        FileNotFoundError: there are no attributes of single images; those of classes bear no certainty.
+        ValueError: at_least outside 1 .. 4, images that `load` has not made, or as `load`.
+    """
+    if at_least not in (1, 2, 3, 4):
+        raise ValueError(f"certainty runs from 1 (not visible) to 4 (definitely), so at_least cannot be {at_least}")
+    home = images.root
+    if home is None or not (home / "images.txt").is_file():
+        raise ValueError(f"{images.name}: its folder has no images.txt, and only CUB's layout says how certain people were")
+    file = home / "attributes" / "image_attribute_labels.txt"
+    if not file.is_file():
+        raise missing(images.name, TREE, [file])
+    ids, files = _image_list(home / "images.txt")
+    values = _image_attributes(file, ids, home, _attribute_names(home), at_least)
+    row_of = {home / "images" / name: row for row, name in enumerate(files)}
+    stranger = next((path for path in images.paths if path not in row_of), None)
+    if stranger is not None:
+        raise ValueError(f"{images.name}: {stranger} is not in {home / 'images.txt'}")
+    return replace(images, attributes=torch.from_numpy(values[[row_of[path] for path in images.paths]]))
+
+
 def _image_list(file: Path) -> tuple[np.ndarray, list[str]]:
     rows = read_words(file, 2)
-    ids = [_whole(file, number, words[0]) for number, words in rows]
+    ids = [whole(file, number, words[0]) for number, words in rows]
     if not ids:
         raise ValueError(f"{file}: the list is empty")
     rows_of(file, sorted(set(ids)), ids, file)  # an id listed twice
     return np.array(ids), [words[1] for _, words in rows]
-
-
-def _whole(file: Path, number: int, word: str) -> int:
-    try:
-        return int(word)
-    except ValueError:
-        raise ValueError(f"{file} line {number}: expected a whole number, found {word!r}") from None
 
 
 def _per_image(file: Path, ids: np.ndarray, home: Path, columns: int, dtype=np.float64) -> np.ndarray:
@@ -86,7 +111,7 @@ def _per_image(file: Path, ids: np.ndarray, home: Path, columns: int, dtype=np.f
 
 def _class_list(home: Path) -> dict[int, str]:
     file = home / "classes.txt"
-    return dict(sorted((_whole(file, number, words[0]), words[1]) for number, words in read_words(file, 2)))
+    return dict(sorted((whole(file, number, words[0]), words[1]) for number, words in read_words(file, 2)))
 
 
 def _class_ids(home: Path, ids: np.ndarray, known: dict[int, str]) -> np.ndarray:
@@ -120,7 +145,7 @@ def _attributes(home: Path, name: str, ids: np.ndarray,
     per_class = home / "attributes" / "class_attribute_labels_continuous.txt"
     names = _attribute_names(home)
     if per_image.is_file():
-        values = _image_attributes(per_image, ids, home, names)
+        values = _image_attributes(per_image, ids, home, names, GUESSED)
     elif per_class.is_file():
         warnings.warn(f"{name}: {per_image} is missing; each image gets the attributes of its class from "
                       f"{per_class.name}", stacklevel=4)
@@ -136,14 +161,15 @@ def _attribute_names(home: Path) -> list[str] | None:
         if file.is_file():
             rows = read_words(file, 2)
             for expected, (number, words) in enumerate(rows, start=1):
-                if _whole(file, number, words[0]) != expected:
+                if whole(file, number, words[0]) != expected:
                     raise ValueError(f"{file} line {number}: expected attribute {expected}, found {words[0]}")
             return [words[1] for _, words in rows]
     return None
 
 
-def _image_attributes(file: Path, ids: np.ndarray, home: Path, names: list[str] | None) -> np.ndarray:
-    """(N, A) of 0, 1 and NaN from lines "image attribute present certainty time", some of which have extra fields."""
+def _image_attributes(file: Path, ids: np.ndarray, home: Path, names: list[str] | None, at_least: int) -> np.ndarray:
+    """(N, A) of 0, 1 and NaN (certainty below `at_least`, or no line) from lines "image attribute present certainty time",
+    some of which have extra fields."""
     table = read_numbers(file, 4, np.int32)
     count = len(names) if names else int(table[:, 1].max(initial=0))
     # A table from id to row: the official list has 3.7 million lines, too many for a search each.
@@ -158,7 +184,7 @@ def _image_attributes(file: Path, ids: np.ndarray, home: Path, names: list[str] 
             row = int(np.flatnonzero(fault)[0])
             raise ValueError(f"{file} line {line_of(file, row)}: {reason}: {' '.join(map(str, table[row]))!r}")
     values = np.full((len(ids), count), np.nan, np.float32)
-    values[row_of[table[:, 0]], table[:, 1] - 1] = np.where(table[:, 3] == NOT_VISIBLE, np.nan, table[:, 2])
+    values[row_of[table[:, 0]], table[:, 1] - 1] = np.where(table[:, 3] < at_least, np.nan, table[:, 2])
     return values
 
 

@@ -1,4 +1,4 @@
-"""DeepFashion: In-shop Clothes Retrieval.
+"""DeepFashion: In-shop Clothes Retrieval; Wardrobe, the generated garments, is written the same way.
 
 Source: Liu et al., DeepFashion: Powering Robust Clothes Recognition and Retrieval with Rich Annotations, 2016.
 """
@@ -24,25 +24,30 @@ HEADER_LINES = 2  # every list begins with its count and the names of its column
 SPLITS = ("train", "query", "gallery")
 
 
-def load(root: Path) -> ImageSet:
+def load(root: Path, name: str = "inshop") -> ImageSet:
     """Read the benchmark's folder or its parent. Labels are items; `split` says "train" "query" "gallery".
 
     `open_split` is the official one (train items against the rest), and `query_gallery` of its second part gives the
-    retrieval task. Attributes belong to items: each image gets its item's (0 absent, 1 present, NaN unknown). Older
-    releases hold none; then `attributes` is None.
+    retrieval task. Attributes (463 in the official list) belong to items: each image gets its item's (0 absent, 1
+    present, NaN unknown, as all of an item without a line). Older releases hold none; then `attributes` is None, and
+    `require_attributes` says what is missing.
+
+    Args:
+        root: the benchmark's folder or the one that holds it.
+        name: the name that the set and its messages bear.
 
     Raises:
         FileNotFoundError: a list or an image is missing; the first is named, and the expected tree shown.
         ValueError: a count or a line that does not fit; the file and line are named.
     """
     below = ["In-shop Clothes Retrieval Benchmark", "inshop", "Inshop_Clothes", "In-shop"]
-    home = find_home(root, "inshop", TREE, "Eval/list_eval_partition.txt", below)
+    home = find_home(root, name, TREE, "Eval/list_eval_partition.txt", below)
     files, items, split = _partition(home / "Eval" / "list_eval_partition.txt")
     paths = _image_paths(home, files)
-    require_files("inshop", TREE, paths)
+    require_files(name, TREE, paths)
     labels, class_names = compact(items, {item: item for item in sorted(set(items))})
-    attributes, attribute_names = _attributes(home, items)
-    return ImageSet(name="inshop", paths=paths, labels=labels, class_names=class_names, attributes=attributes,
+    attributes, attribute_names = _attributes(home, name, items)
+    return ImageSet(name=name, paths=paths, labels=labels, class_names=class_names, attributes=attributes,
                     attribute_names=attribute_names, boxes=_boxes(home / "Anno" / "list_bbox_inshop.txt", files),
                     split=split, root=home)
 
@@ -81,26 +86,56 @@ def _image_paths(home: Path, files: list[str]) -> list[Path]:
     return [home / "Img" / file for file in files]
 
 
-def _attributes(home: Path, items: list[str]) -> tuple[Tensor | None, list[str] | None]:
-    folders = [home / "Anno", home / "Anno" / "attributes"]
-    values_file = next((f / "list_attr_items.txt" for f in folders if (f / "list_attr_items.txt").is_file()), None)
-    if values_file is None:
+def require_attributes(images: ImageSet) -> None:
+    """Raise where there are no attributes to learn from.
+
+    Raises:
+        FileNotFoundError: the release has no attribute lists; the missing file is named, and the expected tree shown.
+    """
+    if images.attributes is None:
+        raise FileNotFoundError(f"{images.name}: there are no attributes, for {_attribute_file(images.root)} is missing; older "
+                                f"releases lack it, newer ones have it in Anno or Anno/attributes. Expected:\n{TREE}")
+
+
+def _attribute_file(home: Path) -> Path:
+    places = [home / "Anno" / "list_attr_items.txt", home / "Anno" / "attributes" / "list_attr_items.txt"]
+    return next((file for file in places if file.is_file()), places[0])
+
+
+def _attributes(home: Path, name: str, items: list[str]) -> tuple[Tensor | None, list[str] | None]:
+    file = _attribute_file(home)
+    if not file.is_file():
         return None, None
-    names_file = values_file.with_name("list_attr_cloth.txt")
+    names_file = file.with_name("list_attr_cloth.txt")
     if not names_file.is_file():
-        raise missing("inshop", TREE, [names_file])
+        raise missing(name, TREE, [names_file])
     names = [words[0] for _, words in _counted(names_file, 1)]
-    row_of, table = {}, []
-    for number, (item, line) in _counted(values_file, 2):
-        values = np.array(line.split())
-        if len(values) != len(names) or not np.isin(values, ("1", "-1", "0")).all():
-            raise ValueError(f"{values_file} line {number}: expected {len(names)} values of 1, -1 or 0")
-        row_of[item] = len(table)
-        table.append(values.astype(np.int8))
-    table.append(np.zeros(len(names), np.int8))  # an item that the list leaves out: nothing known
-    known = np.array([1, np.nan, 0], np.float32)  # indexed by 1 - value: 1 present, 0 unknown, -1 absent
-    rows = [row_of.get(item, -1) for item in items]
-    return torch.from_numpy(known[1 - np.stack(table)][rows]), names
+    # The lowest and the highest of each item's lines: where an item has two that contradict each other, nothing is known.
+    lowest: dict[str, np.ndarray] = {}
+    highest: dict[str, np.ndarray] = {}
+    for number, (item, line) in _counted(file, 2):
+        values = _signs(file, number, line, names_file, len(names))
+        lowest[item] = np.minimum(lowest.get(item, values), values)
+        highest[item] = np.maximum(highest.get(item, values), values)
+    if lowest.keys().isdisjoint(items):
+        raise ValueError(f"{file}: none of its {len(lowest):,} items is in {home / 'Eval' / 'list_eval_partition.txt'}; "
+                         f"the two are not of one release")
+    meaning = np.array([np.nan, 1, 1, 0, 0], np.float32)  # indexed by the sum, -2 .. 2, so that -1 stands last
+    of_item = {item: meaning[values + highest[item]] for item, values in lowest.items()}
+    unknown = np.full(len(names), np.nan, np.float32)
+    return torch.from_numpy(np.stack([of_item.get(item, unknown) for item in items])), names
+
+
+def _signs(file: Path, number: int, line: str, names_file: Path, count: int) -> np.ndarray:
+    """(A,) of 1 present, -1 absent, 0 unknown."""
+    words = line.split()
+    if len(words) != count:
+        raise ValueError(f"{file} line {number}: {len(words)} values, but {names_file} names {count} attributes; the two "
+                         f"are not of one release")
+    stranger = next((word for word in words if word not in ("1", "-1", "0")), None)
+    if stranger is not None:
+        raise ValueError(f"{file} line {number}: expected values of 1, -1 or 0, found {stranger!r}")
+    return np.array([int(word) for word in words], np.int8)
 
 
 def _boxes(file: Path, files: list[str]) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,19 +25,20 @@ def existing_folder(root: Path, name: str, tree: str) -> Path:
     return root
 
 
-def find_home(root: Path, name: str, tree: str, marker: str, below: Sequence[str]) -> Path:
-    """The folder that holds `marker`: `root` itself, or one of the folders `below` it.
+def find_home(root: Path, name: str, tree: str, marker: str | Sequence[str], below: Sequence[str]) -> Path:
+    """The folder that holds `marker`, or one of several: `root` itself, or one of the folders `below` it.
 
     Raises:
         FileNotFoundError: none does; the message names the file in the likeliest place and shows the expected tree.
     """
     root = existing_folder(root, name, tree)
     places = [root, *(root / folder for folder in below)]
+    markers = [marker] if isinstance(marker, str) else marker
     for place in places:
-        if (place / marker).is_file():
+        if any((place / file).is_file() for file in markers):
             return place
     likeliest = next((place for place in places[1:] if place.is_dir()), root)
-    raise missing(name, tree, [likeliest / marker])
+    raise missing(name, tree, [likeliest / markers[0]])
 
 
 def missing(name: str, tree: str, files: Sequence[Path], of: int | None = None) -> FileNotFoundError:
@@ -89,6 +91,40 @@ def _lines(file: Path, skip: int = 0) -> Iterator[tuple[int, str]]:
             line = line.strip()
             if line and number > skip:
                 yield number, line
+
+
+def read_values(file: Path, keys: Sequence[str], listed_in: Path) -> list[tuple[int, str]]:
+    """A list of lines "key value", one a key, as (line number, value) in the order of `keys`; a value keeps its spaces.
+
+    Raises:
+        ValueError: a line without a value, or as `rows_of`.
+    """
+    rows = read_words(file, 2)
+    order = rows_of(file, keys, [words[0] for _, words in rows], listed_in)
+    return [(rows[row][0], rows[row][1][1]) for row in order]
+
+
+def whole(file: Path, number: int, word: str) -> int:
+    """A word of a line as a whole number; ValueError, with the file and the line number, where it is none."""
+    try:
+        return int(word)
+    except ValueError:
+        raise ValueError(f"{file} line {number}: expected a whole number, found {word!r}") from None
+
+
+def read_json(file: Path, kind: type):
+    """The content of a JSON file, of which the outermost value must be a `kind` (list or dict).
+
+    Raises:
+        ValueError: no JSON, with the line, or another kind.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except ValueError as error:  # a UnicodeDecodeError is one too
+        raise ValueError(f"{file}: not readable JSON ({error})") from None
+    if not isinstance(content, kind):
+        raise ValueError(f"{file}: expected a {kind.__name__}, found a {type(content).__name__}")
+    return content
 
 
 def read_numbers(file: Path, columns: int, dtype=np.float64) -> np.ndarray:
