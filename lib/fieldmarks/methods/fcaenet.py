@@ -46,9 +46,9 @@ class FCAENet(HashMethod):
     def __init__(
         self, backbone: nn.Module, bits: int, labels: Tensor, *, erase: bool = True, regions: int = 50, region_size: int = 32,
         relate: bool = True, alpha: float = 1.0, beta: float = 1.0, gamma: float = 0.0, negative: str | float = "balanced",
-        seed: int = 0, freeze_norm: bool = False,
+        seed: int = 0, freeze_norm: bool = False, hash_lr: float = 1.0,
     ):
-        super().__init__(backbone, bits, freeze_norm)
+        super().__init__(backbone, bits, freeze_norm, hash_lr)
         if min(alpha, beta, gamma) < 0:
             raise ValueError(f"alpha ({alpha}), beta ({beta}) and gamma ({gamma}) are weights: none may be negative")
         if regions < 1 or region_size < 1:
