@@ -70,6 +70,24 @@ def make_fieldguide(
     return 0
 
 
+@make.command("wardrobe")
+def make_wardrobe(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    outfits: Annotated[int, typer.Option(help="Outfits, in each of the two versions.")] = 1000,
+    items: Annotated[int, typer.Option(help="Garments.")] = 600,
+    shots: Annotated[int, typer.Option(help="Pictures of each garment.")] = 4,
+    size: Annotated[int, typer.Option(help="Pixels of a side.")] = 128,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+) -> int:
+    """Draw a wardrobe: garments and outfits in the layouts of Polyvore Outfits and of In-shop Clothes Retrieval."""
+    from .data.generated.wardrobe import make_wardrobe as make_garments
+
+    with _progress("drawing") as progress:
+        made = make_garments(folder, outfits=outfits, items=items, shots=shots, size=size, seed=seed, progress=progress)
+    print(f"{items:,} garments, {items * shots:,} images of {size} x {size} px, {2 * outfits:,} outfits in {made}")
+    return 0
+
+
 @app.command()
 def check(
     dataset: Annotated[str, typer.Argument(
