@@ -254,7 +254,9 @@ LABELS = torch.arange(12) % 4
 
 def build(**options):
     torch.manual_seed(0)
-    return FCAENet(Backbone(), 5, LABELS, regions=3, region_size=4, **options)
+    model = FCAENet(Backbone(), 5, LABELS, regions=3, region_size=4, **options)
+    nn.init.normal_(model.hash_layer.weight, std=0.5)  # it starts at zero, where all outputs are alike
+    return model
 
 
 def a_batch(count=6, last=False, seed=1):
@@ -349,6 +351,16 @@ def test_what_is_saved_is_enough_to_go_on():
         model.losses(a_batch(seed=5, last=True))
         model.after_step()
     assert torch.equal(straight.codes, resumed.codes)
+
+
+def test_the_hash_layer_learns_from_zero_and_has_its_own_learning_rate():
+    model, batch = FCAENet(Backbone(), 5, LABELS, regions=3, region_size=4, hash_lr=0.01), a_batch()
+    assert not model.embed(batch.images).any()
+    sum(model.losses(batch).values()).backward()
+    assert (model.hash_layer.weight.grad.abs().sum(1) > 0).all()
+    rates = {id(p): group["lr"] for group in model.parameter_groups(0.5, 1e-4) for p in group["params"]}
+    assert {rates[id(p)] for p in model.hash_layer.parameters()} == {0.005}
+    assert {rates[id(p)] for p in model.backbone.parameters()} == {0.5} and len(rates) == 4
 
 
 @pytest.mark.parametrize("options, message", [

@@ -5,40 +5,23 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..data.augment import denormalise
 from ..data.batches import seeded
-from ..data.imageset import ImageSet
-from ..data.pixels import PixelCache
 from ..explain.attributes import selective_dimensions, top_patches
 from ..explain.gradcam import pair_map
 from ..methods.method import Method
 from ..methods.vapnet import patch_boxes
 from ..resampling import crop_and_resize
 from ..show import galleries, maps
+from .common_figures import classes_at_a_glance  # noqa: F401, for notebooks
+from .common_figures import readable, rows_of_many_classes, shown
 from .open_set import Experiment, Retrieval
 
 COARSE = (2, 4)  # grids whose patches show something that a reader recognises
 
 
-def classes_at_a_glance(images: ImageSet, pixels: PixelCache, classes: int = 12, each: int = 4) -> Figure:
-    """The first images of classes spread evenly over the set."""
-    present = images.labels.unique()
-    chosen = present[torch.linspace(0, len(present) - 1, min(classes, len(present))).round().long()]
-    strips = [[pixels[i] for i in (images.labels == c).nonzero().squeeze(1)[:each].tolist()] for c in chosen]
-    return galleries.class_board(strips, [readable(images.class_names[c]) for c in chosen.tolist()])
-
-
 def some_queries(retrieval: Retrieval, count: int = 6, seed: int = 0) -> Tensor:
     """Query rows drawn at random, whatever came of them, from as many classes as there are."""
-    labels = retrieval.labels[retrieval.queries()]
-    order = torch.randperm(len(labels), generator=seeded(seed, 7))
-    taken, rows = set(), []
-    for repeat in (False, True):
-        for row in order.tolist():
-            if len(rows) < count and row not in rows and (repeat or labels[row].item() not in taken):
-                rows.append(row)
-                taken.add(labels[row].item())
-    return torch.tensor(rows)
+    return rows_of_many_classes(retrieval.labels[retrieval.queries()], count, seed)
 
 
 def top_ten(experiment: Experiment, retrievals: Mapping[str, Retrieval], rows: Tensor) -> Figure:
@@ -61,11 +44,11 @@ def sources_of_attributes(experiment: Experiment, retrieval: Retrieval, rows: Te
     candidates = patch_boxes(*images.shape[-2:], grids=COARSE)
     boxes = candidates[torch.randint(len(candidates), (len(images), views), generator=generator)]  # (Q, M, 4)
     local = crop_and_resize(images, boxes, tuple(images.shape[-2:]))  # (Q, M, 3, H, W)
-    method, shown = experiment.method.eval(), _shown(experiment, images)
-    grid = [("whole view", shown, None), ("its response", shown, pair_map(method.describe, method.backbone, images, references))]
+    method, whole = experiment.method.eval(), shown(experiment.backbone, images)
+    grid = [("whole view", whole, None), ("its response", whole, pair_map(method.describe, method.backbone, images, references))]
     for number in range(views):
         view = local[:, number]
-        grid.append((f"local view {number + 1}", _shown(experiment, view), pair_map(method.describe, method.backbone, view, references)))
+        grid.append((f"local view {number + 1}", shown(experiment.backbone, view), pair_map(method.describe, method.backbone, view, references)))
     return maps.map_grid(grid)
 
 
@@ -80,13 +63,13 @@ def against_baseline(experiment: Experiment, name: str, baseline: Method, rows: 
     images, others = experiment.test_images(queries), experiment.test_images(partners)
     grid = []
     for title, first, second in (("image", images, others), ("its match", others, images)):
-        shown = _shown(experiment, first)
-        grid.append((title, shown, None))
+        pictures = shown(experiment.backbone, first)
+        grid.append((title, pictures, None))
         for label, method in ((name, baseline), ("this method", experiment.method)):
             method.eval()
             with torch.no_grad():
                 references = method.embed(second)
-            grid.append((label, shown, pair_map(method.describe, method.backbone, first, references)))
+            grid.append((label, pictures, pair_map(method.describe, method.backbone, first, references)))
     titles = [readable(experiment.test.class_names[i]) for i in retrieval.labels[queries].tolist()]
     return maps.map_grid(grid, titles)
 
@@ -108,7 +91,7 @@ def attribute_patches(experiment: Experiment, dimensions: int = 6, images: int =
     responses = torch.cat(responses)
     chosen = selective_dimensions(responses, min(dimensions, responses.shape[2]))
     best = top_patches(responses, chosen, each)
-    pictures = [[shown for shown in _shown(experiment, experiment.test_images(index[row]))] for row in best.image]
+    pictures = [list(shown(experiment.backbone, experiment.test_images(index[row]))) for row in best.image]
     return galleries.patch_board(pictures, boxes[best.patch], best.scores, [f"dimension {d}" for d in chosen.tolist()])
 
 
@@ -120,12 +103,6 @@ def unseen_map(experiment: Experiment, retrieval: Retrieval, classes: int = 12) 
     thumbnails = [experiment.test_pixels[i] for i in keep.nonzero().squeeze(1).tolist()]
     names = [readable(name) for name in experiment.test.class_names]
     return maps.embedding_map(points, retrieval.labels[keep], thumbnails, names)
-
-
-def readable(name: str) -> str:
-    """"001.Black_footed_Albatross" -> "Black footed Albatross"."""
-    number, dot, rest = name.partition(".")
-    return (rest if dot and number.isdigit() else name).replace("_", " ")
 
 
 def _queries_and_matches(experiment: Experiment, retrieval: Retrieval, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,10 +117,3 @@ def _nearest_of_class(retrieval: Retrieval, rows: Tensor) -> Tensor:
     scores = retrieval.embeddings[queries] @ retrieval.embeddings[pool].T
     same = retrieval.labels[pool] == retrieval.labels[queries][:, None]
     return pool[scores.masked_fill(~same | (pool == queries[:, None]), -2).argmax(1)]
-
-
-def _shown(experiment: Experiment, images: Tensor) -> list:
-    backbone = experiment.backbone
-    return list(denormalise(images, backbone.mean, backbone.std).permute(0, 2, 3, 1).cpu())
-
-

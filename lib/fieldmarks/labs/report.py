@@ -25,8 +25,11 @@ dt { color: #6b7385 } dd { margin: 0; overflow-wrap: anywhere }
 """
 CAPTIONS = {
     "classes_seen.jpg": "Classes to learn from", "classes_unseen.jpg": "Classes to retrieve", "curves.png": "Training",
-    "top_ten.jpg": "The same queries before and after training", "local_views.jpg": "What local views look at",
+    "top_ten.jpg": "The same queries under two methods", "local_views.jpg": "What local views look at",
     "against_baseline.jpg": "Against a baseline: what makes two images of a class similar",
+    "classes.jpg": "Classes", "map_by_length.png": "mAP by code length", "radius.png": "Lookup within a Hamming radius",
+    "erased.jpg": "What SREM erases", "attention.jpg": "Where the network looks", "code_usage.png": "How the codes use their bits",
+    "class_distances.png": "How far queries lie from their class's database codes",
     "attributes.jpg": "Patches that fire attribute dimensions most", "unseen_map.jpg": "A map of unseen classes",
 }
 
@@ -69,8 +72,7 @@ def _table(title: str, results: list[tuple[Path, dict]]) -> str:
         rows.append("<tr><td>before training</td>" + "".join(f"<td>{_percent(start.get(m))}</td>" for m in metrics) + "<td></td></tr>")
     for where, result in results:
         cells = "".join(f"<td>{_percent(result['metrics'].get(m), result['intervals'].get(m))}</td>" for m in metrics)
-        name = f"{result['method']}, seed {result['seed']}"
-        rows.append(f"<tr><td>{html.escape(name)}</td>{cells}<td>{result['timing']['images_per_second']:.0f}</td></tr>")
+        rows.append(f"<tr><td>{html.escape(_name(result))}</td>{cells}<td>{result['timing']['images_per_second']:.0f}</td></tr>")
     settings = "".join(f'<p class="setting">{html.escape(line)}</p>' for line in dict.fromkeys(_setting(r) for _, r in results))
     figures = "".join(_figures(where, result) for where, result in results)
     return (f"<h2>{html.escape(title)}</h2>{settings}<div class=wide><table>"
@@ -96,7 +98,12 @@ def _figures(where: Path, result: dict) -> str:
         "data": result.get("data_fingerprint", ""), "training": f"{result['timing']['train_seconds']:.0f} s",
     }
     listed = "".join(f"<dt>{name}</dt><dd>{html.escape(str(value))}</dd>" for name, value in facts.items())
-    return f"<details><summary>{html.escape(result['method'])}, seed {result['seed']}: figures</summary><dl>{listed}</dl>{pictures}</details>"
+    return f"<details><summary>{html.escape(_name(result))}: figures</summary><dl>{listed}</dl>{pictures}</details>"
+
+
+def _name(result: dict) -> str:
+    bits = f", {result['parameters']['bits']} bits" if "bits" in result["parameters"] else ""
+    return f"{result['method']}{bits}, seed {result['seed']}"
 
 
 def _percent(value: float | None, interval: list[float] | None = None) -> str:

@@ -56,6 +56,8 @@ class FCAENet(HashMethod):
         self.erase, self.regions, self.region_size = erase, regions, region_size
         self.relate, self.alpha, self.beta, self.gamma = relate, alpha, beta, gamma
         self.negative = balanced_negative(labels, labels) if negative == "balanced" else float(negative)
+        nn.init.zeros_(self.hash_layer.weight)  # a random layer's first gradients only disturb trained features; V tells bits apart
+        nn.init.zeros_(self.hash_layer.bias)
         generator = torch.Generator().manual_seed(seed)
         self.register_buffer("labels", labels.clone(), persistent=False)
         self.register_buffer("codes", torch.randint(2, (len(labels), bits), generator=generator) * 2.0 - 1)  # V (n, k)

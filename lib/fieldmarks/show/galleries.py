@@ -23,6 +23,7 @@ INK, MUTED, HAIRLINE = "#1d2433", "#666e7b", "#d5d9e0"
 RIGHT, WRONG, NEUTRAL, ACCENT = "#0f8a5f", "#c9311f", "#4a5568", "#ffb000"
 WIDTH = 10.0  # inches: the width of a notebook
 TEXT, SMALL = 8.5, 7.0  # points
+COSINE = "cosine to the query"
 GAP, MARGIN, LINE = 0.07, 0.12, 0.15  # inches: between cells, around the figure, height of a line of small text
 
 
@@ -38,31 +39,34 @@ class Picture(Figure):
             return {f"image/{kind}": stream.getvalue()}
 
 
-def gallery(query_images: Sequence, result_images: Sequence[Sequence], correct, scores=None, titles=None) -> Picture:
+def gallery(query_images: Sequence, result_images: Sequence[Sequence], correct, scores=None, titles=None,
+            score: str = COSINE) -> Picture:
     """Queries on the left, their nearest neighbours beside them, best first: (Q) and (Q, R) images.
 
     Args:
         query_images: Q images, framed in grey.
         result_images: for each query its R results, framed in green with a check or, dashed, in red with a cross.
         correct: (Q, R) bool, whether a result shares the query's class.
-        scores: (Q, R) cosines, written under the results.
+        scores: (Q, R) numbers, written under the results.
         titles: Q names, written under the queries.
+        score: what the scores are.
 
     Raises:
         ValueError: numbers of queries or results that do not fit, or no query.
     """
-    return _rows(query_images, {"": (result_images, correct, scores)}, titles)
+    return _rows(query_images, {"": (result_images, correct, scores)}, titles, score)
 
 
-def before_after(query_images: Sequence, methods: Mapping[str, tuple], titles=None) -> Picture:
+def before_after(query_images: Sequence, methods: Mapping[str, tuple], titles=None, score: str = COSINE) -> Picture:
     """The same queries under two or more methods, one row each.
 
     Args:
         query_images: Q images.
         methods: name -> (result_images, correct, scores) as in `gallery`; scores may be None.
         titles: Q names, written under the queries.
+        score: what the scores are.
     """
-    return _rows(query_images, methods, titles)
+    return _rows(query_images, methods, titles, score)
 
 
 def class_board(images: Sequence[Sequence], names: Sequence[str], columns: int | None = None) -> Picture:
@@ -152,7 +156,7 @@ def as_rgb(image) -> np.ndarray:
 # --- how a row is drawn -----------------------------------------------------------------------------------------------
 
 
-def _rows(query_images, methods: Mapping[str, tuple], titles) -> Picture:
+def _rows(query_images, methods: Mapping[str, tuple], titles, score: str) -> Picture:
     """A block per query, a row per method in it."""
     if len(query_images) == 0 or len(methods) == 0:
         raise ValueError("there is nothing to show: give at least one query and one method")
@@ -196,9 +200,9 @@ def _rows(query_images, methods: Mapping[str, tuple], titles) -> Picture:
                 axes = _cell(figure, image, left_of(place), row_top, side)
                 _mark(axes, bool(correct[number, place]))
                 if scores is not None:
-                    _text(figure, left_of(place) + side / 2, row_top + side + 0.05, f"{scores[number, place]:.2f}",
-                          size=SMALL, color=MUTED, ha="center", va="top")
-    _legend(figure, scored)
+                    _text(figure, left_of(place) + side / 2, row_top + side + 0.05,
+                          f"{scores[number, place]:{'d' if scores.dtype.kind in 'iu' else '.2f'}}", size=SMALL, color=MUTED, ha="center", va="top")
+    _legend(figure, score if scored else "")
     return figure
 
 
@@ -233,12 +237,12 @@ def _frame(axes, colour: str, dashed: bool = False) -> None:
                              ls=(0, (2.2, 0.9)) if dashed else "-"))
 
 
-def _legend(figure: Picture, scores: bool) -> None:
+def _legend(figure: Picture, score: str) -> None:
     y = figure.get_figheight() - MARGIN
     _text(figure, MARGIN, y, "\u2713 same class as the query", color=RIGHT, size=SMALL, weight="bold")
     _text(figure, MARGIN + 1.75, y, "\u2717 another class", color=WRONG, size=SMALL, weight="bold")
-    if scores:
-        _text(figure, MARGIN + 2.85, y, "number under a result: cosine to the query", color=MUTED, size=SMALL)
+    if score:
+        _text(figure, MARGIN + 2.85, y, f"number under a result: {score}", color=MUTED, size=SMALL)
 
 
 # --- figures in inches from the top left ------------------------------------------------------------------------------

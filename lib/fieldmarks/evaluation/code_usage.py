@@ -1,0 +1,39 @@
+"""How well a set of hash codes uses its bits."""
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..codes import as_bits
+
+
+class CodeUsage(NamedTuple):
+    """What `code_usage` finds; a good code of k bits has balance 0.5 and correlation 0 off the diagonal."""
+
+    distinct: int
+    balance: Tensor
+    correlation: Tensor
+
+
+def code_usage(codes) -> CodeUsage:
+    """Whether codes have collapsed: how many differ, and how even and how independent their bits are.
+
+    Args:
+        codes: (N, k) of -1/+1.
+
+    Returns:
+        distinct: number of different codes, 1 .. N.
+        balance: (k,) float64, share of +1 in each bit.
+        correlation: (k, k) float64, Pearson's between bits; NaN in the row and column of a bit that never changes.
+
+    Raises:
+        ValueError: no codes, or a value other than -1 and +1.
+    """
+    bits = as_bits(codes)
+    distinct = len(np.unique(np.packbits(bits, axis=1), axis=0))
+    ones = torch.from_numpy(bits).double()
+    count, together = ones.sum(dim=0), ones.T @ ones  # whole numbers, so that a constant bit has a variance of exactly 0
+    covariance = len(bits) * together - count[:, None] * count
+    variance = covariance.diagonal()
+    return CodeUsage(distinct, count / len(bits), covariance / (variance[:, None] * variance).sqrt())  # 0 / 0 = NaN
