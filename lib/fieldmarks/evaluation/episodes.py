@@ -1,0 +1,98 @@
+"""Few-shot classification in episodes, on cached features: n ways, k shots, and queries that are none of the shots.
+
+Protocol of Chen et al., "A Closer Look at Few-shot Classification", ICLR 2019, as PAN uses it (Sec. 3): the accuracy of a
+method is the mean over 600 random episodes of 5 classes with 5 supports and 16 queries each. Its interval over episodes is
+`statistics.seed_interval(accuracies)`: 600 episodes make Student's factor 1.964, which the official code rounds to 1.96. NOTE
+the paper's own intervals are over three trained models, not over episodes.
+
+A classifier is a function of one episode, `class_scores(query (Q, d), support (W, S, d)) -> (Q, W)`, highest score best.
+"""
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ClassScores = Callable[[Tensor, Tensor], Tensor]
+
+
+class Episodes(NamedTuple):
+    """Positions in the data set: support (E, ways, shots) and query (E, ways, queries) long; row w of each is one class."""
+
+    support: Tensor
+    query: Tensor
+
+
+def sample_episodes(labels, ways: int, shots: int, queries: int, episodes: int, generator: torch.Generator) -> Episodes:
+    """Random episodes: distinct classes, distinct images within an episode, all equally likely.
+
+    Args:
+        labels: (N,) integers.
+        generator: a CPU generator; the same seed gives the same episodes.
+
+    Raises:
+        ValueError: fewer classes than ways, a class with fewer images than shots + queries, or a number below 1.
+    """
+    labels = torch.as_tensor(labels).cpu()
+    for name, number in (("ways", ways), ("shots", shots), ("queries", queries), ("episodes", episodes)):
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
+    classes, sizes = labels.unique(return_counts=True)
+    if len(classes) < ways:
+        raise ValueError(f"an episode of {ways} classes cannot be drawn from {len(classes)}")
+    needed = shots + queries
+    if (small := sizes < needed).any():
+        raise ValueError(f"{int(small.sum())} of {len(classes)} classes have fewer than the {needed} images of an episode "
+                         f"({shots} shots + {queries} queries): class {classes[small][0]} has {sizes[small][0]}")
+    members = labels.argsort(stable=True).split(sizes.tolist())
+    drawn = torch.empty(episodes, ways, needed, dtype=torch.int64)
+    for episode in drawn:
+        for row, c in enumerate(torch.randperm(len(classes), generator=generator)[:ways].tolist()):
+            episode[row] = members[c][torch.randperm(len(members[c]), generator=generator)[:needed]]
+    return Episodes(drawn[..., :shots], drawn[..., shots:])
+
+
+@torch.no_grad()
+def episode_accuracies(features: Tensor, episodes: Episodes, class_scores: ClassScores) -> Tensor:
+    """Fraction of each episode's queries whose own class scores highest: (N, d) -> (E,) float64.
+
+    Of classes with equal scores the first is taken, and classes come in random order.
+
+    Raises:
+        ValueError: NaN among the scores, or scores that are not (Q, W).
+    """
+    accuracies = torch.empty(len(episodes.query), dtype=torch.float64)
+    ways, queries = episodes.query.shape[1:]
+    truth = torch.arange(ways, device=features.device).repeat_interleave(queries)
+    for number, (support, query) in enumerate(zip(*episodes)):
+        scores = class_scores(features[query.flatten()], features[support])
+        if scores.shape != (ways * queries, ways):
+            raise ValueError(f"class scores must be ({ways * queries}, {ways}), got {tuple(scores.shape)}")
+        if scores.isnan().any():
+            raise ValueError(f"class scores of episode {number} hold NaN")
+        accuracies[number] = (scores.argmax(1) == truth).double().mean()
+    return accuracies
+
+
+def mean_pair_score(score: Callable[[Tensor, Tensor], Tensor]) -> ClassScores:
+    """PAN's classifier: the mean over a class's supports of the similarity of query and support.
+
+    Args:
+        score: similarity of features (..., d) twice -> (...,), with leading dimensions that broadcast, as
+        `ConceptSimilarity.score`.
+    """
+    def class_scores(query: Tensor, support: Tensor) -> Tensor:
+        return score(query[:, None, None], support).mean(-1)  # (Q, W, S) -> (Q, W)
+
+    return class_scores
+
+
+def prototype_scores(query: Tensor, support: Tensor) -> Tensor:
+    """ProtoNet (Snell et al. 2017, eq. 1-2): minus the squared Euclidean distance to the mean of a class's supports."""
+    return -(query[:, None] - support.mean(1)).square().sum(-1)
+
+
+def cosine_scores(query: Tensor, support: Tensor) -> Tensor:
+    """The mean cosine of a query to a class's supports."""
+    return torch.einsum("qd,wsd->qws", F.normalize(query, dim=-1), F.normalize(support, dim=-1)).mean(-1)

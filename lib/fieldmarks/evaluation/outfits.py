@@ -1,0 +1,166 @@
+"""Fashion compatibility: scores of whole outfits, their AUC, and filling the blank in an outfit.
+
+Protocols of Vasileva et al., "Learning Type-Aware Embeddings for Fashion Compatibility", ECCV 2018, as PAN uses them (Sec. 3):
+an outfit is as good as the mean similarity over all pairs of its items.
+
+Whatever scores pairs is a function `score(first, second)` that takes item numbers (P,) and (P,) and returns (P,) similarities,
+such as `lambda i, j: head.score(features[i], features[j])`. Every distinct pair is scored once, so what is offered twice ties
+with itself.
+"""
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Score = Callable[[Tensor, Tensor], Tensor]
+BATCH = 4096  # pairs scored at a time: with 2048 features and 463 concepts some 100 MB
+
+
+def outfit_scores(outfits: Sequence, score: Score, batch: int = BATCH) -> Tensor:
+    """Mean similarity over all pairs of items, i before j: (O,) float64.
+
+    Args:
+        outfits: O sequences of item numbers, each of two or more.
+        score: see above.
+        batch: pairs per call of `score`.
+
+    Raises:
+        ValueError: an outfit with fewer than two items, or a score that is NaN or not (P,).
+    """
+    outfits = _items(outfits, "outfit", least=2)
+    pairs = {}
+    for length, (_, items) in (groups := _by_length(outfits)).items():
+        first, second = torch.triu_indices(length, length, offset=1)
+        pairs[length] = torch.stack([items[:, first], items[:, second]])  # (2, n, pairs)
+    return _means(groups, pairs, score, batch, ())
+
+
+def choice_scores(questions: Sequence, choices, score: Score, batch: int = BATCH) -> Tensor:
+    """Mean similarity of each choice to the items of its question: (Q, C) float64.
+
+    Args:
+        questions: Q sequences of item numbers: the outfits without the blank, wherever it stood.
+        choices: (Q, C) item numbers, as a tensor or lists of one length.
+        score, batch: as in `outfit_scores`; the question's item comes first.
+
+    Raises:
+        ValueError: an empty question, questions and choices of different numbers, or as `outfit_scores`.
+    """
+    questions, choices = _items(questions, "question", least=1), _items(choices, "list of choices", least=1)
+    if len(questions) != len(choices):
+        raise ValueError(f"there are {len(questions)} questions and {len(choices)} lists of choices")
+    if len({len(each) for each in choices}) > 1:
+        raise ValueError(f"every question must have as many choices, got {sorted({len(each) for each in choices})}")
+    choices = torch.stack(choices)
+    pairs = {}
+    for length, (rows, items) in (groups := _by_length(questions)).items():
+        sides = torch.broadcast_tensors(items[:, None], choices[rows][:, :, None])
+        pairs[length] = torch.stack(sides)  # (2, n, C, length)
+    return _means(groups, pairs, score, batch, (choices.shape[1],))
+
+
+def fill_in_blank_hits(scores: Tensor, answers) -> Tensor:
+    """Chance that the best choice is the right one, question by question: (Q, C), (Q,) -> (Q,) float64.
+
+    Where the right choice shares the highest score with t - 1 others it is taken with probability 1/t. NOTE in the public
+    question files the right choice always comes first, so argmax would credit every tie: a constant score would earn
+    100 %.
+
+    Raises:
+        ValueError: NaN among the scores, or answers that do not fit.
+    """
+    answers = torch.as_tensor(answers, device=scores.device)
+    if scores.ndim != 2 or answers.shape != scores.shape[:1]:
+        raise ValueError(f"scores (Q, C) need answers (Q,), got shapes {tuple(scores.shape)} and {tuple(answers.shape)}")
+    if scores.isnan().any():
+        raise ValueError(f"scores hold NaN, first at question {int(scores.isnan().any(1).nonzero()[0])}")
+    if len(answers) and (answers.min() < 0 or answers.max() >= scores.shape[1]):
+        raise ValueError(f"answers must lie between 0 and {scores.shape[1] - 1}, got {answers.min()} to {answers.max()}")
+    best = scores == scores.amax(dim=1, keepdim=True)
+    return best.gather(1, answers[:, None])[:, 0].double() / best.sum(dim=1)
+
+
+def fill_in_blank_accuracy(questions: Sequence, choices, answers, score: Score, batch: int = BATCH) -> float:
+    """Fraction of blanks filled rightly, ties as in `fill_in_blank_hits`. Arguments as in `choice_scores`.
+
+    Args:
+        answers: (Q,) position of the right one among a question's choices.
+
+    Raises:
+        ValueError: as `choice_scores` and `fill_in_blank_hits`; also if there are no questions.
+    """
+    hits = fill_in_blank_hits(choice_scores(questions, choices, score, batch), answers)
+    return hits.mean().item()
+
+
+def area_under_curve(scores, labels) -> float:
+    """Area under the ROC curve: the chance that a positive scores above a negative, a tie counting half.
+
+    From ranks (Mann & Whitney 1947), equal scores sharing their mean rank.
+
+    Args:
+        scores: (N,).  labels: (N,) of 1 and 0.
+
+    Raises:
+        ValueError: shapes differ, NaN, labels that are not 0 or 1, or only one kind of them.
+    """
+    scores = torch.as_tensor(scores)
+    labels = torch.as_tensor(labels, device=scores.device)
+    if scores.ndim != 1 or scores.shape != labels.shape:
+        raise ValueError(f"scores and labels must both be (N,), got {tuple(scores.shape)} and {tuple(labels.shape)}")
+    if (bad := scores.isnan()).any():
+        raise ValueError(f"{int(bad.sum())} of {len(scores)} scores are NaN, first at {int(bad.nonzero()[0])}")
+    if ((labels != 0) & (labels != 1)).any():
+        raise ValueError("labels must be 1 (positive) or 0 (negative)")
+    positive = labels == 1
+    positives, negatives = int(positive.sum()), int((~positive).sum())
+    if not positives or not negatives:
+        raise ValueError(f"the area needs both kinds, got {positives} positives and {negatives} negatives")
+    _, place, counts = scores.unique(return_inverse=True, return_counts=True)
+    doubled_rank = 2 * counts.cumsum(0) - counts + 1  # twice the mean rank of each value, a whole number
+    above = int(doubled_rank[place[positive]].sum()) - positives * (positives + 1)
+    return above / (2 * positives * negatives)
+
+
+def _items(groups: Sequence, what: str, least: int) -> list[Tensor]:
+    groups = [torch.as_tensor(group) for group in groups]
+    if not groups:
+        raise ValueError(f"there is no {what}")
+    for number, group in enumerate(groups):
+        if group.ndim != 1 or len(group) < least or group.is_floating_point():
+            raise ValueError(f"{what} {number} must be a row of {least} or more item numbers, got {group.tolist()}")
+    return groups
+
+
+def _by_length(groups: list[Tensor]) -> dict[int, tuple[Tensor, Tensor]]:
+    """{length: (which groups (n,), their items (n, length))}."""
+    rows = defaultdict(list)
+    for row, group in enumerate(groups):
+        rows[len(group)].append(row)
+    return {length: (torch.tensor(which), torch.stack([groups[row] for row in which])) for length, which in rows.items()}
+
+
+def _means(groups: dict, pairs: dict[int, Tensor], score: Score, batch: int, shape: tuple[int, ...]) -> Tensor:
+    """Score all pairs and average over the last dimension of each group: (rows in all groups, *shape)."""
+    flat = torch.cat([each.flatten(1) for each in pairs.values()], dim=1)  # (2, P)
+    if flat.min() < 0:
+        raise ValueError(f"item numbers count from 0, got {int(flat.min())}")
+    items = int(flat.max()) + 1
+    number, place = (flat[0] * items + flat[1]).unique(return_inverse=True)
+    scores = torch.empty(len(number), dtype=torch.float64)
+    with torch.no_grad():
+        for start in range(0, len(number), batch):
+            part = number[start:start + batch]
+            found = score(part // items, part % items)
+            if found.shape != part.shape:
+                raise ValueError(f"score must return one number for each of {len(part)} pairs, got shape {tuple(found.shape)}")
+            scores[start:start + batch] = found
+    if (bad := scores.isnan()).any():
+        first = number[bad][0]
+        raise ValueError(f"{int(bad.sum())} of {len(scores)} pairs score NaN, first items {first // items} and {first % items}")
+    means = torch.empty(sum(len(rows) for rows, _ in groups.values()), *shape, dtype=torch.float64)
+    values = scores[place].split([each[0].numel() for each in pairs.values()])
+    for (rows, _), each, value in zip(groups.values(), pairs.values(), values):
+        means[rows] = value.view(each.shape[1:]).mean(-1)
+    return means

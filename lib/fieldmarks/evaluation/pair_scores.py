@@ -1,0 +1,159 @@
+"""Retrieval by PAN's similarity: every query against every gallery item, exactly.
+
+The score of a pair (Mishra et al. 2021, eq. 1-3) is not a product of two embeddings: it needs two linear maps of |q - g|,
+
+    score(q, g) = sum over m of  softmax(W_r |q - g| + b_r)_m  sigmoid(W_c |q - g| + b_c)_m
+
+so no index can search it. On In-Shop that is 1.8e8 pairs x 2 x 2048 x 926 operations. They are computed tile by tile: some
+queries meet some gallery items, their differences fit into the cache, one matrix product with [W_c; W_r] does nearly all the
+work, and only the scores leave the tile. A tile is always computed whole, padded with zeros, so that copies of an item score
+the same to the last bit wherever they lie; equal scores come lower gallery index first.
+
+`head` is anything with two linear maps `concept` and `relevance`, as `ConceptSimilarity`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .recall import _full_float32, _merge, _stable_topk
+
+TILE = (16, 64)  # queries x gallery items: 1024 differences of 2048 features take 4 MiB in bf16
+GPU_TILE = (64, 512)
+CHUNK = 2**16  # gallery items whose scores are kept at a time
+SHORTLIST = 4  # candidates for each place that are scored again after a search in bf16
+
+
+@torch.no_grad()
+def top_scores(head: nn.Module, query: Tensor, gallery: Tensor, k: int, *, dtype: torch.dtype = torch.float32
+               ) -> tuple[Tensor, Tensor]:
+    """The k best gallery items of every query, best first; equal scores: lower gallery index first.
+
+    Args:
+        head: see above.
+        query, gallery: (Q, d) and (G, d) features, as the head was trained on; on the device of the head.
+        k: at most G.
+        dtype: of the matrix product. torch.bfloat16 is twice as fast or more where the processor multiplies in it; the 4 k best
+            (at least 32) are then scored again in float32, so that scores are exact, and ranks unless bf16 has lost one of the
+            k best.
+
+    Returns:
+        scores (Q, k) float32 and index (Q, k) int64 into the gallery. Memory does not grow with Q x G.
+
+    Raises:
+        ValueError: shapes do not fit, NaN or infinity among the features, k out of range, or another dtype.
+    """
+    _check(head, query, gallery)
+    if not 1 <= k <= len(gallery):
+        raise ValueError(f"k must lie between 1 and the {len(gallery)} gallery items, got {k}")
+    if dtype not in (torch.float32, torch.bfloat16):
+        raise ValueError(f"dtype must be torch.float32 or torch.bfloat16, got {dtype}")
+    exact = dtype == torch.float32
+    depth = k if exact else min(max(SHORTLIST * k, 32), len(gallery))
+    scores = torch.empty(len(query), depth, device=query.device)
+    index = torch.empty(len(query), depth, dtype=torch.int64, device=query.device)
+    with _full_float32(query.device):
+        tiles = _Tiles(head, dtype)
+        for top in range(0, len(query), tiles.shape[0]):
+            rows = slice(top, top + tiles.shape[0])
+            best = None
+            for left in range(0, len(gallery), CHUNK):
+                strip = tiles.strip(query[rows], gallery[left:left + CHUNK])
+                found, place = _stable_topk(strip, depth)
+                best = _merge(best, (found, left + place), depth) if best else (found, place)
+            scores[rows], index[rows] = best
+    if exact:
+        return scores, index
+    scores, index = rerank(head, query, gallery, index)
+    return scores[:, :k], index[:, :k]
+
+
+@torch.no_grad()
+def rerank(head: nn.Module, query: Tensor, gallery: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+    """Order each query's candidates, such as its 100 nearest by cosine, by the head's score in float32; ties as in
+    `top_scores`.
+
+    Args:
+        candidates: (Q, C) positions in the gallery. Others as in `top_scores`.
+
+    Returns:
+        scores (Q, C) float32 and index (Q, C) int64, best first.
+
+    Raises:
+        ValueError: as `top_scores`; also candidates of another shape or out of range.
+    """
+    _check(head, query, gallery)
+    if candidates.ndim != 2 or len(candidates) != len(query) or candidates.is_floating_point():
+        raise ValueError(f"candidates must be ({len(query)}, C) positions, got {candidates.dtype} {tuple(candidates.shape)}")
+    if candidates.numel() and (candidates.min() < 0 or candidates.max() >= len(gallery)):
+        raise ValueError(f"candidates must lie between 0 and {len(gallery) - 1}, got {candidates.min()} to {candidates.max()}")
+    candidates = candidates.sort(dim=1).values
+    with _full_float32(query.device):
+        scores = _Tiles(head, torch.float32).listed(query, gallery, candidates.flatten()).view(candidates.shape)
+    scores, order = scores.sort(dim=1, descending=True, stable=True)
+    return scores, candidates.gather(1, order)
+
+
+class _Tiles:
+    """The fused weights and the memory of one tile, used again and again."""
+
+    def __init__(self, head: nn.Module, dtype: torch.dtype):
+        concept, relevance = head.concept, head.relevance
+        device = concept.weight.device
+        self.shape = TILE if device.type == "cpu" else GPU_TILE
+        pairs, dim = self.shape[0] * self.shape[1], concept.in_features
+        self.weight = torch.cat([concept.weight, relevance.weight]).to(dtype)  # (2 M, d)
+        self.bias = torch.cat([concept.bias, relevance.bias]).float()[:, None]
+        self.difference = torch.zeros(pairs, dim, device=device)
+        self.factor = self.difference if dtype == torch.float32 else torch.empty(pairs, dim, dtype=dtype, device=device)
+        self.product = torch.empty(len(self.weight), pairs, dtype=dtype, device=device)
+        self.logits = torch.empty(len(self.weight), pairs, device=device)
+
+    def strip(self, query: Tensor, gallery: Tensor) -> Tensor:
+        """All pairs of up to a tile's height of queries with gallery items: (q, d), (G, d) -> (q, G)."""
+        height, width = self.shape
+        scores = torch.empty(height, -(-len(gallery) // width) * width, device=query.device)
+        block, rows = self.difference.view(height, width, -1), _padded(query, height)[:, None].float()
+        for left in range(0, len(gallery), width):
+            torch.sub(rows, _padded(gallery[left:left + width], width).float(), out=block)
+            scores[:, left:left + width] = self._score().view(height, width)
+        return scores[:len(query), :len(gallery)]
+
+    def listed(self, query: Tensor, gallery: Tensor, candidates: Tensor) -> Tensor:
+        """Pairs one by one, as many candidates in turn for each query: (Q, d), (G, d), (Q * C,) -> (Q * C,)."""
+        scores = torch.empty(len(candidates), device=query.device)
+        each = len(candidates) // len(query)
+        owner = torch.arange(len(candidates), device=query.device) // max(each, 1)
+        for start in range(0, len(candidates), len(self.difference)):
+            part = slice(start, start + len(self.difference))
+            filled = self.difference[:len(candidates[part])]
+            torch.sub(query[owner[part]].float(), gallery[candidates[part]].float(), out=filled)
+            scores[part] = self._score()[:len(filled)]
+        return scores
+
+    def _score(self) -> Tensor:
+        """The scores of the differences in the tile, (pairs,), in float32 after the product.
+
+        NOTE the difference is rounded to bf16, not the features: where two images are alike, that is far less of an error.
+        """
+        self.difference.abs_()
+        if self.factor is not self.difference:
+            self.factor.copy_(self.difference)
+        torch.mm(self.weight, self.factor.T, out=self.product)  # pairs along the rows: both halves lie in one piece
+        torch.add(self.product, self.bias, out=self.logits)
+        concepts, relevance = self.logits.chunk(2)
+        relevance.sub_(relevance.amax(0)).exp_()
+        return concepts.sigmoid_().mul_(relevance).sum(0).div_(relevance.sum(0)).clamp_(max=1)
+
+
+def _padded(rows: Tensor, count: int) -> Tensor:
+    return rows if len(rows) == count else torch.cat([rows, rows.new_zeros(count - len(rows), rows.shape[1])])
+
+
+def _check(head: nn.Module, query: Tensor, gallery: Tensor) -> None:
+    dim = head.concept.in_features
+    for name, features in (("query", query), ("gallery", gallery)):
+        if features.ndim != 2 or len(features) == 0 or features.shape[1] != dim:
+            raise ValueError(f"{name} must be a non-empty (N, {dim}) matrix, as the head, got shape {tuple(features.shape)}")
+        for start in range(0, len(features), CHUNK):
+            if not features[start:start + CHUNK].isfinite().all():
+                raise ValueError(f"{name}: features hold NaN or infinity, among the rows from {start} on")
