@@ -1,6 +1,6 @@
-"""One VAPNet training step against the same number of bare backbone passes, forward and backward, at the same batch and precision.
+"""One training step of VAPNet or FCAENet against as many bare backbone passes, forward and backward, at the same batch and precision.
 
-    python tests/benchmarks/bench_step.py [--network resnet10t] [--size 96] [--batch 32] [--views 4] [--precision auto] [--device cpu]
+    python tests/benchmarks/bench_step.py [--method vapnet] [--network resnet10t] [--size 96] [--batch 32] [--views 4] [--precision auto] [--device cpu]
 
 The two are timed in turn, so that a machine whose speed drifts slows both; the median of the ratios pair by pair is what counts.
 """
@@ -13,12 +13,14 @@ import torch
 from fieldmarks.backbones import create_backbone
 from fieldmarks.data.augment import TrainingViews
 from fieldmarks.data.batches import Batch, seeded
+from fieldmarks.methods.fcaenet import FCAENet
 from fieldmarks.methods.vapnet import VAPNet
 from fieldmarks.training import DTYPES, choose_precision, synchronise
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--method", default="vapnet", choices=("vapnet", "fcaenet"))
     parser.add_argument("--network", default="resnet10t")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--batch", type=int, default=32)
@@ -29,23 +31,30 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device)
     torch.manual_seed(0)
-    method = VAPNet(create_backbone(options.network, "none", options.size), 100, views=options.views).to(
-        device, memory_format=torch.channels_last).train()
+    backbone = create_backbone(options.network, "none", options.size)
+    if options.method == "vapnet":
+        method, images_each = VAPNet(backbone, 100, views=options.views), 1 + options.views
+    else:  # as for CUB: 5,994 database images
+        method, images_each = FCAENet(backbone, 48, torch.arange(5994) % 200, region_size=options.size // 7), 3
+    method.to(device, memory_format=torch.channels_last).train()
     precision = choose_precision(options.precision, device, method)
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=1e-4, momentum=0.9)
     canvas = torch.randint(0, 256, (options.batch, 3, options.size * 8 // 7, options.size * 8 // 7), dtype=torch.uint8)
     sizes = torch.tensor([canvas.shape[-2:]]).expand(options.batch, -1)
     views = TrainingViews(options.size, method.backbone.mean, method.backbone.std)
-    labels = torch.arange(options.batch, device=device)
-    passes = torch.randn(options.batch * (1 + options.views), 3, options.size, options.size, device=device).contiguous(
+    index = torch.arange(options.batch)
+    labels = index.to(device)
+    passes = torch.randn(options.batch * images_each, 3, options.size, options.size, device=device).contiguous(
         memory_format=torch.channels_last)
 
     def autocast():
         return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
 
-    def vapnet_step(step: int) -> None:
-        batch = Batch(None, labels, None, options.batch, slice(None), seeded(step))
+    def whole_step(step: int) -> None:
+        batch = Batch(None, labels, index, options.batch, slice(None), seeded(step))
         batch.images = views(canvas.to(device), sizes, batch.draw)
+        if options.method == "fcaenet":
+            batch.positives = views(canvas.to(device), sizes, batch.draw)
         with autocast():
             terms = method.losses(batch)
         optimizer.zero_grad(set_to_none=True)
@@ -66,14 +75,14 @@ def main() -> None:
         synchronise(device)
         return time.perf_counter() - started
 
-    for run in (vapnet_step, bare_passes) * 2:
+    for run in (whole_step, bare_passes) * 2:
         timed(run, 0)
-    pairs = [(timed(vapnet_step, step), timed(bare_passes, step)) for step in range(options.pairs)]
+    pairs = [(timed(whole_step, step), timed(bare_passes, step)) for step in range(options.pairs)]
     steps, bare = (statistics.median(column) for column in zip(*pairs))
     ratio = statistics.median(a / b for a, b in pairs)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    print(f"{options.network} {options.size} px, batch {options.batch}, M {options.views}, {precision}, {name}: "
-          f"step with augmentation and optimiser {steps * 1e3:.0f} ms, {1 + options.views} bare passes {bare * 1e3:.0f} ms, "
+    print(f"{options.method}, {options.network} {options.size} px, batch {options.batch}, {precision}, {name}: "
+          f"step with augmentation and optimiser {steps * 1e3:.0f} ms, {images_each} bare passes {bare * 1e3:.0f} ms, "
           f"ratio {ratio:.3f} (at most 1.15), {options.batch / steps:.0f} images/s")
 
 

@@ -184,6 +184,12 @@ def test_a_kind_of_pair_that_does_not_occur_adds_nothing(kind):
     torch.testing.assert_close(balanced_mean(values, torch.full((3, 4), kind)), values.mean())
 
 
+def test_a_single_similar_pair_weighs_as_much_as_all_others():
+    values, similar = torch.rand(3, 4), torch.zeros(3, 4)
+    similar[1, 2] = 1
+    torch.testing.assert_close(balanced_mean(values, similar), values[1, 2] + values[similar == 0].mean())
+
+
 def test_contrastive_loss_of_one_image_is_zero():
     outputs = torch.randn(1, 4, requires_grad=True)
     loss = contrastive_loss(outputs, torch.tensor([3]), 8.0)
