@@ -91,7 +91,7 @@ def make_wardrobe(
 @app.command()
 def check(
     dataset: Annotated[str, typer.Argument(
-        metavar="DATASET", help="cub, cars, aircraft, inshop, fieldguide or folder.")],
+        metavar="DATASET", help="cub, cars, aircraft, inshop, nabirds, vegfru, food101, fieldguide or folder.")],
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The data set's folder.")],
     images: Annotated[bool, typer.Option(
         "--images", help="Decode every image too, and name those that cannot be read.")] = False,

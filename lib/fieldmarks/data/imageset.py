@@ -31,7 +31,7 @@ class ImageSet:
             corner counted from 0, as CUB writes them (not two corners); NaN for an image without one; or None.
         parts: float Tensor (N, P, 3): x y in pixels of the file, and visible 1 or 0 (x = y = 0 where not); or None.
         part_names: P names, or None.
-        split: N words of the official split, or None: "train" "test" ("val" too for Aircraft; "train" "query" "gallery"
+        split: N words of the official split, or None: "train" "test" ("val" too for Aircraft and VegFru; "train" "query" "gallery"
             for In-Shop).
         root: the folder that the paths are compared from in `fingerprint`; by default the deepest folder holding all.
 
@@ -148,7 +148,8 @@ class ImageSet:
         return self.subset(train), self.subset(~train)
 
     def closed_split(self) -> tuple[ImageSet, ImageSet]:
-        """The official split by images, (train, test), of the same classes. "val" is part of train (Aircraft).
+        """The official split by images, (train, test), of the same classes. "val" is part of train (Aircraft), but in
+        VegFru, whose papers leave it out.
 
         Raises:
             ValueError: no official split, one side of it empty, or one that keeps the classes apart (In-Shop).

@@ -14,9 +14,6 @@ from __future__ import annotations
 
 import colorsys
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +27,7 @@ from fieldmarks.data.generated.bird_canvas import PARTS
 from fieldmarks.data.generated.bird_plate import draw_plate
 from fieldmarks.data.generated.bird_photographs import CONDITIONS, Photograph, field_photograph, portrait
 from fieldmarks.data.generated.bird_species import make_species
+from fieldmarks.data.generated.whole_folder import write_whole
 
 __all__ = ["make_fieldguide", "draw_plate", "field_photograph", "portrait", "make_species"]
 
@@ -65,26 +63,10 @@ def make_fieldguide(folder: Path, classes: int = 100, images: int = 20, size: in
     Raises ValueError for parameters out of range or a place that cannot be written, FileExistsError when the folder
     holds something else.
     """
-    folder = Path(folder)
     parameters = {"classes": classes, "images": images, "size": size, "seed": seed, "difficulty": difficulty}
     _check(parameters)
-    if _already_there(folder, parameters):
-        return folder
-    working = _working_folder(folder)
-    try:
-        _write(working, parameters, progress)
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        try:
-            os.replace(working, folder)
-        except OSError:
-            if not _already_there(folder, parameters):  # two runs may have drawn the same guide at once
-                raise
-            shutil.rmtree(working)
-    except BaseException:
-        shutil.rmtree(working, ignore_errors=True)
-        raise
-    return folder
+    return write_whole(folder, MANIFEST, "fieldguide", {"version": VERSION, **parameters},
+                       lambda working: _write(working, parameters, progress))
 
 
 def _check(parameters: dict) -> None:
@@ -96,37 +78,6 @@ def _check(parameters: dict) -> None:
         parameters[name] = int(value)
     if parameters["difficulty"] not in CONDITIONS:
         raise ValueError(f"difficulty must be one of {', '.join(CONDITIONS)}, not {parameters['difficulty']!r}")
-
-
-def _already_there(folder: Path, parameters: dict) -> bool:
-    if not os.path.lexists(folder):
-        return False
-    if not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file: give the name of a new or empty folder")
-    manifest = folder / MANIFEST
-    if manifest.is_file():
-        try:
-            found = json.loads(manifest.read_text())
-            found = {"version": found["version"], **found["parameters"]}
-        except (ValueError, KeyError, TypeError):
-            raise FileExistsError(f"{manifest} is damaged: remove {folder} or give another folder") from None
-        if found == {"version": VERSION, **parameters}:
-            return True
-        other = ", ".join(f"{name} {found.get(name)} instead of {value}"
-                          for name, value in {"version": VERSION, **parameters}.items() if found.get(name) != value)
-        raise FileExistsError(f"{folder} holds a fieldguide with {other}: give another folder, or remove this one")
-    if any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is not empty and holds no fieldguide: give the name of a new or empty folder")
-    return False
-
-
-def _working_folder(folder: Path) -> Path:
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
-    except OSError as error:
-        raise ValueError(
-            f"cannot write in {folder.parent} ({error.strerror}): give a folder you may write to") from None
 
 
 # ---- the layout ------------------------------------------------------------------------------------------------------
@@ -179,7 +130,6 @@ def _write(root: Path, parameters: dict, progress) -> None:
          "female_marks": species.female_marks}
         for number, (folder, species) in enumerate(zip(folders, all_species), start=1)]}
     (root / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-    root.chmod(0o755)                    # temporary folders are private
 
 
 def _write_lines(path: Path, lines) -> None:
