@@ -80,7 +80,7 @@ def test_a_finished_run_taken_up_again_has_nothing_left_to_do(tmp_path):
 def test_two_processes_give_the_losses_and_embeddings_of_one(tmp_path):
     # Batch statistics of half a batch differ, and so would dropout's: both are left out here.
     options = {"norm": "group", "dropout": 0, "precision": "fp32"}
-    methods = ["vapnet", "multisimilarity", "proxynca++"]
+    methods = ["vapnet", "multisimilarity", "proxynca++", "fcaenet", "dpsh"]
     words = [f"{name}={json.dumps(value)}" for name, value in {**options, "methods": methods}.items()]
     done = start(tmp_path, *words, processes=2)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -94,17 +94,22 @@ def test_two_processes_give_the_losses_and_embeddings_of_one(tmp_path):
         for a, b in zip(one["epochs"], first["epochs"]):
             for term in set(a) - {"epoch", "images_per_second"}:
                 assert b[term] == pytest.approx(a[term], rel=1e-3), (method, term)
+        if method == "fcaenet":
+            assert torch.equal(first["method"]["codes"], one["method"]["codes"])
+            assert torch.equal(second["method"]["codes"], one["method"]["codes"])
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step", "milestones"])
 def test_learning_rates_follow_their_formulas(schedule):
-    settings = Settings(epochs=10, schedule=schedule, warmup_steps=4, step_epochs=3, gamma=0.5)
+    settings = Settings(epochs=10, schedule=schedule, warmup_steps=4, step_epochs=3, gamma=0.5, milestones=(2, 3, 7))
     for step in range(70):
         expected = min(1, (step + 1) / 4)
         if schedule == "cosine":
             expected *= 0.5 * (1 + math.cos(math.pi * max(0, step - 4) / (70 - 4)))
         if schedule == "step":
             expected *= 0.5 ** (step // 7 // 3)
+        if schedule == "milestones":
+            expected *= 0.5 ** [0, 0, 1, 2, 2, 2, 2, 3, 3, 3][step // 7]
         assert lr_factor(step, 7, settings) == pytest.approx(expected)
 
 

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from fieldmarks.data.augment import TestViews, TrainingViews
-from fieldmarks.data.batches import TrainingStream
+from fieldmarks.data.batches import SampledStream, TrainingStream
 from fieldmarks.evaluation.recall import recall_at_k
+from fieldmarks.methods.fcaenet import FCAENet
+from fieldmarks.methods.hash_baselines import create_hash_baseline
 from fieldmarks.methods.metric_baselines import create_baseline
 from fieldmarks.methods.vapnet import VAPNet
 from fieldmarks.processes import processes
@@ -53,6 +55,11 @@ def build(method="vapnet", norm="batch", dropout=0.1):
     backbone = SmallBackbone(norm, dropout)
     if method == "vapnet":
         return VAPNet(backbone, 6, views=2, attributes=7, grids=(2, 4), weight=0.1)
+    labels = Pictures().labels
+    if method == "fcaenet":
+        return FCAENet(backbone, 6, labels, regions=5, region_size=4, hash_lr=0.1)
+    if method in ("dpsh", "dsh", "hashnet"):
+        return create_hash_baseline(method, backbone, 6, labels)
     return create_baseline(method, backbone, 6, proxy_lr=1.0)
 
 
@@ -60,7 +67,11 @@ def run(folder, method="vapnet", norm="batch", dropout=0.1, kill_at=0, stop_at=0
     settings = Settings(**{"epochs": 4, "lr": 0.1, "warmup_steps": 3, "clip_norm": 5.0, **settings})
     pictures, model = Pictures(), build(method, norm, dropout)
     views = TrainingViews(16, **PLAIN)
-    stream = TrainingStream(pictures, pictures.labels, views, 8, seed=settings.seed, rank=rank, world=world)
+    shared = {"seed": settings.seed, "rank": rank, "world": world}
+    if method == "fcaenet":
+        stream = SampledStream(pictures, pictures.labels, views, 8, sample=20, passes=2, **shared)
+    else:
+        stream = TrainingStream(pictures, pictures.labels, views, 8, **shared)
     steps, after_step = [0], model.after_step
 
     def counted():
