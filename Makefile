@@ -8,13 +8,13 @@ UV := uv==0.13.9
 .PHONY: help demo test lab lock clean
 
 help:
-	@echo "make demo   train and compare two methods on generated birds; ends with runs/demo/report.html"
+	@echo "make demo   train and compare methods on generated data; ends with runs/demo/report.html"
 	@echo "make test   run all tests"
 	@echo "make lab    open JupyterLab on the notebooks"
 	@echo "make lock   renew requirements.lock from pyproject.toml"
 
 demo: $(VENV)/ready
-	$(BIN)/fieldmarks run labs/vapnet/table1.yaml --profile demo --out runs/demo
+	$(BIN)/fieldmarks run labs/vapnet/table1.yaml labs/fcaenet/table1.yaml --profile demo --out runs/demo
 	$(BIN)/fieldmarks report runs/demo
 
 test: $(VENV)/ready
