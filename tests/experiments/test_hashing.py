@@ -11,6 +11,7 @@ from PIL import Image
 
 from fieldmarks.data.generated.fieldguide import make_fieldguide
 from fieldmarks.data.pixels import PixelCache
+from fieldmarks.evaluation.code_usage import distinct_class_codes
 from fieldmarks.evaluation.hamming import mean_average_precision
 from fieldmarks.experiments import hashing
 from fieldmarks.experiments.hashing import Parameters
@@ -130,7 +131,7 @@ def test_neighbours_are_the_nearest_and_ties_follow_no_list():
 def test_collapsed_codes_are_told_by_the_share_of_class_codes():
     labels = torch.arange(12) // 3
     apart = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])[labels]
-    assert hashing.distinct_class_codes(apart, labels) == 1 and hashing.distinct_class_codes(torch.ones(12, 2), labels) == 0.25
+    assert distinct_class_codes(apart, labels) == 1 and distinct_class_codes(torch.ones(12, 2), labels) == 0.25
 
 
 def test_the_baseline_is_adsh_of_as_many_bits_beside_this_run(birds, tmp_path):

@@ -37,3 +37,14 @@ def code_usage(codes) -> CodeUsage:
     covariance = len(bits) * together - count[:, None] * count
     variance = covariance.diagonal()
     return CodeUsage(distinct, count / len(bits), covariance / (variance[:, None] * variance).sqrt())  # 0 / 0 = NaN
+
+
+def distinct_class_codes(codes: Tensor, labels: Tensor) -> float:
+    """How many different codes the majorities of the classes make, as a share of the classes: 1 where each has its own.
+
+    Args:
+        codes: (N, k) of -1/+1.  labels: (N,) integers.
+    """
+    classes, place = labels.unique(return_inverse=True)
+    majority = torch.zeros(len(classes), codes.shape[1]).index_add_(0, place, codes.float()) >= 0
+    return len(majority.unique(dim=0)) / len(classes)

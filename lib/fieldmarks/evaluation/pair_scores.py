@@ -15,7 +15,7 @@ the same to the last bit wherever they lie; equal scores come lower gallery inde
 import torch
 from torch import Tensor, nn
 
-from .recall import _full_float32, _merge, _stable_topk
+from .recall import full_float32, merge_best, stable_topk
 
 TILE = (16, 64)  # queries x gallery items: 1024 differences of 2048 features take 4 MiB in bf16
 GPU_TILE = (64, 512)
@@ -51,15 +51,15 @@ def top_scores(head: nn.Module, query: Tensor, gallery: Tensor, k: int, *, dtype
     depth = k if exact else min(max(SHORTLIST * k, 32), len(gallery))
     scores = torch.empty(len(query), depth, device=query.device)
     index = torch.empty(len(query), depth, dtype=torch.int64, device=query.device)
-    with _full_float32(query.device):
+    with full_float32(query.device):
         tiles = _Tiles(head, dtype)
         for top in range(0, len(query), tiles.shape[0]):
             rows = slice(top, top + tiles.shape[0])
             best = None
             for left in range(0, len(gallery), CHUNK):
                 strip = tiles.strip(query[rows], gallery[left:left + CHUNK])
-                found, place = _stable_topk(strip, depth)
-                best = _merge(best, (found, left + place), depth) if best else (found, place)
+                found, place = stable_topk(strip, depth)
+                best = merge_best(best, (found, left + place), depth) if best else (found, place)
             scores[rows], index[rows] = best
     if exact:
         return scores, index
@@ -87,7 +87,7 @@ def rerank(head: nn.Module, query: Tensor, gallery: Tensor, candidates: Tensor) 
     if candidates.numel() and (candidates.min() < 0 or candidates.max() >= len(gallery)):
         raise ValueError(f"candidates must lie between 0 and {len(gallery) - 1}, got {candidates.min()} to {candidates.max()}")
     candidates = candidates.sort(dim=1).values
-    with _full_float32(query.device):
+    with full_float32(query.device):
         scores = _Tiles(head, torch.float32).listed(query, gallery, candidates.flatten()).view(candidates.shape)
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     return scores, candidates.gather(1, order)

@@ -151,7 +151,7 @@ def _search(units, others, k: int, chunk_bytes: int) -> Iterator[tuple[slice, Te
     maxima = strip.new_empty(len(strip) // group, TILE)  # over groups of items, taken while a tile is in cache
     if mirrored:
         known = _nothing_yet(len(matrix), k, matrix.device)
-    with torch.no_grad(), _full_float32(matrix.device):
+    with torch.no_grad(), full_float32(matrix.device):
         for top in range(0, queries, TILE):
             mine = slice(top, min(top + TILE, queries))
             best = tuple(part[mine] for part in known) if mirrored else _nothing_yet(mine.stop - top, k, matrix.device)
@@ -170,7 +170,7 @@ def _search(units, others, k: int, chunk_bytes: int) -> Iterator[tuple[slice, Te
                     torch.amax(tile.unflatten(0, (-1, group)), dim=1, out=maxima[first:first + TILE // group])
                 width = mine.stop - top
                 scores, place = _best_of(strip[:right - left, :width].T, maxima[:(right - left) // group, :width].T, k)
-                best = _merge(best, (scores, left + place), k)
+                best = merge_best(best, (scores, left + place), k)
             yield mine, *best
 
 
@@ -182,7 +182,7 @@ def _tell_later_queries(known, row: int, tile: Tensor, top: int, k: int) -> None
         rows = tile[changed]
         maxima = rows.unflatten(1, (-1, _group_size(TILE, k))).amax(dim=2)
         found, place = _best_of(rows, maxima, k)
-        scores[changed], index[changed] = _merge((scores[changed], index[changed]), (found, top + place), k)
+        scores[changed], index[changed] = merge_best((scores[changed], index[changed]), (found, top + place), k)
 
 
 def _best_of(scores: Tensor, maxima: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -193,21 +193,21 @@ def _best_of(scores: Tensor, maxima: Tensor, k: int) -> tuple[Tensor, Tensor]:
     k better groups would hold a column that comes before it. So only k groups need a closer look.
     """
     group = scores.shape[1] // maxima.shape[1]
-    _, groups = _stable_topk(maxima, k)
+    _, groups = stable_topk(maxima, k)
     groups = groups.sort(dim=1).values[:, :, None]  # candidates stay in the order of their columns
     members = scores.unflatten(1, (-1, group)).gather(1, groups.expand(-1, -1, group)).flatten(1)  # (q, k * group)
     columns = (groups * group + torch.arange(group, device=scores.device)).flatten(1)
-    best, place = _stable_topk(members, k)
+    best, place = stable_topk(members, k)
     return best, columns.gather(1, place)
 
 
-def _merge(first, second, k: int) -> tuple[Tensor, Tensor]:
+def merge_best(first, second, k: int) -> tuple[Tensor, Tensor]:
     """The k best of two (scores, index) lists, where every index in the first is lower than any in the second."""
-    best, place = _stable_topk(torch.cat([first[0], second[0]], dim=1), k)
+    best, place = stable_topk(torch.cat([first[0], second[0]], dim=1), k)
     return best, torch.cat([first[1], second[1]], dim=1).gather(1, place)
 
 
-def _stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """torch.topk along rows, except that among equal scores the lower column comes first."""
     k = min(k, scores.shape[1])
     values, place = scores.topk(k, dim=1)
@@ -234,7 +234,7 @@ def _buffer(items: Tensor, chunk_bytes: int) -> Tensor:
 
 
 @contextlib.contextmanager
-def _full_float32(device: torch.device):
+def full_float32(device: torch.device):
     """Products in real float32: no TF32, no bf16 shortcut, no autocast, whatever the caller has set."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")

@@ -24,6 +24,7 @@ from ..data.augment import TestViews, TrainingViews
 from ..data.batches import SampledStream, TrainingStream, seeded
 from ..data.imageset import ImageSet
 from ..data.pixels import PixelCache
+from ..evaluation.code_usage import distinct_class_codes
 from ..evaluation.hamming import average_precision, lookup
 from ..evaluation.statistics import bootstrap_interval
 from ..files import hold, written_whole
@@ -333,13 +334,6 @@ def measure(
     return Retrieval(*sides, metrics, intervals, values)
 
 
-def distinct_class_codes(codes: Tensor, labels: Tensor) -> float:
-    """Different majority codes of classes as a share of the classes: codes (N, k) of -1/+1, labels (N,)."""
-    classes, place = labels.unique(return_inverse=True)
-    majority = torch.zeros(len(classes), codes.shape[1]).index_add_(0, place, codes.float()) >= 0
-    return len(majority.unique(dim=0)) / len(classes)
-
-
 def compare_with(experiment: Experiment) -> tuple[str, Retrieval] | None:
     """The finished run that this one is held against (see `Parameters.baseline`) by name, with its codes; None where there is none.
 
@@ -391,7 +385,7 @@ def finish(experiment: Experiment, history: History, retrieval: Retrieval, figur
             "database_codes": retrieval.database_codes.to(torch.int8), "database_labels": retrieval.database_labels}, temporary)
     CodeIndex.build(retrieval.database_codes).save(e.folder / "database.index")
     return write_result(
-        e.folder, notebook=notebook, card=p.card, method=describe(p), dataset=e.queries.name,
+        e.folder, experiment=p.kind, notebook=notebook, card=p.card, method=describe(p), dataset=e.queries.name,
         parameters=dataclasses.asdict(p), metrics=retrieval.metrics, intervals=retrieval.intervals,
         counts={
             "train": len(e.database), "query": len(e.queries), "gallery": len(e.database), "classes": len(e.database.class_names),

@@ -335,11 +335,12 @@ def finish(experiment: Experiment, history: History, before: Retrieval | None, a
 
     e, p = experiment, experiment.parameters
     with written_whole(e.folder / "embeddings.safetensors") as temporary:
-        save_file({"embeddings": after.embeddings, "labels": after.labels}, temporary)
+        roles = {} if after.query is None else {"query": after.query, "gallery": after.gallery}
+        save_file({"embeddings": after.embeddings, "labels": after.labels, **roles}, temporary)
     best = history.best(p.monitor)
     queries = len(after.queries())
     return write_result(
-        e.folder, notebook=notebook, card=p.card, method=describe(p), dataset=e.test.name,
+        e.folder, experiment=p.kind, notebook=notebook, card=p.card, method=describe(p), dataset=e.test.name,
         parameters=dataclasses.asdict(p), metrics=after.metrics, intervals=after.intervals,
         counts={
             "train": len(e.train), "query": queries, "gallery": len(after.labels) if after.gallery is None else len(after.gallery),

@@ -29,6 +29,11 @@
         higher: L_a + mean L_c
         lower: L_a
         datasets: [cub]                                 # optional: on these; otherwise on all
+      - text: Direct exchange does as well.
+        metric: recall@1
+        row: L_a + L_c
+        within: 0.003                                   # a fraction: 0.3 points
+        of: L_a + mean L_c
 
 A run takes one row, one data set and one seed. Where two places give the same parameter, the later of these counts: the
 card's `parameters`, the profile's, the data set's, the row's, the row's in the profile.
@@ -58,13 +63,22 @@ class _Strict(BaseModel):
 
 
 class Claim(_Strict):
-    """What the paper says its table shows, in words and as a comparison of two rows."""
+    """What the paper says its table shows, in words and as a comparison of two rows: `higher` scores more than `lower`, or
+    `row` lies no further than `within`, a fraction, from `of`."""
 
     text: str
     metric: str
-    higher: str
-    lower: str
+    higher: str | None = None
+    lower: str | None = None
+    row: str | None = None
+    within: Fraction | None = None
+    of: str | None = None
     datasets: list[str] = []
+
+    @property
+    def rows(self) -> tuple[str, str]:
+        """The two whose difference, first - second, is looked at."""
+        return (self.higher, self.lower) if self.within is None else (self.row, self.of)
 
 
 class Profile(_Strict):
@@ -155,7 +169,7 @@ def load_card(file: Path) -> Card:
         if "file" in content:
             raise ValueError(f"unknown key 'file'{nearest('file', _keys(Card))}")
         card = Card.model_validate({**content, "file": file})
-        for check in (_check_parameters, _check_names, _check_repeats):
+        for check in (_check_claims, _check_parameters, _check_names, _check_repeats):
             check(card)
         return card
     except ValidationError as error:
@@ -252,6 +266,17 @@ def _wanted(value, default) -> str | None:
     return None if isinstance(value, (bool, int, float, str, list, dict, type(None))) else "a plain value"
 
 
+def _check_claims(card: Card) -> None:
+    for number, claim in enumerate(card.claims, start=1):
+        given = {key for key in ("higher", "lower", "row", "within", "of") if getattr(claim, key) is not None}
+        if given not in ({"higher", "lower"}, {"row", "within", "of"}):
+            raise ValueError(f"claim {number}: it has {', '.join(sorted(given)) or 'no rows'}: "
+                             "give either higher and lower, or row, within and of")
+        if claim.within == 0:
+            raise ValueError(f"claim {number}: within is 0, which no measurement can meet: "
+                             "give a fraction, as 0.003 for 0.3 points")
+
+
 def _check_parameters(card: Card) -> None:
     if absent := [name for name in (*OF_THE_RUN, "root") if name not in card.defaults]:
         raise ValueError(
@@ -298,8 +323,8 @@ def _all_names(card: Card, metrics: list[str]) -> Iterator[tuple[str, str, str, 
         for dataset in columns:
             yield f"published.{row}", "data set", dataset, card.datasets
     for number, claim in enumerate(card.claims, start=1):
-        yield f"claim {number}: higher", "row", claim.higher, card.grid
-        yield f"claim {number}: lower", "row", claim.lower, card.grid
+        for key, row in zip(("higher", "lower") if claim.within is None else ("row", "of"), claim.rows):
+            yield f"claim {number}: {key}", "row", row, card.grid
         for dataset in claim.datasets:
             yield f"claim {number}: datasets", "data set", dataset, card.datasets
         if metrics:
@@ -314,8 +339,8 @@ def _check_repeats(card: Card) -> None:
         if twice := [value for value in values if values.count(value) > 1]:
             raise ValueError(f"{place}: {twice[0]!r} is there twice")
     for number, claim in enumerate(card.claims, start=1):
-        if claim.higher == claim.lower:
-            raise ValueError(f"claim {number}: higher and lower are the same row")
+        if claim.rows[0] == claim.rows[1]:
+            raise ValueError(f"claim {number}: {'higher and lower' if claim.within is None else 'row and of'} are the same row")
 
 
 # ---- pydantic's findings, in our words
@@ -335,6 +360,8 @@ def _in_words(error: dict) -> str:
         return f"'{place}' is missing"
     if error["loc"][0] == "published" and error["type"] in ("less_than_equal", "greater_than_equal"):
         return f"{place}: {error['input']} must be a fraction, as 0.695 for 69.5 %"
+    if key == "within" and error["type"] in ("less_than_equal", "greater_than_equal"):
+        return f"{place}: {error['input']} must be a fraction, as 0.003 for 0.3 points"
     return f"{place}: {WORDS.get(error['type'], error['msg'])}, not {error['input']!r}"
 
 

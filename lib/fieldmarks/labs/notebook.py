@@ -5,6 +5,7 @@ Notebooks are read as the JSON that they are: importing nbformat or papermill ta
 import ast
 import hashlib
 import json
+import re
 from pathlib import Path
 
 
@@ -25,6 +26,18 @@ def default_parameters(notebook: Path) -> dict:
     except _NotLiteral as error:
         # Papermill sets parameters after this cell: what is computed in it would keep the values of the defaults.
         raise ValueError(f"the parameters cell of '{notebook}' may hold only name = literal, not '{error}'") from None
+
+
+def parameter_sections(notebook: Path) -> dict[str, str]:
+    """The heading under which each parameter stands in the parameters cell: {"epochs": "Training"}, of lines "# Training"."""
+    cell = next(cell for cell in _cells(notebook) if "parameters" in cell.get("metadata", {}).get("tags", []))
+    sections, heading = {}, ""
+    for line in _source(cell).splitlines():
+        if line.startswith("# "):
+            heading = line[2:]
+        elif heading and (name := re.match(r"(\w+)\s*[:=]", line)):
+            sections[name[1]] = heading
+    return sections
 
 
 class _NotLiteral(Exception):

@@ -9,6 +9,8 @@ from pathlib import Path
 from .card import OF_THE_RUN, Card, Profile, check_parameter, nearest, read_value
 from .notebook import fingerprint
 
+GENERATED = ("fieldguide", "wardrobe")  # data sets that runs make for themselves where they are given no folder
+
 
 @dataclass(frozen=True)
 class Run:
@@ -67,7 +69,7 @@ def plan(card: Card, profile: str, out: Path, settings: list[str] = ()) -> list[
     for dataset in datasets:
         own = {setting.name: setting.value for setting in given if setting.dataset == dataset}
         for row in chosen.only or card.grid:
-            common = _merged(card, chosen, row, dataset) | fixed | own
+            common = merged_parameters(card, chosen, row, dataset) | fixed | own
             common["root"] = _root(dataset, common.get("root", ""))
             for seed in seeds:
                 parameters = {**common, "dataset": dataset, "seed": seed}
@@ -78,7 +80,8 @@ def plan(card: Card, profile: str, out: Path, settings: list[str] = ()) -> list[
     return runs
 
 
-def _merged(card: Card, profile: Profile, row: str, dataset: str) -> dict:
+def merged_parameters(card: Card, profile: Profile, row: str, dataset: str) -> dict:
+    """What the card gives for a row on a data set; the notebook's defaults hold for the rest."""
     return {
         **card.parameters, **profile.parameters, **profile.datasets.get(dataset, {}),
         **card.grid[row], **profile.grid.get(row, {}),
@@ -135,10 +138,10 @@ def _check_settings(card: Card, given: list[Setting], fixed: dict, datasets: lis
 
 
 def _root(dataset: str, root: str) -> str:
-    """The data set's folder as an absolute path; the generated birds need none, the runs make them."""
+    """The data set's folder as an absolute path; "" for generated ones, which need none."""
     variable = f"FIELDMARKS_{dataset.upper()}"
     root = root or os.environ.get(variable, "")
-    if not root and dataset == "fieldguide":
+    if not root and dataset in GENERATED:
         return ""
     if not root:
         raise ValueError(

@@ -13,11 +13,11 @@ PACKAGES = ("torch", "torchvision", "timm", "pytorch-metric-learning", "numpy", 
 
 
 def write_result(
-    folder: Path, *, notebook: str, card: str, method: str, dataset: str, parameters: dict, metrics: dict[str, float],
+    folder: Path, *, experiment: str, notebook: str, card: str, method: str, dataset: str, parameters: dict, metrics: dict[str, float],
     intervals: dict[str, list[float]], counts: dict[str, int], curves: dict, figures: list[str], timing: dict[str, float],
     device: str, **more,
 ) -> Path:
-    """Write result.json atomically. Metrics are fractions; figures are paths relative to the folder.
+    """Write result.json atomically. `experiment` is its kind; metrics are fractions; figures are paths relative to the folder.
 
     Raises:
         ValueError: a figure is not there, or a number is not finite.
@@ -26,7 +26,7 @@ def write_result(
     if missing := [name for name in figures if not (folder / name).is_file()]:
         raise ValueError(f"result.json names figures that are not in '{folder}': {', '.join(missing)}")
     result = {
-        "schema": SCHEMA, "status": "complete", "notebook": notebook, "card": card, "method": method, "dataset": dataset,
+        "schema": SCHEMA, "status": "complete", "experiment": experiment, "notebook": notebook, "card": card, "method": method, "dataset": dataset,
         "parameters": parameters, "seed": parameters.get("seed"), "metrics": metrics, "intervals": intervals, "counts": counts,
         "curves": curves, "figures": figures, "timing": timing, "environment": environment(device),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"), **more,

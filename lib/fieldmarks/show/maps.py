@@ -130,7 +130,7 @@ def curves(history: Sequence[Mapping[str, float]], scores: Sequence[str] = ("rec
             axes.set_ylabel("loss (logarithmic)", size=TEXT)
             axes.yaxis.set_major_formatter("{x:g}")
         elif factor == 1 and smallest >= 0:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.06 * largest)
         axes.legend(frameon=False, fontsize=SMALL, labelcolor=INK, loc="lower left", bbox_to_anchor=(-0.02, 1.0),
                     ncols=len(series), columnspacing=1.2, handlelength=1.8, borderaxespad=0.2)
     return figure
