@@ -151,22 +151,22 @@ def erase_mask(attention: Tensor, regions: int = 50, size: int = 32) -> Tensor:
     if attention.isnan().any():
         raise ValueError("the attention map holds values that are not numbers: the network has diverged; train with a lower lr")
     flat = attention.flatten(1)
-    coldest = flat.topk(regions, dim=1, sorted=True).values[:, -1:]  # (B, 1) value of the last pixel that is chosen
-    hotter, equal = flat > coldest, flat == coldest
-    room = regions - hotter.sum(1, keepdim=True)
-    corners = hotter | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))
-    # A pixel is erased if one of the l x l pixels up and left of it is a corner: a running count over columns, then over rows.
-    near = _any_before(corners.view(batch, height, width), size, 2)
-    return 1.0 - _any_before(near, size, 1).float()[:, None]
-
-
-def _any_before(marks: Tensor, length: int, dim: int) -> Tensor:
-    """Whether one of the `length` places up to and including each, along `dim`, is marked."""
-    count = marks.cumsum(dim, dtype=torch.int16)
-    earlier = torch.zeros_like(count)
-    stop = marks.shape[dim] - length
-    earlier.narrow(dim, length, stop).copy_(count.narrow(dim, 0, stop))
-    return count > earlier
+    values, corners = flat.topk(regions, dim=1)
+    coldest = values[:, -1:]  # (B, 1)
+    tied = ((flat >= coldest).sum(1) > regions).nonzero().squeeze(1)
+    if len(tied):  # more pixels are as hot as the last one than there is room for: the first of them, as enlarged maps have plateaus
+        hotter, equal = flat[tied] > coldest[tied], flat[tied] == coldest[tied]
+        room = regions - hotter.sum(1, keepdim=True)
+        chosen = hotter | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))
+        corners[tied] = chosen.nonzero()[:, 1].view(-1, regions)
+    y, x = corners // width, corners % width
+    bottom, right = (y + size).clamp(max=height), (x + size).clamp(max=width)
+    # Each box as +1 and -1 at its corners: sums over columns, then over rows, count the boxes that a pixel lies in.
+    edges = torch.zeros(batch, (height + 1) * (width + 1), dtype=torch.int32, device=flat.device)
+    for at_y, at_x, sign in ((y, x, 1), (y, right, -1), (bottom, x, -1), (bottom, right, 1)):
+        edges.scatter_add_(1, at_y * (width + 1) + at_x, torch.full_like(corners, sign, dtype=torch.int32))
+    boxes = edges.view(batch, height + 1, width + 1).cumsum(2, dtype=torch.int32).cumsum(1, dtype=torch.int32)
+    return (boxes[:, :height, :width] == 0).float()[:, None]
 
 
 def mean_square(outputs: Tensor, others: Tensor) -> Tensor:
