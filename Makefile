@@ -35,7 +35,7 @@ $(VENV)/uv:
 	@touch $@
 
 $(VENV)/ready: requirements.lock pyproject.toml $(VENV)/uv
-	$(BIN)/uv pip install --python $(BIN)/python --quiet --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fieldmarks import cli
-from fieldmarks.labs import runner
+from fieldmarks.labs import runner, sweep
 
 REPOSITORY = Path(__file__).parents[1]
 GUIDE = "--classes 3 --images 2 --size 32 --seed 5".split()
@@ -37,9 +37,10 @@ def birds(tmp_path_factory) -> Path:
 
 def test_help_names_every_command_and_loads_nothing_heavy():
     code = "import sys; from fieldmarks.cli import main; code = main(sys.argv[1:]); " \
-           "print([name for name in ('torch', 'pandas', 'papermill', 'rich', 'numpy') if name in sys.modules], code)"
+           "print([name for name in ('torch', 'pandas', 'papermill', 'rich', 'numpy', 'distributed') if name in sys.modules], code)"
     pages = {
-        "": ["make", "check", "run", "report"], "run": ["--profile", "--set", "--out", "--time-limit", "--dry-run"],
+        "": ["make", "check", "run", "report"],
+        "run": ["--profile", "--set", "--out", "--workers", "--scheduler", "--retries", "--time-limit", "--dry-run"],
         "make fieldguide": ["--classes", "--images", "--size", "--seed", "--difficulty"], "check": ["--images"],
     }
     for words, expected in pages.items():
@@ -60,6 +61,10 @@ def test_python_m_fieldmarks():
     (["run", TABLE_1, "--set", "epohs=3"], "the notebook has no parameter 'epohs': did you mean 'epochs'?"),
     (["run", TABLE_1, "--time-limit", "3"], "--time-limit is '3': write it as 90s, 30m or 12h"),
     (["run", TABLE_1, "--time-limit", "0s"], "--time-limit is '0s': write it as 90s, 30m or 12h"),
+    (["run", TABLE_1, "--workers", "0"], "Invalid value for '--workers': "),
+    (["run", TABLE_1, "--retries", "-1"], "Invalid value for '--retries': "),
+    (["run", TABLE_1, "--workers", "2", "--scheduler", "tcp://host:1"], "a scheduler has workers of its own: give one"),
+    (["run", TABLE_1, "--scheduler", "nonsense://host"], "no Dask scheduler answers at 'nonsense://host'"),
     (["run", TABLE_1[:-1]], "did you mean '" + TABLE_1),
     (["run", "table1.yaml"], "there is no card 'table1.yaml'"),
     (["run", TABLE_1, TABLE_1], "two cards with the name vapnet-table1"),
@@ -131,24 +136,26 @@ def test_dry_run(fieldmarks, tmp_path):
     words = "--profile smoke --set lr=1e-3 --set seed=7 --dry-run"
     code, output, error = fieldmarks("run", TABLE_1, *words.split())
     lines = output.splitlines()
-    assert code == 0 and error == "" and len(lines) == 9 and list(tmp_path.iterdir()) == []
+    assert code == 0 and error == "" and len(lines) == 10 and list(tmp_path.iterdir()) == []
     assert lines[0] == "to run  vapnet-table1  L_a  fieldguide  seed 7  classification=True  constraint=none"
     assert lines[1].startswith(f"        -> {tmp_path}/runs/vapnet-table1/L_a-fieldguide-7-")
-    assert lines[-1].startswith("all: method=vapnet") and "lr=0.001" in lines[-1]
+    assert lines[-2].startswith("all: method=vapnet") and "lr=0.001" in lines[-2]
+    assert lines[-1] == "estimate: none, as no run of this card and profile has been done here before"
 
 
 @pytest.mark.parametrize("states, code, summary", [
     (["done", "earlier", "done", "done"], 0, "4 runs: 3 done, 1 done earlier; results in there"),
     (["done", "failed", "earlier", "done"], 1, "4 runs: 2 done, 1 done earlier, 1 failed; results in there"),
-    (["done", "stopped"], 130, "4 runs: 1 done, 3 left; the same command goes on from here; results in there"),
+    (["done", "stopped", "stopped", "stopped"], 130,
+     "4 runs: 1 done, 3 left; the same command goes on from here; results in there"),
 ])
 def test_exit_codes(fieldmarks, monkeypatch, states, code, summary):
-    def run_all(runs, limit, board):
-        assert len(runs) == 4 and limit == 1800
+    def run_all(runs, limit, board, retries, pool):
+        assert len(runs) == 4 and limit == 1800 and retries == 2 and pool is None
         return [runner.Outcome(state) for state in states]
 
-    monkeypatch.setattr(runner, "run_all", run_all)
-    found = fieldmarks("run", TABLE_1, "--profile", "smoke", "--time-limit", "30m", "--out", "there")
+    monkeypatch.setattr(sweep, "run_all", run_all)
+    found = fieldmarks("run", TABLE_1, "--profile", "smoke", "--time-limit", "30m", "--out", "there", "--retries", "2")
     assert found == (code, summary + "\n", "")
 
 

@@ -127,8 +127,13 @@ def run(
         "--set", metavar="KEY=VALUE",
         help="Overrule a parameter: epochs=5; for one data set: root.cub=DIR; or dataset=cub, seed=3.")] = [],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where results go, a folder for each run.")] = Path("runs"),
+    workers: Annotated[int, typer.Option(
+        min=1, metavar="N", help="Runs at a time on this machine, each with a GPU of its own where there are any.")] = 1,
+    scheduler: Annotated[str | None, typer.Option(
+        metavar="ADDRESS", help="Of a Dask scheduler whose workers are to do it, as tcp://host:8786.")] = None,
+    retries: Annotated[int, typer.Option(min=0, metavar="N", help="How often a failed run is tried again.")] = 0,
     time_limit: Annotated[str, typer.Option(metavar="TIME", help="For each run: 90s, 30m, 12h.")] = "24h",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan and an estimate of the time.")] = False,
 ) -> int:
     """Run lab cards: each row of a table with each seed. What is done already is not run again.
 
@@ -136,29 +141,105 @@ def run(
     FIELDMARKS_CUB).
     """
     limit = _seconds(time_limit)
+    if scheduler and workers > 1:
+        raise ValueError("--workers is for this machine, and a scheduler has workers of its own: give one of the two")
     runs = _plan(cards, profile, out, settings)
-    from .labs import runner
+    from .labs.estimate import expected_seconds
 
+    expected = expected_seconds(runs)
     if dry_run:
-        _show_plan(runs, runner.finished)
+        _show_plan(runs, expected, None if scheduler else workers)
         return 0
-    _make_folder(out)
     from .labs.board import open_board
+    from .labs.sweep import run_all
 
-    with open_board(runs) as board:
-        outcomes = runner.run_all(runs, limit, board)
-    return _sum_up(outcomes, len(runs), out)
+    with _pool(workers, scheduler) as pool:
+        _make_folder(out)
+        with open_board(runs, expected) as board:
+            outcomes = run_all(runs, limit, board, retries, pool)
+    return _sum_up(outcomes, out)
 
 
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where runs are, as the --out of fieldmarks run.")],
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="The page; by default report.html in DIR.")] = None,
+    verify: Annotated[bool, typer.Option(
+        "--verify", help="Also measure again what each run saved. Exit code 1 where a written number differs.")] = False,
 ) -> int:
-    """Write a page that shows the finished runs in a folder."""
-    from .labs.report import write_report
+    """Write a page on the finished runs in a folder: published and measured, claims tested, figures. Beside it as Markdown."""
+    from .labs.report import gather, write_report
 
-    print(write_report(folder, html))
+    found = gather(folder)
+    for file in write_report(found, html):
+        print(file)
+    return _verify(found) if verify else 0
+
+
+def _verify(report) -> int:
+    from .labs.verify import verify
+
+    found = verify(report.runs, report.folder)
+    for line in found.faults + found.beyond:
+        print(line)
+    count = found.equal + found.faulty + len(found.beyond)
+    parts = [f"{found.equal} verified", f"{found.faulty} with differences", f"{len(found.beyond)} that cannot be verified"]
+    print(f"{count} run{'s' * (count != 1)}: {', '.join(parts)}")
+    return 1 if found.faults else 0
+
+
+@app.command()
+def index(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run, whose network looks at the pictures.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures, also in folders below it.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the index goes; by default FOLDER's name with .index, here.")] = None,
+) -> int:
+    """Index a folder of pictures, or bring its index up to date; a stopped one goes on from where it was."""
+    from .experiments.models import load_model
+    from .own_pictures import PictureIndex
+
+    out = out or Path(f"{folder.expanduser().absolute().name}.index")
+    with _progress("looking at pictures") as progress:
+        made = PictureIndex.update(out, load_model(run), folder, progress)
+    for name, reason in made.unreadable.items():
+        print(f"left out: {name}: {reason}")
+    print(f"{len(made):,} pictures in {out}" + (f", {len(made.unreadable):,} left out" if made.unreadable else ""))
+    return 0
+
+
+@app.command()
+def search(
+    folder: Annotated[Path, typer.Argument(metavar="INDEX", help="What `fieldmarks index` made.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to find others like.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many to show.")] = 10,
+    page: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="The page; by default search.html in INDEX.")] = None,
+) -> int:
+    """Find the pictures most like one: in the terminal, and as a page."""
+    import time
+
+    from .data.decoding import ImageError, decode
+    from .experiments.models import load_model
+    from .own_pictures import PictureIndex
+    from .show.page import write_page
+
+    found = PictureIndex.open(folder)
+    model = load_model(Path(found.about["run"]))
+    began = time.perf_counter()
+    hits = found.search(model, image, k)
+    seconds = time.perf_counter() - began
+    words = [f"{hit.score:.0f} of {found.bits} bits differ" if found.bits else f"cosine {hit.score:.3f}" for hit in hits]
+    for number, (hit, word) in enumerate(zip(hits, words), start=1):
+        print(f"{number:3}  {word}  {hit.path}")
+
+    def picture(path: Path):
+        try:
+            return decode(path, 220)
+        except ImageError:
+            return None
+    note = f"{model.result['method']}, {len(found):,} pictures searched in {1000 * seconds:.0f} ms"
+    names = [str(hit.path.relative_to(found.pictures)) for hit in hits]
+    shown = [(picture(hit.path), name, word) for hit, name, word in zip(hits, names, words)]
+    print(write_page(page or folder / "search.html", (decode(image, 220), image.name), shown, note))
     return 0
 
 
@@ -176,6 +257,17 @@ def _plan(cards: list[Path], profile: str, out: Path, settings: list[str]) -> li
     return [each for card in loaded.values() for each in plan(card, profile, out, settings)]
 
 
+def _pool(workers: int, scheduler: str | None):
+    """Where runs are executed. A cluster is set up only where one is needed, as that takes seconds."""
+    from contextlib import nullcontext
+
+    if not scheduler and workers == 1:
+        return nullcontext()
+    from .labs import cluster
+
+    return cluster.connected(scheduler) if scheduler else cluster.embedded(workers)
+
+
 def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -184,25 +276,27 @@ def _make_folder(out: Path) -> None:
             f"no results can be written to '{out}': {error.strerror}; give another folder by --out") from None
 
 
-def _show_plan(runs: list, finished) -> None:
+def _show_plan(runs: list, expected: list, workers: int | None) -> None:
+    from .labs.estimate import in_words
+    from .labs.runner import finished
+
+    done = [finished(each) is not None for each in runs]
     shared = {name: value for name, value in runs[0].parameters.items()
               if all(name in each.parameters and each.parameters[name] == value for each in runs)}
-    for each in runs:
+    for each, earlier in zip(runs, done):
         own = "  ".join(f"{name}={value}" for name, value in each.parameters.items()
                         if name not in shared and name not in ("dataset", "seed"))
-        print(f"{'earlier' if finished(each) else 'to run':8}{each.name}  {own}\n{'':8}-> {each.folder}")
+        print(f"{'earlier' if earlier else 'to run':8}{each.name}  {own}\n{'':8}-> {each.folder}")
     print("all: " + "  ".join(f"{name}={value}" for name, value in shared.items()))
+    print(in_words([seconds for seconds, earlier in zip(expected, done) if not earlier], workers))
 
 
-def _sum_up(outcomes: list, planned: int, out: Path) -> int:
-    counts = {state: sum(outcome.state == state for outcome in outcomes) for state in ("done", "earlier", "failed")}
-    words = {"done": "done", "earlier": "done earlier", "failed": "failed"}
+def _sum_up(outcomes: list, out: Path) -> int:
+    words = {"done": "done", "earlier": "done earlier", "failed": "failed", "stopped": "left; the same command goes on from here"}
+    counts = {state: sum(outcome.state == state for outcome in outcomes) for state in words}
     parts = [f"{count} {words[state]}" for state, count in counts.items() if count]
-    stopped = bool(outcomes) and outcomes[-1].state == "stopped"
-    if stopped:
-        parts.append(f"{planned - sum(counts.values())} left; the same command goes on from here")
-    print(f"{planned} run{'s' * (planned != 1)}: {', '.join(parts)}; results in {out}")
-    return 130 if stopped else 1 if counts["failed"] else 0
+    print(f"{len(outcomes)} run{'s' * (len(outcomes) != 1)}: {', '.join(parts)}; results in {out}")
+    return 130 if counts["stopped"] else 1 if counts["failed"] else 0
 
 
 def _seconds(text: str) -> float:

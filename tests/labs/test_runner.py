@@ -13,6 +13,7 @@ from rich.console import Console
 from fieldmarks.labs import board, runner
 from fieldmarks.labs.card import load_card
 from fieldmarks.labs.plan import plan
+from fieldmarks.labs.sweep import run_all
 
 # Stands in for papermill where only the runner is in question: the same arguments, in a tenth of the time.
 STAND_IN = '''
@@ -79,7 +80,7 @@ def _sweep(runs: list, output: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is born with Ctrl-C ignored
     sys.stdout = output.open("w")
     with board.open_board(runs) as lines:
-        outcomes = runner.run_all(runs, 300, lines)
+        outcomes = run_all(runs, 300, lines)
     sys.stdout.close()
     sys.exit(130 if outcomes[-1].state == "stopped" else 0)
 
@@ -184,13 +185,13 @@ def test_settings_that_do_not_fit(lab, monkeypatch, profile, settings, expected)
 def test_a_sweep_by_papermill(lab, capsys):
     runs = runs_of(lab, "raises", "good", settings=["lr=1e-5"])
     with board.open_board(runs) as lines:
-        failed, done = runner.run_all(runs, 300, lines)
+        failed, done = run_all(runs, 300, lines)
     assert (failed.state, done.state) == ("failed", "done") and done.metrics == {"recall@2": 0.75, "recall@1": 0.5}
     assert failed.error == "FileNotFoundError: weights.pt is missing. Expected:"
     for run in runs:
         notebook = json.loads((run.folder / "work.ipynb").read_text())
         assert any("injected-parameters" in cell["metadata"].get("tags", []) for cell in notebook["cells"])
-        assert board.last_epoch(run.folder / "papermill.log") == "epoch 1/2"
+        assert board.read_progress(run.folder / "papermill.log") == ("epoch 1/2", None)
     assert "weights.pt is missing" in (runs[0].folder / "papermill.log").read_text()
     used = json.loads((runs[1].folder / "result.json").read_text())["parameters"]
     assert used["lr"] == 1e-5 and used["root"] == "" and used["seed"] == 0
@@ -246,8 +247,8 @@ def test_a_complete_result_is_success_whatever_else_was_said(lab, stand_in):
 
 def test_one_that_fails_fails_only_itself_and_only_it_is_run_again(lab, stand_in):
     runs = runs_of(lab, "good", "silent", "fails late")
-    assert [outcome.state for outcome in runner.run_all(runs, 60)] == ["done", "failed", "done"]
-    assert [outcome.state for outcome in runner.run_all(runs, 60)] == ["earlier", "failed", "earlier"]
+    assert [outcome.state for outcome in run_all(runs, 60)] == ["done", "failed", "done"]
+    assert [outcome.state for outcome in run_all(runs, 60)] == ["earlier", "failed", "earlier"]
     assert [line.split(" -")[0] for line in executions(lab)] == ["good", "silent", "fails late", "silent"]
 
 
@@ -279,7 +280,7 @@ def test_a_killed_runner_loses_no_finished_run_and_leaves_nothing_running(lab, s
     orphans = runner.processes_of(runs[1].folder)
     assert len(orphans) == 3
     (runs[1].folder.parent / "go").touch()  # this time it does not hang
-    assert [outcome.state for outcome in runner.run_all(runs, 60)] == ["earlier", "done", "done"]
+    assert [outcome.state for outcome in run_all(runs, 60)] == ["earlier", "done", "done"]
     assert len(executions(lab)) == 4
     assert not any(process.is_running() and process.status() != "zombie" for process in orphans)
 
@@ -297,7 +298,7 @@ def test_a_run_that_another_runner_is_at_is_left_to_it(lab, stand_in, in_process
     run, = runs_of(lab, "hangs")
     sweep = in_process([run])
     wait_for(run.folder / "hanging")
-    assert runner.execute(run, 60) == runner.Outcome("failed", error="another runner is at work on it")
+    assert runner.execute(run, 60) == runner.Outcome("busy", error="another runner is at work on it")
     assert len(runner.processes_of(run.folder)) == 3
     sweep.terminate()
     sweep.join(60)
@@ -307,7 +308,7 @@ def test_a_folder_that_cannot_be_written_fails_only_its_run(lab, stand_in):
     bad, good = runs_of(lab, "good", "fails late")
     bad.folder.parent.mkdir(parents=True)
     bad.folder.touch()
-    outcomes = runner.run_all([bad, good], 60)
+    outcomes = run_all([bad, good], 60)
     assert [outcome.state for outcome in outcomes] == ["failed", "done"]
     assert outcomes[0].error == f"File exists ('{bad.folder}')"
 
@@ -327,7 +328,7 @@ def test_the_table_shows_every_state(lab, stand_in):
     with open(os.devnull, "w") as nowhere:
         console = Console(file=nowhere, force_terminal=True, width=120)
         with console.capture() as captured, board.Board(runs, console) as table:
-            runner.run_all(runs[:2], 60, table)
+            run_all(runs[:2], 60, table)
             table.started(2)
             (runs[2].folder).mkdir()
             (runs[2].folder / "papermill.log").write_text("Executing\nepoch   3/10  loss 0.1\n")
