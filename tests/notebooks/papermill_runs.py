@@ -27,7 +27,8 @@ def check_figures(folder, names):
     """Each figure is there and shows something."""
     for name in names:
         picture = np.asarray(Image.open(folder / name).convert("RGB")).astype(float)
-        assert min(picture.shape[:2]) > 150 and picture.std() > 10, name
+        least = 10 if name.endswith(".jpg") else 3  # a plot may hold a single point; a blank one has 0
+        assert min(picture.shape[:2]) > 100 and picture.std() > least, name
 
 
 def check_output(executed, line):

@@ -73,8 +73,8 @@ class Parameters(RunParameters):
     method: str = "pan_supervised"  # or pan_unsupervised, pan_hybrid; multitask, attribute_similarity, plain, cosine
     concepts: int = 50  # free concepts of pan_unsupervised and pan_hybrid
     none_slot: bool = True  # one supervised concept more, for pairs without any of the attributes
-    rule: str = "or"  # what makes one label of two images: "and", "or", "xor" or "xnor"
-    attribute_weight: float = 10.0  # lambda, of the attribute term of all methods that have one
+    rule: str = "xnor"  # what makes one label of two images: "and", "or", "xor" or "xnor"; the paper chooses it by the task
+    attribute_weight: float = 1.0  # lambda, of the attribute term of all methods that have one
     # Training
     message_share: float = 0.5  # of the training edges, those that the graph encoder is shown; the others are learnt from
     steps: int = 150  # each on the whole graph
