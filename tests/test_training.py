@@ -93,7 +93,8 @@ def test_two_processes_give_the_losses_and_embeddings_of_one(tmp_path):
         assert losses(first) == losses(second)
         for a, b in zip(one["epochs"], first["epochs"]):
             for term in set(a) - {"epoch", "images_per_second"}:
-                assert b[term] == pytest.approx(a[term], rel=1e-3), (method, term)
+                # A pixel of nearly equal heat may be erased in one and not in the other: abs, for a term as small as L_self.
+                assert b[term] == pytest.approx(a[term], rel=1e-3, abs=1e-5), (method, term)
         if method == "fcaenet":
             assert torch.equal(first["method"]["codes"], one["method"]["codes"])
             assert torch.equal(second["method"]["codes"], one["method"]["codes"])
