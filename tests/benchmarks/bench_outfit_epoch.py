@@ -43,7 +43,7 @@ def main() -> None:
     pairs, same = pairs_from_edges(targets, options.items, seeded(0, 2), known=messages)
     graph = Graph.of(messages, options.items)
     print(f"{options.items:,} items of {options.dim} features, {len(messages):,} edges shown, {len(pairs):,} pairs learnt "
-          f"from, {ATTRIBUTES + 1} concepts, {options.precision}, {torch.get_num_threads()} threads; target: an epoch under 60 s")
+          f"from, {ATTRIBUTES + 1} concepts, {options.precision}, {torch.get_num_threads()} threads; target: under 60 s")
     print(f"  graph and pairs, once        {time.perf_counter() - began:6.1f} s")
     network = OutfitNetwork("pan_supervised", options.dim, ATTRIBUTES, hidden=(HIDDEN, HIDDEN), weight=10.0)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fieldmarks.data import catalog
 from fieldmarks.data.generated import wardrobe as module
 from fieldmarks.data.generated.garment_attributes import ATTRIBUTE_NAMES, KINDS, VOCABULARY, make_garments
 from fieldmarks.data.generated.garment_fabrics import COLOURS, PALETTE
@@ -387,3 +388,8 @@ def test_window():
     assert window.dtype == np.uint8 and window.shape[1:] == (420, 3) and window.shape[0] > 600 and window.std() > 10
     with pytest.raises(ValueError, match="too few .*: ask for fewer columns, or for more items"):
         draw_window(items=20, columns=9, width=420)
+
+
+def test_the_catalogue_knows_its_in_shop_part(wardrobe):
+    found, expected = catalog.load("wardrobe", wardrobe), inshop.load(wardrobe / "inshop")
+    assert found.name == "wardrobe" and found.paths == expected.paths and found.split == expected.split

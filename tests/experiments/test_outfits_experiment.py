@@ -9,11 +9,15 @@ import torch
 
 from fieldmarks.data.generated.wardrobe import make_wardrobe
 from fieldmarks.data.layouts import polyvore
+from fieldmarks.evaluation.outfits import auc_interval
 from fieldmarks.experiments import outfit_network, outfits, outfits_figures
+from fieldmarks.experiments.common import draw_wardrobe
 from fieldmarks.experiments.outfit_network import OutfitNetwork, outfit_edges
 from fieldmarks.experiments.outfits import Parameters
 from fieldmarks.experiments.parameters import parse
+from fieldmarks.labs.finished import FinishedRun
 from fieldmarks.labs.results import read_result
+from fieldmarks.labs.verify import differences
 from fieldmarks.methods.graph_encoder import Graph
 
 SMALL = {
@@ -38,10 +42,10 @@ def parameters(root, out, **changes):
     return Parameters(**{**SMALL, "root": str(root), "out": str(out), **changes})
 
 
-def run(p):
+def run(p, **others):
     experiment = outfits.prepare(p)
     history = outfits.train(experiment)
-    return experiment, history, outfits.evaluate(experiment, resamples=200)
+    return experiment, history, outfits.evaluate(experiment, **{"resamples": 200, **others})
 
 
 def naive_auc(scores, labels) -> float:
@@ -56,7 +60,7 @@ def naive_fitb(scores, answers) -> float:
 
 
 def test_from_data_to_result(wardrobe, tmp_path):
-    experiment, history, answers = run(parameters(wardrobe, tmp_path / "run"))
+    experiment, history, answers = run(parameters(wardrobe, tmp_path / "run"), resamples=2000)
     data = experiment.outfits
     for part, end in (("test", ""), ("test resampled", "_resampled")):
         for k in (0, 1):
@@ -77,6 +81,7 @@ def test_from_data_to_result(wardrobe, tmp_path):
     assert [row["epoch"] for row in result["curves"]["evaluations"]] == [2, 4, 6]
     assert set(result["curves"]["epochs"][0]) == {"epoch", "similarity", "attributes", "lr"}
     assert parse(Parameters, result["parameters"]) == experiment.parameters
+    assert differences(FinishedRun(tmp_path / "run", read_result(tmp_path / "run"))) == []  # what is saved gives them again
     saved = outfits.load_answers(tmp_path / "run", result)
     assert saved.metrics == answers.metrics and saved.choices.keys() == answers.choices.keys()
     assert all(torch.equal(saved.outfits[key], answers.outfits[key]) for key in answers.outfits)
@@ -137,12 +142,12 @@ def test_the_interval_of_the_area_holds_it_and_knows_certainty():
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(60) % 2
     scores = (torch.randn(60, generator=generator) + labels).round(decimals=1)  # with ties
-    low, high = outfits.auc_interval(scores, labels, 500)
+    low, high = auc_interval(scores, labels, 500)
     assert low < naive_auc(scores.tolist(), labels.tolist()) < high and 0.1 < high - low < 0.4
     order = torch.randperm(60, generator=generator)
-    again = outfits.auc_interval(scores[order] * 3, labels[order], 500)
+    again = auc_interval(scores[order] * 3, labels[order], 500)
     assert again == pytest.approx([low, high], abs=0.03)
-    assert outfits.auc_interval(labels, labels, 50) == [1, 1] and outfits.auc_interval(0 * labels, labels, 50) == [0.5, 0.5]
+    assert auc_interval(labels, labels, 50) == [1, 1] and auc_interval(0 * labels, labels, 50) == [0.5, 0.5]
 
 
 def test_one_step_over_chunks_is_one_step_over_all_pairs(monkeypatch):
@@ -291,12 +296,12 @@ def test_the_fingerprint_is_that_of_items_questions_and_attributes(wardrobe):
 def test_a_wardrobe_by_its_words(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(outfits, "make_wardrobe", lambda folder, progress, **numbers: made.append((folder.name, numbers)))
-    outfits.draw_wardrobe("150 items, 200 outfits, 32 px, seed 7")
+    draw_wardrobe("150 items, 200 outfits, 32 px, seed 7")
     assert made == [("wardrobe-150x200-32px-7", {"items": 150, "outfits": 200, "size": 32, "seed": 7})]
     for words in ("150 items", "150 things, 200 outfits, 32 px, seed 7", "150 items, 200 outfits, 32 px, seed 7, hard",
                   "x items, 200 outfits, 32 px, seed 7", "150  items, 200 outfits, 32 px, seed 7"):
         with pytest.raises(ValueError, match="write it as '600 items, 1000 outfits, 128 px, seed 0'"):
-            outfits.draw_wardrobe(words)
+            draw_wardrobe(words)
 
 
 @pytest.mark.parametrize("changes, message", [

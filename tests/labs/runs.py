@@ -67,4 +67,4 @@ def bare(row="one", metrics=None, seed=0, dataset="fieldguide", name=None, **giv
 
 def measured(values, labels=None) -> Measured:
     values = torch.as_tensor(values, dtype=torch.float64)
-    return Measured(torch.zeros(len(values)) if labels is None else torch.as_tensor(labels), {"recall@1": values}, {})
+    return Measured(torch.zeros(len(values)) if labels is None else torch.as_tensor(labels), len(values), {"recall@1": values}, {})

@@ -31,7 +31,7 @@ def test_recall_of_each_query_from_embeddings(tmp_path):
     found = measure_again(*run)
     for k in (1, 3):
         assert found.values[f"recall@{k}"].tolist() == [float(hit) for hit in naive_hits(embeddings, LABELS, k)]
-    assert found.labels.tolist() == LABELS.tolist() and set(found.metrics) == {"recall@1", "recall@3", "map@r"}
+    assert found.asked.tolist() == LABELS.tolist() and set(found.metrics) == {"recall@1", "recall@3", "map@r"}
 
 
 def test_queries_and_gallery_apart(tmp_path):
@@ -42,7 +42,7 @@ def test_queries_and_gallery_apart(tmp_path):
         measure_again(*finished(folder))
     save_file(tensors | {"query": torch.tensor([0, 1]), "gallery": torch.tensor([2, 3, 4])}, folder / "embeddings.safetensors")
     found = measure_again(*finished(folder))
-    assert found.values["recall@1"].tolist() == [0.0, 1.0] and found.labels.tolist() == [7, 8]
+    assert found.values["recall@1"].tolist() == [0.0, 1.0] and found.asked.tolist() == [7, 8]
 
 
 def test_codes(tmp_path):

@@ -19,6 +19,7 @@ LAYOUTS: dict[str, Callable[[Path], ImageSet]] = {
     "cars": cars.load,
     "aircraft": aircraft.load,
     "inshop": inshop.load,
+    "wardrobe": partial(inshop.load, name="wardrobe"),
     "nabirds": nabirds.load,
     "vegfru": vegfru.load,
     "food101": food101.load,
@@ -61,8 +62,8 @@ def load(name: str, root: Path) -> ImageSet:
     """Load a data set from its official layout.
 
     Args:
-        name: "fieldguide" "cub" "cars" "aircraft" "inshop" "nabirds" "vegfru" "food101" or "folder" (any folder of
-            class folders).
+        name: "fieldguide" "cub" "cars" "aircraft" "inshop" "wardrobe" (its in-shop part) "nabirds" "vegfru" "food101" or
+            "folder" (any folder of class folders).
         root: the data set's own folder, or the one that holds it. A copy with fewer images or classes than the official
             release loads with a warning that gives the numbers.
 

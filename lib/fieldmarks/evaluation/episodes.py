@@ -55,24 +55,39 @@ def sample_episodes(labels, ways: int, shots: int, queries: int, episodes: int, 
 
 @torch.no_grad()
 def episode_accuracies(features: Tensor, episodes: Episodes, class_scores: ClassScores) -> Tensor:
-    """Fraction of each episode's queries whose own class scores highest: (N, d) -> (E,) float64.
+    """Accuracy of a classifier in each episode: (E,) float64; arguments and errors as of `episode_scores`, ties as of `accuracies`."""
+    return accuracies(episode_scores(features, episodes, class_scores))
 
-    Of classes with equal scores the first is taken, and classes come in random order.
+
+def episode_scores(features: Tensor, episodes: Episodes, class_scores: ClassScores) -> Tensor:
+    """What a classifier says in each episode: (E, W * Q, W), queries by class.
+
+    Args:
+        features: (N, ...), of which the episodes are positions.
+        class_scores: queries (Q, ...) and supports (W, S, ...) -> (Q, W), the higher the likelier.
 
     Raises:
         ValueError: NaN among the scores, or scores that are not (Q, W).
     """
-    accuracies = torch.empty(len(episodes.query), dtype=torch.float64)
-    ways, queries = episodes.query.shape[1:]
-    truth = torch.arange(ways, device=features.device).repeat_interleave(queries)
+    found, (ways, queries) = [], episodes.query.shape[1:]
     for number, (support, query) in enumerate(zip(*episodes)):
         scores = class_scores(features[query.flatten()], features[support])
         if scores.shape != (ways * queries, ways):
             raise ValueError(f"class scores must be ({ways * queries}, {ways}), got {tuple(scores.shape)}")
         if scores.isnan().any():
             raise ValueError(f"class scores of episode {number} hold NaN")
-        accuracies[number] = (scores.argmax(1) == truth).double().mean()
-    return accuracies
+        found.append(scores)
+    return torch.stack(found)
+
+
+def accuracies(scores: Tensor) -> Tensor:
+    """Share of queries in each episode that score highest for their own class: (E, W * Q, W), queries by class -> (E,) float64.
+
+    Of classes with equal scores the first is taken, and classes come in random order.
+    """
+    ways = scores.shape[2]
+    truth = torch.arange(ways, device=scores.device).repeat_interleave(scores.shape[1] // ways)
+    return (scores.argmax(2) == truth).double().mean(1)
 
 
 def mean_pair_score(score: Callable[[Tensor, Tensor], Tensor]) -> ClassScores:

@@ -10,6 +10,7 @@ with itself.
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -121,6 +122,35 @@ def area_under_curve(scores, labels) -> float:
     doubled_rank = 2 * counts.cumsum(0) - counts + 1  # twice the mean rank of each value, a whole number
     above = int(doubled_rank[place[positive]].sum()) - positives * (positives + 1)
     return above / (2 * positives * negatives)
+
+
+def mean_area_under_curves(scores: Tensor, labels: Tensor) -> float:
+    """Mean area over columns, each on the rows where its label is known: (N, M) scores, (N, M) of 1, 0 and NaN for unknown.
+
+    Raises:
+        ValueError: no column has both kinds of labels.
+    """
+    areas = []
+    for column, label in zip(scores.T, labels.T):
+        known = ~label.isnan()
+        if 0 < label[known].sum() < known.sum():
+            areas.append(area_under_curve(column[known], label[known]))
+    if not areas:
+        raise ValueError("no column has positives and negatives: there is no area")
+    return sum(areas) / len(areas)
+
+
+def auc_interval(scores: Tensor, labels: Tensor, resamples: int = 2000, level: float = 0.95, seed: int = 0) -> list[float]:
+    """Percentile bootstrap interval of the area under the curve, either kind of outfits drawn anew: (O,) twice -> two ends."""
+    rng = np.random.default_rng(seed)
+    values, place = np.unique(scores.numpy(), return_inverse=True)
+    sides = [place[labels.numpy() == kind] for kind in (1, 0)]
+    areas = np.empty(resamples)
+    for number in range(resamples):
+        positive, negative = (np.bincount(rng.choice(side, len(side)), minlength=len(values)) for side in sides)
+        below = negative.cumsum() - negative / 2  # negatives beneath each value, its own counting half
+        areas[number] = (positive * below).sum() / (len(sides[0]) * len(sides[1]))
+    return np.quantile(areas, [(1 - level) / 2, (1 + level) / 2]).tolist()
 
 
 def _items(groups: Sequence, what: str, least: int) -> list[Tensor]:

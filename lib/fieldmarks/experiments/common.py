@@ -1,4 +1,4 @@
-"""What the experiments share: how a run is identified, the generated birds, which data a run uses."""
+"""What the experiments share: how a run is identified, generated data, which data a run uses."""
 import dataclasses
 import hashlib
 import json
@@ -6,12 +6,14 @@ from pathlib import Path
 
 from ..data import catalog
 from ..data.generated.fieldguide import make_fieldguide
+from ..data.generated.wardrobe import make_wardrobe
 from ..data.imageset import ImageSet
 from ..files import cache_home
 from ..progress import counter
 from ..training import Settings
 
 BIRDS = "100 classes, 20 images, 128 px, seed 0, standard"
+WARDROBE = "600 items, 1000 outfits, 128 px, seed 0"
 NOT_IDENTITY = ("out", "card", "progress", "device", "baseline")
 
 
@@ -50,8 +52,11 @@ class RunParameters:
 
 
 def load_images(p: RunParameters) -> ImageSet:
-    """The data set that the parameters name: at `root`, or the generated birds."""
-    return catalog.load(p.dataset, Path(p.root).expanduser() if p.root else make_birds(p.fieldguide, p.progress))
+    """The data set that the parameters name: at `root`, or generated."""
+    if p.root:
+        return catalog.load(p.dataset, Path(p.root).expanduser())
+    made = make_birds(p.fieldguide, p.progress) if p.dataset == "fieldguide" else draw_wardrobe(p.wardrobe, p.progress)
+    return catalog.load(p.dataset, made)
 
 
 def make_birds(words: str, progress: str = "none") -> Path:
@@ -72,3 +77,20 @@ def make_birds(words: str, progress: str = "none") -> Path:
     name = "fieldguide-{classes}x{images}-{size}px-{seed}-".format(**numbers) + difficulty[0]
     return make_fieldguide(
         cache_home() / name, **numbers, difficulty=difficulty[0], progress=counter("birds drawn", progress))
+
+
+def draw_wardrobe(words: str, progress: str = "none") -> Path:
+    """The generated wardrobe that `words` describes, made in the cache unless it is there.
+
+    Raises:
+        ValueError: words that do not read as the parameter's default does.
+    """
+    try:
+        items, outfits, size, seed = (part.split() for part in words.split(","))
+        numbers = {"items": int(items[0]), "outfits": int(outfits[0]), "size": int(size[0]), "seed": int(seed[1])}
+        if words != f"{numbers['items']} items, {numbers['outfits']} outfits, {numbers['size']} px, seed {numbers['seed']}":
+            raise ValueError
+    except (ValueError, IndexError):
+        raise ValueError(f"wardrobe is '{words}': write it as '{WARDROBE}'") from None
+    folder = cache_home() / "wardrobe-{items}x{outfits}-{size}px-{seed}".format(**numbers)
+    return make_wardrobe(folder, **numbers, progress=counter("garments drawn", progress))

@@ -29,9 +29,9 @@ from ..data.batches import seeded
 from ..data.imageset import ImageSet
 from ..data.layouts.cub import certain_attributes
 from ..data.pixels import PixelCache
-from ..evaluation.episodes import (ClassScores, Episodes, cosine_scores, episode_accuracies, mean_pair_score, prototype_scores,
-                                   sample_episodes)
-from ..evaluation.outfits import area_under_curve
+from ..evaluation.episodes import (ClassScores, Episodes, accuracies, cosine_scores, episode_accuracies, episode_scores, mean_pair_score,
+                                   prototype_scores, sample_episodes)
+from ..evaluation.outfits import mean_area_under_curves
 from ..evaluation.statistics import Interval, paired_bootstrap, seed_interval
 from ..files import hold, written_whole
 from ..labs.results import read_result, write_result
@@ -75,16 +75,17 @@ class Parameters(RunParameters):
     encoder: str = "linear"  # of its features, trained with the head: "linear", or "none" as in the official code
     hidden: int = 256  # units of "linear"
     # Method
-    method: str = "pan_supervised"  # or pan_unsupervised, pan_hybrid, multitask, attribute_similarity, protonet, cosine
+    method: str = "pan_supervised"  # or pan_unsupervised, pan_hybrid; multitask, attribute_similarity, plain; protonet, cosine
     concepts: int = 50  # M of pan_unsupervised, and the free concepts of pan_hybrid
     rule: str = "or"  # how the attributes of two images become those of the pair: and, or, xor, xnor
     attribute_weight: float = 1e-5  # lambda, of the attribute term of all methods that have one
     # Training
     pairs: int = 0  # positive pairs to learn from, and as many negatives; 0: half of all positive ones
+    redraw: bool = True  # draw pairs anew for every epoch; false: once, as the official code does
     epochs: int = 100  # each is one step on all pairs
     lr: float = 0.001
     weight_decay: float = 0.0
-    precision: str = "auto"  # of training
+    precision: str = "auto"
     evaluate_every: int = 10  # epochs between looks at the validation classes, which choose the best
     # Evaluation
     ways: int = 5
@@ -169,13 +170,17 @@ class Classification:
     """What became of the episodes.
 
     Attributes:
-        class_scores: (E, ways * queries, ways).  accuracies: (E,) of the method; others: name -> (E,), on the same features.
+        class_scores: (E, ways * queries, ways); validation_scores: the same of the validation episodes.
+        accuracies: (E,) of the method; others: name -> (E,), on the same features.
+        concepts: of supervised concepts, see `concept_scores`; else None.
         metrics, intervals: see `evaluate`.  above: name -> mean and 95 % interval of the method's accuracy less the other's.
     """
 
     class_scores: Tensor
+    validation_scores: Tensor
     accuracies: Tensor
     others: dict[str, Tensor]
+    concepts: tuple[Tensor, Tensor] | None
     metrics: dict[str, float]
     intervals: dict[str, list[float]]
     above: dict[str, Interval]
@@ -203,7 +208,8 @@ def prepare(parameters: Parameters) -> Experiment:
     parts = {}
     for name, images in sets.items():
         pixels = PixelCache.open(images.paths, p.resize, progress=counter("images decoded", p.progress))
-        features = frozen_features(pixels, backbone, views, device=device, batch_statistics=p.batch_statistics, progress=p.progress)
+        features = frozen_features(pixels, backbone, views, device=device, precision=p.precision,
+                                   batch_statistics=p.batch_statistics, progress=p.progress)
         parts[name] = Part(images, pixels, features.to(device))
     mean, deviation = parts["base"].features.mean(0), parts["base"].features.std(0)
     deviation = torch.where(deviation > 0, deviation, 1.0)  # a feature that never changes tells nothing
@@ -249,9 +255,9 @@ def _episodes(name: str, images: ImageSet, p: Parameters, count: int, seed: int)
         raise ValueError(f"{name} classes of {p.dataset}: {error}") from None
 
 
-def base_pairs(p: Parameters, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The pairs to learn from, drawn once: (2 P, 2) positions and (2 P,) 1. or 0."""
-    return pairs_from_labels(labels, p.pairs or positive_pairs(labels) // 2, seeded(p.seed, 21))
+def base_pairs(p: Parameters, labels: Tensor, epoch: int = 1) -> tuple[Tensor, Tensor]:
+    """The pairs that an epoch learns from: (2 P, 2) positions and (2 P,) 1. or 0."""
+    return pairs_from_labels(labels, p.pairs or positive_pairs(labels) // 2, seeded(p.seed, 21, epoch if p.redraw else 1))
 
 
 def train(experiment: Experiment) -> History:
@@ -262,9 +268,9 @@ def train(experiment: Experiment) -> History:
     attributes = e.base.images.attributes.to(e.device) if p.method in WITH_ATTRIBUTES else None
 
     def on_validation() -> dict[str, float]:
-        classify, rows = e.class_scores(e.validation, e.validation_episodes)
-        return {"accuracy": episode_accuracies(rows.cpu(), e.validation_episodes, classify).mean().item()}
-    return fit_on_pairs(e.network, e.base.features, *base_pairs(p, e.base.images.labels), attributes, p, on_validation)
+        return {"accuracy": accuracies(method_scores(e, e.validation, e.validation_episodes)).mean().item()}
+    labels = e.base.images.labels
+    return fit_on_pairs(e.network, e.base.features, lambda epoch: base_pairs(p, labels, epoch), attributes, p, on_validation)
 
 
 def evaluate(experiment: Experiment) -> Classification:
@@ -275,27 +281,28 @@ def evaluate(experiment: Experiment) -> Classification:
     they rank novel pairs by the attribute they stand for, averaged over attributes (0.5: not at all). Intervals are over episodes.
     """
     e = experiment
-    seen = []
-
-    def keeping(classify: ClassScores) -> ClassScores:
-        def scores(query: Tensor, support: Tensor) -> Tensor:
-            seen.append(classify(query, support).cpu())
-            return seen[-1]
-        return scores
-    classify, rows = e.class_scores(e.novel, e.episodes)
-    accuracies = episode_accuracies(rows.cpu(), e.episodes, keeping(classify))
+    scores, validation = (method_scores(e, *each) for each in ((e.novel, e.episodes), (e.validation, e.validation_episodes)))
     features = e.novel.features.cpu()
-    others = {name: episode_accuracies(features, e.episodes, scores) for name, scores in UNTRAINED.items()}
-    classify, rows = e.class_scores(e.validation, e.validation_episodes)
-    metrics = {"accuracy": accuracies.mean().item()}
-    metrics |= {f"accuracy_{name}": values.mean().item() for name, values in others.items()}
-    metrics["accuracy_validation"] = episode_accuracies(rows.cpu(), e.validation_episodes, classify).mean().item()
+    episode_values = {"accuracy": accuracies(scores)}
+    episode_values |= {f"accuracy_{name}": episode_accuracies(features, e.episodes, classify) for name, classify in UNTRAINED.items()}
+    metrics = {name: values.mean().item() for name, values in episode_values.items()}
+    metrics["accuracy_validation"] = accuracies(validation).mean().item()
+    concepts = None
     if e.network is not None and isinstance(e.network.head, SimilarityHead) and e.network.head.attributes:
-        metrics["concept_auc"] = concept_auc(e)
-    intervals = {"accuracy": accuracies, **{f"accuracy_{name}": values for name, values in others.items()}}
-    return Classification(torch.stack(seen), accuracies, others, metrics,
-                          {name: list(seed_interval(values)[1:]) for name, values in intervals.items()},
-                          {name: paired_bootstrap(accuracies, values) for name, values in others.items()})
+        concepts = concept_scores(e)
+        metrics["concept_auc"] = mean_area_under_curves(*concepts)
+    own = episode_values["accuracy"]
+    others = {name: episode_values[f"accuracy_{name}"] for name in UNTRAINED}
+    return Classification(
+        scores, validation, own, others, concepts, metrics,
+        {name: list(seed_interval(values)[1:]) for name, values in episode_values.items()},
+        {name: paired_bootstrap(own, values) for name, values in others.items()})
+
+
+def method_scores(experiment: Experiment, part: Part, episodes: Episodes) -> Tensor:
+    """What the method says of a part's episodes: (E, ways * queries, ways)."""
+    classify, rows = experiment.class_scores(part, episodes)
+    return episode_scores(rows.cpu(), episodes, lambda query, support: classify(query, support).cpu())
 
 
 def pair_table(score, encoded: Tensor, episodes: Episodes) -> Tensor:
@@ -312,21 +319,14 @@ def pair_table(score, encoded: Tensor, episodes: Episodes) -> Tensor:
 
 
 @torch.no_grad()
-def concept_auc(experiment: Experiment, pairs: int = 4000) -> float:
-    """Mean area under the ROC curve of supervised concepts against their attributes, over random novel pairs of both kinds."""
+def concept_scores(experiment: Experiment, pairs: int = 2000) -> tuple[Tensor, Tensor]:
+    """Supervised concepts (P, A) of random novel pairs of both kinds, and the attributes that they stand for, of 0, 1 and NaN (P, A)."""
     e, head = experiment, experiment.network.head
     first, second = random_pairs(e.novel.images.labels, pairs, TEST_SEED)[0].T
     targets = pair_labels(e.novel.images.attributes[first], e.novel.images.attributes[second], head.rule)
     encoded = e.network.encode(e.novel.features)
     concepts = torch.cat([head(encoded[i], encoded[j])[1].cpu() for i, j in zip(first.split(CHUNK), second.split(CHUNK))])
-    areas = []
-    for concept, target in zip(concepts.T, targets.T):
-        settled = ~target.isnan()
-        if 0 < target[settled].sum() < settled.sum():
-            areas.append(area_under_curve(concept[settled], target[settled]))
-    if not areas:
-        raise ValueError("no attribute is there in some novel pairs and not in others: there is nothing to hold concepts against")
-    return sum(areas) / len(areas)
+    return concepts[:, :targets.shape[1]], targets
 
 
 def sibling_runs(experiment: Experiment) -> list[tuple[dict, Tensor]]:
@@ -347,9 +347,13 @@ def finish(experiment: Experiment, history: History, classification: Classificat
     from safetensors.torch import save_file
 
     e, p, c = experiment, experiment.parameters, classification
+    saved = {"support": e.episodes.support, "query": e.episodes.query, "class_scores": c.class_scores.float(),
+             "validation_scores": c.validation_scores.float(), "accuracies": c.accuracies,
+             **{f"accuracies_{name}": values for name, values in c.others.items()}}
+    if c.concepts:
+        saved |= dict(zip(("concepts", "concept_targets"), c.concepts))
     with written_whole(e.folder / "episodes.safetensors") as temporary:
-        save_file({"support": e.episodes.support.contiguous(), "query": e.episodes.query.contiguous(), "class_scores": c.class_scores.float(),
-                   "accuracies": c.accuracies, **{f"accuracies_{name}": values for name, values in c.others.items()}}, temporary)
+        save_file({name: value.contiguous() for name, value in saved.items()}, temporary)
     if e.network is not None:
         with written_whole(e.folder / "network.safetensors") as temporary:
             save_file({**{name: value.cpu().contiguous() for name, value in e.network.state_dict().items()},

@@ -39,10 +39,9 @@ from ..methods.pairs import pairs_from_labels
 from ..progress import counter
 from ..training import History, choose_device
 from . import parameters as reading
-from .common import RunParameters
+from .common import WARDROBE, RunParameters, load_images
 from .features import check_images, frozen_features
 from .outfit_network import OutfitNetwork
-from .outfits import WARDROBE, draw_wardrobe
 from .pair_heads import HEADS, WITH_ATTRIBUTES, check_head, create_network, fit_on_pairs, positive_pairs, searchable
 
 COSINE = "cosine"
@@ -73,7 +72,7 @@ class Parameters(RunParameters):
     encoder: str = "linear"  # of its features, trained with the head: "linear" or "none"
     hidden: int = 256  # units of "linear"
     # Method
-    method: str = "pan_supervised"  # or pan_unsupervised, pan_hybrid; multitask, attribute_similarity, cosine
+    method: str = "pan_supervised"  # or pan_unsupervised, pan_hybrid; multitask, attribute_similarity, plain, cosine
     concepts: int = 50  # free concepts of pan_unsupervised and pan_hybrid
     rule: str = "xnor"  # how the attributes of two images become those of the pair: and, or, xor, xnor
     attribute_weight: float = 1.0  # lambda, of the attribute term of all methods that have one
@@ -190,20 +189,20 @@ def prepare(parameters: Parameters) -> Experiment:
     pixels, embeddings = [], []
     for images in (train, test):
         pixels.append(PixelCache.open(images.paths, resize, progress=counter("images decoded", p.progress)))
-        found = frozen_features(pixels[-1], embedder, views, device=device, progress=p.progress).to(device)
+        found = frozen_features(pixels[-1], embedder, views, device=device, precision=p.precision, progress=p.progress).to(device)
         embeddings.append(scaled(found))
     network = None
     if p.method != COSINE:
         count = 0 if train.attributes is None else train.attributes.shape[1]
         network = create_network(p, embeddings[0].shape[1], count).to(device).eval()
-        training_pairs(p, train.labels[learned])
+        training_pairs(p, train.labels[learned], 1)
     hold(p.folder())  # last, so that whatever else is wrong leaves no folder behind
     return Experiment(p, train, test, *pixels, *embeddings, learned, validation, queries, gallery, embedder, network, views, device, p.folder())
 
 
 def load_split(p: Parameters) -> tuple[ImageSet, ImageSet]:
     """Training items, and the others with their queries and gallery."""
-    images = layout.load(Path(p.root).expanduser() if p.root else draw_wardrobe(p.wardrobe, p.progress), name=p.dataset)
+    images = load_images(p)
     if p.method in WITH_ATTRIBUTES:
         layout.require_attributes(images)
     train, test = images.open_split()
@@ -253,9 +252,9 @@ def scaled(embeddings: Tensor) -> Tensor:
     return F.normalize(embeddings, dim=-1) * embeddings.shape[-1] ** 0.5
 
 
-def training_pairs(p: Parameters, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The pairs to learn from, drawn once: (2 P, 2) positions and (2 P,) 1. or 0."""
-    return pairs_from_labels(labels, p.pairs or positive_pairs(labels), seeded(p.seed, 21))
+def training_pairs(p: Parameters, labels: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+    """The pairs of an epoch, drawn anew for each: (2 P, 2) positions and (2 P,) 1. or 0."""
+    return pairs_from_labels(labels, p.pairs or positive_pairs(labels), seeded(p.seed, 21, epoch))
 
 
 def train(experiment: Experiment) -> History:
@@ -270,8 +269,8 @@ def train(experiment: Experiment) -> History:
         found = rank(e.network, e.train_embeddings[queries.to(e.device)], e.train_embeddings[gallery.to(e.device)], 1).index
         return {"recall@1": (gallery_labels[found[:, 0]] == query_labels).double().mean().item()}
     attributes = e.train.attributes[e.learned].to(e.device) if p.method in WITH_ATTRIBUTES else None
-    return fit_on_pairs(e.network, e.train_embeddings[e.learned.to(e.device)], *training_pairs(p, e.train.labels[e.learned]), attributes, p,
-                        on_validation)
+    embeddings, labels = e.train_embeddings[e.learned.to(e.device)], e.train.labels[e.learned]
+    return fit_on_pairs(e.network, embeddings, lambda epoch: training_pairs(p, labels, epoch), attributes, p, on_validation)
 
 
 def rank(network: OutfitNetwork | None, query: Tensor, gallery: Tensor, k: int, candidates: Tensor | None = None) -> Ranking:

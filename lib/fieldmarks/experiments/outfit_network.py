@@ -18,7 +18,7 @@ from ..training import DTYPES, History, LossWatch
 METHODS = ("pan_unsupervised", "pan_supervised", "pan_hybrid", "multitask", "attribute_similarity", "plain", "cosine")
 WITH_ATTRIBUTES = ("pan_supervised", "pan_hybrid", "multitask", "attribute_similarity")
 ENCODERS = ("graph", "linear", "none")
-CHUNK = 2**15  # pairs at a time: 200 features and 206 concepts of them take some 300 MB
+CHUNK = 2**12  # pairs at a time: what the head makes of them stays in the cache
 
 
 class OutfitNetwork(nn.Module):
@@ -167,17 +167,20 @@ def step(
     autocast = {"device_type": features.device.type, "dtype": DTYPES[precision], "enabled": precision != "fp32"}
     with torch.autocast(**autocast):
         encoded = network.encode(features, graph and graph.support(support_dropout, generator), generator)
-    items, terms = encoded.detach().requires_grad_(), {}
+    items, terms = encoded.detach(), {}
+    gradient = torch.zeros_like(items)
     for part, target in zip(pairs.split(CHUNK), same.split(CHUNK)):
-        a, b = items[part.T.flatten()].chunk(2)
-        seen = () if labels is None else (labels[part[:, 0]], labels[part[:, 1]])
+        ends = part.T.flatten()
+        both = items[ends].requires_grad_()
+        seen = () if labels is None else labels[ends].chunk(2)
         with torch.autocast(**autocast):
-            found = network.head.losses(a, b, target, *seen)
+            found = network.head.losses(*both.chunk(2), target, *seen)
         share = len(part) / len(pairs)  # every term is a mean over pairs, so those of the chunks add up to that of all
         (share * sum(found.values())).backward()
+        gradient.index_add_(0, ends, both.grad)
         for name, value in found.items():
             terms[name] = terms.get(name, 0.0) + share * value.detach()
     if encoded.requires_grad:
-        encoded.backward(items.grad)
+        encoded.backward(gradient)
     optimizer.step()
     return terms

@@ -24,25 +24,24 @@ from torch import Tensor
 
 from ..backbones import Backbone, create_backbone
 from ..data.augment import TestViews
-from ..data.generated.wardrobe import make_wardrobe
 from ..data.layouts import polyvore
 from ..data.pixels import PixelCache
-from ..evaluation.outfits import area_under_curve, choice_scores, fill_in_blank_hits, outfit_scores
+from ..evaluation.outfits import area_under_curve, auc_interval, choice_scores, fill_in_blank_hits, outfit_scores
 from ..evaluation.statistics import bootstrap_interval
-from ..files import cache_home, hold, written_whole
+from ..files import hold, written_whole
 from ..labs.results import read_result, write_result
 from ..methods.graph_encoder import Context, Graph, Neighbours, outfit_context, question_context
 from ..methods.pan import RULES
 from ..progress import counter
 from ..training import History, choose_device, choose_precision
 from . import parameters as reading
-from .common import RunParameters
+from .common import WARDROBE, RunParameters, draw_wardrobe
 from .features import frozen_features
 from .outfit_network import ENCODERS, METHODS, WITH_ATTRIBUTES, OutfitNetwork, fit, outfit_edges
 
-WARDROBE = "600 items, 1000 outfits, 128 px, seed 0"
 DATASETS = ("wardrobe", "polyvore")
 VALIDATION, TESTS = "valid", {"test": "", "test resampled": "_resampled"}  # parts, and what their metrics' names end in
+DEGREE = -1  # stands where K does for answers by the number of edges
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,8 @@ class Parameters(RunParameters):
     method: str = "pan_supervised"  # or pan_unsupervised, pan_hybrid; multitask, attribute_similarity, plain, cosine
     concepts: int = 50  # free concepts of pan_unsupervised and pan_hybrid
     none_slot: bool = True  # one supervised concept more, for pairs without any of the attributes
-    rule: str = "xnor"  # what makes one label of two images: "and", "or", "xor" or "xnor"; the paper chooses it by the task
-    attribute_weight: float = 1.0  # lambda, of the attribute term of all methods that have one
+    rule: str = "and"  # what makes one label of two images: "and", "or", "xor" or "xnor"; the paper chooses it by the task
+    attribute_weight: float = 10.0  # lambda, of the attribute term of all methods that have one
     # Training
     message_share: float = 0.5  # of the training edges, those that the graph encoder is shown; the others are learnt from
     steps: int = 150  # each on the whole graph
@@ -138,7 +137,8 @@ class Answers:
     """What the network says to the questions of the test outfits.
 
     Attributes:
-        choices: {(part, K): (Q, C) score of each choice}, outfits: {(part, K): (O,) score of each outfit}.
+        choices: {(part, K): (Q, C) score of each choice}, outfits: {(part, K): (O,) score of each outfit}; K is DEGREE for those
+            of `degree_answers`.
         metrics, intervals: see `evaluate`.
     """
 
@@ -187,23 +187,6 @@ def load_outfits(p: Parameters) -> polyvore.Outfits:
     """The outfits that the parameters name: at `root`, or the generated wardrobe's."""
     root = Path(p.root).expanduser() if p.root else draw_wardrobe(p.wardrobe, p.progress)
     return polyvore.load(root, p.outfits_split, name=p.dataset)
-
-
-def draw_wardrobe(words: str, progress: str = "none") -> Path:
-    """The generated wardrobe that `words` describes, made in the cache unless it is there.
-
-    Raises:
-        ValueError: words that do not read as the parameter's default does.
-    """
-    try:
-        items, outfits, size, seed = (part.split() for part in words.split(","))
-        numbers = {"items": int(items[0]), "outfits": int(outfits[0]), "size": int(size[0]), "seed": int(seed[1])}
-        if words != f"{numbers['items']} items, {numbers['outfits']} outfits, {numbers['size']} px, seed {numbers['seed']}":
-            raise ValueError
-    except (ValueError, IndexError):
-        raise ValueError(f"wardrobe is '{words}': write it as '{WARDROBE}'") from None
-    folder = cache_home() / "wardrobe-{items}x{outfits}-{size}px-{seed}".format(**numbers)
-    return make_wardrobe(folder, **numbers, progress=counter("garments drawn", progress))
 
 
 def fingerprint(data: polyvore.Outfits) -> str:
@@ -270,9 +253,9 @@ def evaluate(experiment: Experiment, resamples: int = 2000) -> Answers:
             if resamples:
                 intervals[f"fitb{end}"] = list(bootstrap_interval(hits, resamples=resamples)[1:])
                 intervals[f"auc{end}"] = auc_interval(outfits[part, k], labels, resamples)
-        fewest = degree_answers(e, part)
-        metrics[f"fitb{end}_degree"] = blank_hits(e, part, fewest[0]).mean().item()
-        metrics[f"auc{end}_degree"] = area_under_curve(fewest[1], labels)
+        choices[part, DEGREE], outfits[part, DEGREE] = degree_answers(e, part)
+        metrics[f"fitb{end}_degree"] = blank_hits(e, part, choices[part, DEGREE]).mean().item()
+        metrics[f"auc{end}_degree"] = area_under_curve(outfits[part, DEGREE], labels)
     order = [f"{name}{end}" for name in ("fitb", "auc") for end in asked.values()]
     return Answers(choices, outfits, {name: metrics[name] for name in [*order, *sorted(set(metrics) - set(order))]}, intervals)
 
@@ -325,19 +308,6 @@ def outfit_labels(experiment: Experiment, part: str) -> Tensor:
     return torch.tensor([question.label for question in experiment.outfits.compatibility[part]])
 
 
-def auc_interval(scores: Tensor, labels: Tensor, resamples: int = 2000, level: float = 0.95, seed: int = 0) -> list[float]:
-    """Percentile bootstrap interval of the area under the curve, either kind of outfits drawn anew: (O,) twice -> two ends."""
-    rng = np.random.default_rng(seed)
-    values, place = np.unique(scores.numpy(), return_inverse=True)
-    sides = [place[labels.numpy() == kind] for kind in (1, 0)]
-    areas = np.empty(resamples)
-    for number in range(resamples):
-        positive, negative = (np.bincount(rng.choice(side, len(side)), minlength=len(values)) for side in sides)
-        below = negative.cumsum() - negative / 2  # negatives beneath each value, its own counting half
-        areas[number] = (positive * below).sum() / (len(sides[0]) * len(sides[1]))
-    return np.quantile(areas, [(1 - level) / 2, (1 + level) / 2]).tolist()
-
-
 def compare_with(experiment: Experiment) -> tuple[str, Answers] | None:
     """The finished run that this one is held against (see `Parameters.baseline`) by name, with its answers; None without one.
 
@@ -376,8 +346,9 @@ def load_answers(folder: Path, result: dict) -> Answers:
 
     found: dict[str, dict] = {"choices": {}, "outfits": {}}
     for name, scores in load_file(Path(folder) / "scores.safetensors").items():
-        kind, part, k = name.split("/")
-        found[kind][part, int(k)] = scores
+        kind, part, *k = name.split("/")
+        if kind in found:
+            found[kind][part, int(k[0])] = scores
     return Answers(**found, metrics=result["metrics"], intervals=result["intervals"])
 
 
@@ -388,6 +359,9 @@ def finish(experiment: Experiment, history: History, answers: Answers, figures: 
     e, p, data = experiment, experiment.parameters, experiment.outfits
     scores = {f"{kind}/{part}/{k}": value
               for kind in ("choices", "outfits") for (part, k), value in getattr(answers, kind).items()}
+    for part in {part for part, _ in answers.choices}:
+        scores[f"right/{part}"] = torch.tensor([question.answer for question in data.blanks[part]])
+        scores[f"true/{part}"] = outfit_labels(e, part)
     for name, tensors in (("scores", scores), ("network", e.network.state_dict())):
         with written_whole(e.folder / f"{name}.safetensors") as temporary:
             save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, temporary)

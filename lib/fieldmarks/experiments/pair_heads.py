@@ -14,8 +14,8 @@ from ..progress import choose_mode, counter
 from ..training import History, LossWatch, choose_precision
 from .outfit_network import OutfitNetwork, step
 
-HEADS = ("pan_unsupervised", "pan_supervised", "pan_hybrid", "multitask", "attribute_similarity")
-WITH_ATTRIBUTES = HEADS[1:]
+WITH_ATTRIBUTES = ("pan_supervised", "pan_hybrid", "multitask", "attribute_similarity")
+HEADS = (*WITH_ATTRIBUTES, "pan_unsupervised", "plain")
 ENCODERS = ("linear", "none")
 CHUNK = 4096  # pairs scored at a time: with 2048 features and 463 concepts some 100 MB
 
@@ -48,14 +48,15 @@ def positive_pairs(labels: Tensor) -> int:
 
 
 def fit_on_pairs(
-    network: OutfitNetwork, features: Tensor, pairs: Tensor, same: Tensor, attributes: Tensor | None, p,
+    network: OutfitNetwork, features: Tensor, draw: Callable[[int], tuple[Tensor, Tensor]], attributes: Tensor | None, p,
     evaluate: Callable[[], dict[str, float]],
 ) -> History:
     """Train in place with Adam, every step (which is an epoch) on all pairs; the network then holds the weights that were best by
     `p.monitor`, the earliest of equals.
 
     Args:
-        features: (N, d), on the device of the network.  pairs: (P, 2) positions in them.  same: (P,) 1 or 0.
+        features: (N, d), on the device of the network.
+        draw: the pairs of an epoch, which counts from 1: (P, 2) positions and (P,) 1 or 0.
         attributes: (N, A) of 0, 1 and NaN; None where the method looks at none.
         p: has epochs, lr, weight_decay, evaluate_every, monitor, seed, precision, progress.
         evaluate: metrics of the network as it is, on data to choose by; called every `evaluate_every` epochs and after the last.
@@ -65,12 +66,12 @@ def fit_on_pairs(
     """
     device = features.device
     precision = choose_precision(p.precision, device, network)
-    pairs, same = pairs.to(device), same.to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=p.lr, weight_decay=p.weight_decay)
     history, watch, best, mode = History(), LossWatch(), None, choose_mode(p.progress)
     count = counter("epochs", "bar" if mode == "bar" else "none")
     for epoch in range(1, p.epochs + 1):
         began = perf_counter()
+        pairs, same = (part.to(device) for part in draw(epoch))
         watch.add(epoch, step(network, optimizer, features, None, pairs, same, attributes, seeded(p.seed, 20, epoch), 0.0, precision))
         watch.check()
         history.seconds += perf_counter() - began
@@ -111,7 +112,7 @@ def searchable(network: OutfitNetwork, features: Tensor) -> tuple[nn.Module, Ten
     if isinstance(head, SimilarityHead):
         return head.similarity, encoded
     plain = head
-    if isinstance(head, AttributeSimilarityHead):
+    if isinstance(head, AttributeSimilarityHead):  # it compares predicted attributes
         encoded, plain = head.classifier(encoded).sigmoid(), head.similarity
     similarity = ConceptSimilarity(encoded.shape[1], 1).to(encoded.device)
     similarity.concept.load_state_dict(plain.similarity.state_dict())

@@ -98,9 +98,11 @@ def _over_queries(one: FinishedRun, other: FinishedRun, metric: str, again) -> t
     sides = [again(run.folder, run.result) for run in (one, other)]
     if any(metric not in side.values for side in sides):
         raise ValueError(f"{metric} is no mean over queries")
-    if not np.array_equal(sides[0].labels, sides[1].labels):
+    fingerprints = {run.result.get("data_fingerprint") for run in (one, other)}
+    if len(fingerprints) > 1 or not np.array_equal(sides[0].asked, sides[1].asked):
         raise ValueError("the runs do not share their queries")
     values = [np.asarray(side.values[metric], float) for side in sides]
     known = ~np.isnan(values[0]) & ~np.isnan(values[1])
-    mean, *interval = paired_bootstrap(values[0][known], values[1][known])
+    groups = None if sides[0].groups is None else np.asarray(sides[0].groups)[known]
+    mean, *interval = paired_bootstrap(values[0][known], values[1][known], groups=groups)
     return mean, tuple(interval), f"paired over {known.sum():,} queries, seed {one.seed}"

@@ -2,34 +2,54 @@
 
 This is what claims are tested on, and what `fieldmarks report --verify` holds the written numbers against.
 """
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..evaluation.code_usage import distinct_class_codes
+from ..evaluation.episodes import accuracies
 from ..evaluation.hamming import average_precision, lookup
+from ..evaluation.outfits import area_under_curve, auc_interval, fill_in_blank_hits, mean_area_under_curves
 from ..evaluation.recall import average_precision_at_r, hits_at_k
+from ..evaluation.statistics import bootstrap_interval, seed_interval
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A run's retrieval, scored from what it saved.
+    """A run's answers, scored from what it saved.
 
     Attributes:
-        labels: (Q,) of the queries.
-        values: of metrics that are means over queries, (Q,) float64, NaN for a query that does not count.
+        asked: what tells the queries from those of other runs: their labels, or which images an episode holds.
+        queries: how many there are.
+        values: of metrics that are means over queries (or over episodes), (Q,) float64, NaN for a query that does not count.
         others: the other metrics, fractions.
+        groups: (Q,), queries that a bootstrap draws together; None: each by itself.
+        intervals: of metrics whose interval is no bootstrap over queries, its two ends, computed when asked for.
     """
 
-    labels: Tensor
+    asked: Tensor
+    queries: int
     values: dict[str, Tensor]
     others: dict[str, float]
+    groups: Tensor | None = None
+    intervals: dict[str, Callable[[], Sequence[float]]] = field(default_factory=dict)
 
     @property
     def metrics(self) -> dict[str, float]:
         return {name: value.nanmean().item() for name, value in self.values.items()} | self.others
+
+    def interval(self, metric: str) -> Sequence[float] | None:
+        """The two ends of a metric's 95 % interval; None for one that has none."""
+        if metric in self.intervals:
+            return self.intervals[metric]()
+        if metric not in self.values:
+            return None
+        known = ~self.values[metric].isnan()
+        return bootstrap_interval(self.values[metric][known], groups=None if self.groups is None else self.groups[known])[1:]
 
 
 @dataclass(frozen=True)
@@ -88,7 +108,7 @@ def _open_set(saved: dict[str, Tensor], result: dict) -> Measured:
     ks = [int(name.removeprefix("recall@")) for name in result["metrics"] if name.startswith("recall@")]
     hits = hits_at_k(*sides, ks=ks or [1])
     values = {f"recall@{k}": column.double() for k, column in zip(ks, hits.T)}
-    return Measured(sides[1], values | {"map@r": average_precision_at_r(*sides)}, {})
+    return Measured(sides[1], len(sides[1]), values | {"map@r": average_precision_at_r(*sides)}, {})
 
 
 def _hashing(saved: dict[str, Tensor], result: dict) -> Measured:
@@ -97,12 +117,55 @@ def _hashing(saved: dict[str, Tensor], result: dict) -> Measured:
     sides, top = (codes, labels, database, database_labels), result["parameters"].get("top") or None
     near = lookup(*sides, radius=2)
     values = {"map": average_precision(*sides, top=top), "map_stable": average_precision(*sides, ties="stable", top=top)}
-    return Measured(labels, values, {
+    return Measured(labels, len(labels), values, {
         "precision@r2": near.precision, "recall@r2": near.recall, "found@r2": 1 - near.empty,
         "class_codes": distinct_class_codes(database, database_labels)})
+
+
+def _outfits(saved: dict[str, Tensor], result: dict) -> Measured:
+    shown, values, others, intervals, asked = result["parameters"]["neighbours"], {}, {}, {}, []
+    for name, scores in saved.items():
+        kind, part, *k = name.split("/")
+        if kind not in ("choices", "outfits"):
+            asked += [scores.flatten()]
+            continue
+        end = {"test": ""}.get(part, "_resampled")
+        for which in ("_degree",) if int(k[0]) < 0 else (f"_k{k[0]}", *([""] if int(k[0]) == shown else [])):
+            if kind == "choices":
+                values[f"fitb{end}{which}"] = fill_in_blank_hits(scores, saved[f"right/{part}"])
+            else:
+                labels = saved[f"true/{part}"]
+                others[f"auc{end}{which}"] = area_under_curve(scores, labels)
+                intervals[f"auc{end}{which}"] = partial(auc_interval, scores, labels)
+    queries = sum(len(saved[f"{kind}/test"]) for kind in ("right", "true"))
+    return Measured(torch.cat(asked), queries, values, others, intervals=intervals)
+
+
+def _fewshot(saved: dict[str, Tensor], result: dict) -> Measured:
+    values = {"accuracy": accuracies(saved["class_scores"])}
+    values |= {name.replace("accuracies", "accuracy"): value for name, value in saved.items() if name.startswith("accuracies_")}
+    others = {"accuracy_validation": accuracies(saved["validation_scores"]).mean().item()}
+    if "concepts" in saved:
+        others["concept_auc"] = mean_area_under_curves(saved["concepts"], saved["concept_targets"])
+    asked = torch.cat([saved[name].flatten() for name in ("support", "query")])
+    intervals = {name: lambda value=value: seed_interval(value)[1:] for name, value in values.items()}
+    return Measured(asked, saved["query"].numel(), values, others, intervals=intervals)
+
+
+def _inshop(saved: dict[str, Tensor], result: dict) -> Measured:
+    labels, values = saved["query_labels"], {}
+    for name, index in saved.items():
+        if name.startswith("index"):
+            right = saved["gallery_labels"][index.long()] == labels[:, None]
+            values |= {f"recall@{k}{name.removeprefix('index')}": right[:, :k].any(1).double() for k in result["parameters"]["ks"]}
+    tied = (saved["scores"][:, 0] == saved["scores"][:, 1]).double().mean().item()
+    return Measured(labels, len(labels), values, {"tied@1": tied}, groups=labels)
 
 
 KINDS = {
     "open_set": Saved("embeddings.safetensors", _open_set),
     "hashing": Saved("codes.safetensors", _hashing),
+    "outfits": Saved("scores.safetensors", _outfits),
+    "fewshot": Saved("episodes.safetensors", _fewshot),
+    "inshop": Saved("rankings.safetensors", _inshop),
 }

@@ -52,8 +52,8 @@ def differences(run: FinishedRun) -> list[str]:
     """A line for each number of a run that is not what its embeddings or codes give. Raises as `measure_again`."""
     result, measured = run.result, measure_again(run.folder, run.result)
     lines = []
-    if len(measured.labels) != result["counts"]["query"]:
-        lines.append(f"queries: {result['counts']['query']:,} are written, {len(measured.labels):,} are saved")
+    if measured.queries != result["counts"]["query"]:
+        lines.append(f"queries: {result['counts']['query']:,} are written, {measured.queries:,} are saved")
     again = measured.metrics
     for name, written in result["metrics"].items():
         if name not in again:
@@ -61,10 +61,9 @@ def differences(run: FinishedRun) -> list[str]:
         elif abs(written - again[name]) > TOLERANCE:
             lines.append(f"{name}: {written:.4f} is written, {again[name]:.4f} is what was saved")
     for name, written in result["intervals"].items():
-        values = measured.values.get(name)
-        if values is None:
+        if (ends := measured.interval(name)) is None:
             continue
-        low, high = bootstrap_interval(values[~values.isnan()])[1:]
+        low, high = ends
         if max(abs(written[0] - low), abs(written[1] - high)) > TOLERANCE:
             lines.append(f"{name}: the interval [{written[0]:.4f}, {written[1]:.4f}] is written, "
                          f"[{low:.4f}, {high:.4f}] is what was saved")
