@@ -10,7 +10,7 @@ import torch
 from fieldmarks.data.generated.wardrobe import make_wardrobe
 from fieldmarks.data.layouts import polyvore
 from fieldmarks.evaluation.outfits import auc_interval
-from fieldmarks.experiments import outfit_network, outfits, outfits_figures
+from fieldmarks.experiments import common, outfit_network, outfits, outfits_figures
 from fieldmarks.experiments.common import draw_wardrobe
 from fieldmarks.experiments.outfit_network import OutfitNetwork, outfit_edges
 from fieldmarks.experiments.outfits import Parameters
@@ -295,7 +295,7 @@ def test_the_fingerprint_is_that_of_items_questions_and_attributes(wardrobe):
 
 def test_a_wardrobe_by_its_words(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(outfits, "make_wardrobe", lambda folder, progress, **numbers: made.append((folder.name, numbers)))
+    monkeypatch.setattr(common, "make_wardrobe", lambda folder, progress, **numbers: made.append((folder.name, numbers)))
     draw_wardrobe("150 items, 200 outfits, 32 px, seed 7")
     assert made == [("wardrobe-150x200-32px-7", {"items": 150, "outfits": 200, "size": 32, "seed": 7})]
     for words in ("150 items", "150 things, 200 outfits, 32 px, seed 7", "150 items, 200 outfits, 32 px, seed 7, hard",

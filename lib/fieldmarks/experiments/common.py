@@ -9,6 +9,7 @@ from ..data.generated.fieldguide import make_fieldguide
 from ..data.generated.wardrobe import make_wardrobe
 from ..data.imageset import ImageSet
 from ..files import cache_home
+from ..labs.results import read_result
 from ..progress import counter
 from ..training import Settings
 
@@ -49,6 +50,27 @@ class RunParameters:
             raise ValueError(f"crop_scale is {list(self.crop_scale)}: give the smallest and the largest share, between 0 and 1")
         if self.max_classes < 0 or self.max_classes == 1:
             raise ValueError(f"max_classes is {self.max_classes}: it must be 0 (all) or at least 2")
+
+
+def siblings(folder: Path, kind: str, data: str) -> list[tuple[Path, dict]]:
+    """Finished runs of a kind of experiment on the same data beside a run's folder: (folder, result)."""
+    found = [(file.parent, read_result(file.parent)) for file in sorted(folder.parent.glob("*/result.json")) if file.parent != folder]
+    return [(other, result) for other, result in found
+            if result and result.get("experiment") == kind and result.get("data_fingerprint") == data]
+
+
+def named_run(baseline: str, data: str) -> dict:
+    """The result of the finished run that the parameter `baseline` names.
+
+    Raises:
+        ValueError: it is not finished, or was made on other data.
+    """
+    result = read_result(baseline)
+    if result is None:
+        raise ValueError(f"baseline '{baseline}' is not a finished run: give the folder of a complete result.json")
+    if result.get("data_fingerprint") != data:
+        raise ValueError(f"baseline '{baseline}' was made on other data: give a run on the same images and split")
+    return result
 
 
 def load_images(p: RunParameters) -> ImageSet:

@@ -17,6 +17,7 @@ import dataclasses
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,13 +35,14 @@ from ..evaluation.episodes import (ClassScores, Episodes, accuracies, cosine_sco
 from ..evaluation.outfits import mean_area_under_curves
 from ..evaluation.statistics import Interval, paired_bootstrap, seed_interval
 from ..files import hold, written_whole
-from ..labs.results import read_result, write_result
+from ..labs.results import write_result
 from ..methods.pan import SimilarityHead, binarise, pair_labels
 from ..methods.pairs import pairs_from_labels
 from ..progress import counter
 from ..training import History, choose_device
 from . import parameters as reading
-from .common import BIRDS, RunParameters, load_images
+from .command_line import run_experiment
+from .common import BIRDS, RunParameters, load_images, siblings
 from .features import check_images, frozen_features
 from .outfit_network import OutfitNetwork
 from .pair_heads import (CHUNK, HEADS, WITH_ATTRIBUTES, check_head, create_network, fit_on_pairs, positive_pairs, random_pairs,
@@ -104,9 +106,7 @@ class Parameters(RunParameters):
         _check(self)
 
 
-def read(namespace: dict) -> Parameters:
-    """The parameters of a notebook, from its `globals()`; see `parameters.from_notebook` for what it refuses."""
-    return reading.from_notebook(Parameters, namespace)
+read = partial(reading.from_notebook, Parameters)  # the parameters of a notebook, from its globals()
 
 
 class Part(NamedTuple):
@@ -333,13 +333,11 @@ def sibling_runs(experiment: Experiment) -> list[tuple[dict, Tensor]]:
     """Finished few-shot runs beside this one on the same episodes of the same images: (result, accuracies (E,))."""
     from safetensors.torch import load_file
 
-    p, found = experiment.parameters, []
-    for file in sorted(experiment.folder.parent.glob("*/result.json")):
-        result = read_result(file.parent)
-        if (result and file.parent != experiment.folder and result.get("data_fingerprint") == experiment.identity()["data"]
-                and all(result["parameters"].get(name) == getattr(p, name) for name in ("ways", "shots", "queries", "episodes"))):
-            found.append((result, load_file(file.parent / "episodes.safetensors")["accuracies"]))
-    return found
+    p = experiment.parameters
+    same = ("ways", "shots", "queries", "episodes")
+    return [(result, load_file(folder / "episodes.safetensors")["accuracies"])
+            for folder, result in siblings(experiment.folder, p.kind, experiment.identity()["data"])
+            if all(result["parameters"][name] == getattr(p, name) for name in same)]
 
 
 def finish(experiment: Experiment, history: History, classification: Classification, figures: list[str], notebook: str) -> Path:
@@ -374,15 +372,11 @@ def finish(experiment: Experiment, history: History, classification: Classificat
 
 def main(arguments: list[str]) -> int:
     """Run all of it from name=value arguments."""
-    try:
-        experiment = prepare(reading.parse(Parameters, reading.from_arguments(Parameters, arguments)))
+    def whole(p: Parameters, rank: int, world: int):
+        experiment = prepare(p)
         history, classification = train(experiment), evaluate(experiment)
-        path = finish(experiment, history, classification, [], notebook="")
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"fewshot: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
-    print("  ".join(f"{name} {value:.4f}" for name, value in classification.metrics.items()), f"-> {path}")
-    return 0
+        return classification.metrics, partial(finish, experiment, history, classification, [], notebook="")
+    return run_experiment(Parameters, arguments, whole)
 
 
 def _check(p: Parameters) -> None:

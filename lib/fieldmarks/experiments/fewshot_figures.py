@@ -3,7 +3,6 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..data.batches import seeded
 from ..evaluation.statistics import Interval, paired_bootstrap
 from ..methods.method import pool
 from ..show import concepts, episodes, tables

@@ -13,13 +13,13 @@ import dataclasses
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..backbones import Backbone, create_backbone
-from ..checkpoints import load_checkpoint
 from ..data.augment import TestViews, TrainingViews
 from ..data.batches import SampledStream, TrainingStream, seeded
 from ..data.imageset import ImageSet
@@ -28,18 +28,19 @@ from ..evaluation.code_usage import distinct_class_codes
 from ..evaluation.hamming import average_precision, lookup
 from ..evaluation.statistics import bootstrap_interval
 from ..files import hold, written_whole
-from ..labs.results import read_result, write_result
+from ..labs.results import write_result
 from ..methods.fcaenet import FCAENet
 from ..methods.hash_baselines import create_hash_baseline
 from ..methods.hash_functions import create_hash_function
 from ..methods.hashing import to_codes
 from ..methods.method import Method
-from ..processes import is_main, main_first, processes
+from ..processes import main_first
 from ..progress import counter
 from ..search import CodeIndex
 from ..training import History, choose_device, choose_precision, embed_all, fit
 from . import parameters as reading
-from .common import BIRDS, RunParameters, load_images
+from .command_line import run_experiment
+from .common import BIRDS, RunParameters, load_images, named_run, siblings
 
 ASYMMETRIC = ("fcaenet", "adsh")  # database codes are optimised, not computed by the network
 PAIRWISE = ("dpsh", "dsh", "hashnet")
@@ -116,9 +117,7 @@ class Parameters(RunParameters):
         _check(self)
 
 
-def read(namespace: dict) -> Parameters:
-    """The parameters of a notebook, from its `globals()`; see `parameters.from_notebook` for what it refuses."""
-    return reading.from_notebook(Parameters, namespace)
+read = partial(reading.from_notebook, Parameters)  # the parameters of a notebook, from its globals()
 
 
 @dataclass
@@ -342,11 +341,7 @@ def compare_with(experiment: Experiment) -> tuple[str, Retrieval] | None:
     """
     p, data = experiment.parameters, experiment.identity()["data"]
     if p.baseline:
-        result = read_result(p.baseline)
-        if result is None:
-            raise ValueError(f"baseline '{p.baseline}' is not a finished run: give the folder of a complete result.json")
-        if result["data_fingerprint"] != data:
-            raise ValueError(f"baseline '{p.baseline}' was made on other data: give a run on the same split of the same images")
+        result = named_run(p.baseline, data)
         return result["method"], load_codes(experiment, Path(p.baseline))
     for folder, result in sibling_runs(experiment):
         same = ("bits", "backbone", "weights", "size", "resize", "seed")
@@ -357,13 +352,7 @@ def compare_with(experiment: Experiment) -> tuple[str, Retrieval] | None:
 
 def sibling_runs(experiment: Experiment) -> list[tuple[Path, dict]]:
     """Finished hashing runs on the same data beside this one: (folder, result)."""
-    found = []
-    for file in sorted(experiment.folder.parent.glob("*/result.json")):
-        result = read_result(file.parent)
-        if (result and file.parent != experiment.folder and "bits" in result["parameters"]
-                and result.get("data_fingerprint") == experiment.identity()["data"]):
-            found.append((file.parent, result))
-    return found
+    return siblings(experiment.folder, experiment.parameters.kind, experiment.identity()["data"])
 
 
 def load_codes(experiment: Experiment, folder: Path) -> Retrieval:
@@ -406,22 +395,11 @@ def describe(p: Parameters) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run all of it from name=value arguments; under torchrun each process takes its share of every batch."""
-    try:
-        p = reading.parse(Parameters, reading.from_arguments(Parameters, arguments))
-        device = choose_device(p.device)
-        with processes(device) as (rank, world):
-            return _run(prepare(p, rank, world))
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"hashing: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
-
-
-def _run(experiment: Experiment) -> int:
-    history, retrieval = train(experiment), evaluate(experiment)
-    if is_main():
-        path = finish(experiment, history, retrieval, [], notebook="")
-        print("  ".join(f"{name} {value:.4f}" for name, value in retrieval.metrics.items()), f"-> {path}")
-    return 0
+    def whole(p: Parameters, rank: int, world: int):
+        experiment = prepare(p, rank, world)
+        history, retrieval = train(experiment), evaluate(experiment)
+        return retrieval.metrics, partial(finish, experiment, history, retrieval, [], notebook="")
+    return run_experiment(Parameters, arguments, whole)
 
 
 def _check(p: Parameters) -> None:

@@ -17,6 +17,7 @@ import dataclasses
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -33,13 +34,14 @@ from ..evaluation.pair_scores import rerank, top_scores
 from ..evaluation.recall import nearest
 from ..evaluation.statistics import Interval, bootstrap_interval, paired_bootstrap
 from ..files import hold, written_whole
-from ..labs.results import read_result, write_result
+from ..labs.results import write_result
 from ..methods.method import Method
 from ..methods.pairs import pairs_from_labels
 from ..progress import counter
 from ..training import History, choose_device
 from . import parameters as reading
-from .common import WARDROBE, RunParameters, load_images
+from .command_line import run_experiment
+from .common import WARDROBE, RunParameters, load_images, siblings
 from .features import check_images, frozen_features
 from .outfit_network import OutfitNetwork
 from .pair_heads import HEADS, WITH_ATTRIBUTES, check_head, create_network, fit_on_pairs, positive_pairs, searchable
@@ -97,9 +99,7 @@ class Parameters(RunParameters):
         _check(self)
 
 
-def read(namespace: dict) -> Parameters:
-    """The parameters of a notebook, from its `globals()`; see `parameters.from_notebook` for what it refuses."""
-    return reading.from_notebook(Parameters, namespace)
+read = partial(reading.from_notebook, Parameters)  # the parameters of a notebook, from its globals()
 
 
 @dataclass
@@ -336,14 +336,8 @@ def ending(name: str, p: Parameters) -> str:
 
 
 def sibling_runs(experiment: Experiment) -> list[tuple[Path, dict]]:
-    """Finished in-shop runs beside this one on the same images: (folder, result)."""
-    found = []
-    for file in sorted(experiment.folder.parent.glob("*/result.json")):
-        result = read_result(file.parent)
-        if (result and file.parent != experiment.folder and result.get("experiment") == experiment.parameters.kind
-                and result.get("data_fingerprint") == experiment.identity()["data"]):
-            found.append((file.parent, result))
-    return found
+    """Finished in-shop runs on the same images beside this one: (folder, result)."""
+    return siblings(experiment.folder, experiment.parameters.kind, experiment.identity()["data"])
 
 
 def load_hits(folder: Path) -> Tensor:
@@ -384,15 +378,11 @@ def finish(experiment: Experiment, history: History, retrieval: Retrieval, figur
 
 def main(arguments: list[str]) -> int:
     """Run all of it from name=value arguments."""
-    try:
-        experiment = prepare(reading.parse(Parameters, reading.from_arguments(Parameters, arguments)))
+    def whole(p: Parameters, rank: int, world: int):
+        experiment = prepare(p)
         history, retrieval = train(experiment), evaluate(experiment)
-        path = finish(experiment, history, retrieval, [], notebook="")
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"inshop: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
-    print("  ".join(f"{name} {value:.4f}" for name, value in retrieval.metrics.items()), f"-> {path}")
-    return 0
+        return retrieval.metrics, partial(finish, experiment, history, retrieval, [], notebook="")
+    return run_experiment(Parameters, arguments, whole)
 
 
 def _check(p: Parameters) -> None:

@@ -14,6 +14,7 @@ import dataclasses
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,14 +29,15 @@ from ..data.pixels import PixelCache
 from ..evaluation.recall import average_precision_at_r, hits_at_k, nearest
 from ..evaluation.statistics import bootstrap_interval
 from ..files import hold, written_whole
-from ..labs.results import read_result, write_result
+from ..labs.results import write_result
 from ..methods.method import Method
 from ..methods.vapnet import VAPNet, patch_boxes
-from ..processes import is_main, main_first, processes
+from ..processes import main_first
 from ..progress import counter
 from ..training import History, choose_device, choose_precision, embed_all, fit
 from . import parameters as reading
-from .common import BIRDS, RunParameters, load_images
+from .command_line import run_experiment
+from .common import BIRDS, RunParameters, load_images, named_run, siblings
 
 BASELINES = ("normsoftmax", "proxynca++", "proxyanchor", "multisimilarity", "scda")
 
@@ -113,9 +115,7 @@ class Parameters(RunParameters):
         return f"recall@{self.ks[0]}"
 
 
-def read(namespace: dict) -> Parameters:
-    """The parameters of a notebook, from its `globals()`; see `parameters.from_notebook` for what it refuses."""
-    return reading.from_notebook(Parameters, namespace)
+read = partial(reading.from_notebook, Parameters)  # the parameters of a notebook, from its globals()
 
 
 @dataclass
@@ -300,20 +300,13 @@ def compare_with(experiment: Experiment) -> tuple[str, Method]:
     """
     p, data = experiment.parameters, experiment.identity()["data"]
     if p.baseline:
-        result = read_result(p.baseline)
-        if result is None:
-            raise ValueError(f"baseline '{p.baseline}' is not a finished run: give the folder of a complete result.json")
-        if result["data_fingerprint"] != data:
-            raise ValueError(f"baseline '{p.baseline}' was made on other data: give a run on the same split of the same images")
+        result = named_run(p.baseline, data)
         return result["method"], load_run(experiment, Path(p.baseline), result)
     wanted = plain(dataclasses.asdict(dataclasses.replace(p, constraint="none", classification=True)))
-    for file in sorted(experiment.folder.parent.glob("*/result.json")):
-        result = read_result(file.parent)
-        if result is None or file.parent == experiment.folder or result.get("data_fingerprint") != data:
-            continue
-        same = ("method", "constraint", "classification", "backbone", "weights", "size", "resize", "seed", "epochs")
+    same = ("method", "constraint", "classification", "backbone", "weights", "size", "resize", "seed", "epochs")
+    for folder, result in siblings(experiment.folder, p.kind, data):
         if all(result["parameters"].get(name) == wanted[name] for name in same):
-            return result["method"], load_run(experiment, file.parent, result)
+            return result["method"], load_run(experiment, folder, result)
     return "untrained", _fresh_method(p, experiment).to(experiment.device)
 
 
@@ -361,23 +354,11 @@ def describe(p: Parameters) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run all of it from name=value arguments; under torchrun each process takes its share of every batch."""
-    try:
-        p = reading.parse(Parameters, reading.from_arguments(Parameters, arguments))
-        device = choose_device(p.device)
-        with processes(device) as (rank, world):
-            experiment = prepare(p, rank, world)
-            return _run(experiment)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"open_set: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
-
-
-def _run(experiment: Experiment) -> int:
-    history, after = train(experiment), evaluate(experiment)
-    if is_main():
-        path = finish(experiment, history, None, after, [], notebook="")
-        print("  ".join(f"{name} {value:.4f}" for name, value in after.metrics.items()), f"-> {path}")
-    return 0
+    def whole(p: Parameters, rank: int, world: int):
+        experiment = prepare(p, rank, world)
+        history, after = train(experiment), evaluate(experiment)
+        return after.metrics, partial(finish, experiment, history, None, after, [], notebook="")
+    return run_experiment(Parameters, arguments, whole)
 
 
 def _check(p: Parameters) -> None:

@@ -16,6 +16,7 @@ import sys
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +30,14 @@ from ..data.pixels import PixelCache
 from ..evaluation.outfits import area_under_curve, auc_interval, choice_scores, fill_in_blank_hits, outfit_scores
 from ..evaluation.statistics import bootstrap_interval
 from ..files import hold, written_whole
-from ..labs.results import read_result, write_result
+from ..labs.results import write_result
 from ..methods.graph_encoder import Context, Graph, Neighbours, outfit_context, question_context
 from ..methods.pan import RULES
 from ..progress import counter
 from ..training import History, choose_device, choose_precision
 from . import parameters as reading
-from .common import WARDROBE, RunParameters, draw_wardrobe
+from .command_line import run_experiment
+from .common import WARDROBE, RunParameters, draw_wardrobe, named_run, siblings
 from .features import frozen_features
 from .outfit_network import ENCODERS, METHODS, WITH_ATTRIBUTES, OutfitNetwork, fit, outfit_edges
 
@@ -95,9 +97,7 @@ class Parameters(RunParameters):
         _check(self)
 
 
-def read(namespace: dict) -> Parameters:
-    """The parameters of a notebook, from its `globals()`; see `parameters.from_notebook` for what it refuses."""
-    return reading.from_notebook(Parameters, namespace)
+read = partial(reading.from_notebook, Parameters)  # the parameters of a notebook, from its globals()
 
 
 @dataclass
@@ -316,11 +316,7 @@ def compare_with(experiment: Experiment) -> tuple[str, Answers] | None:
     """
     p = experiment.parameters
     if p.baseline:
-        result = read_result(p.baseline)
-        if result is None:
-            raise ValueError(f"baseline '{p.baseline}' is not a finished run: give the folder of a complete result.json")
-        if result.get("data_fingerprint") != experiment.data:
-            raise ValueError(f"baseline '{p.baseline}' was made on other data: give a run on the same outfits")
+        result = named_run(p.baseline, experiment.data)
         return result["method"], load_answers(Path(p.baseline), result)
     for folder, result in sibling_runs(experiment):
         same = ("encoder", "backbone", "weights", "size", "resize", "neighbours", "seed")
@@ -331,13 +327,7 @@ def compare_with(experiment: Experiment) -> tuple[str, Answers] | None:
 
 def sibling_runs(experiment: Experiment) -> list[tuple[Path, dict]]:
     """Finished runs on the same outfits beside this one: (folder, result)."""
-    found = []
-    for file in sorted(experiment.folder.parent.glob("*/result.json")):
-        result = read_result(file.parent)
-        if (result and file.parent != experiment.folder and result.get("experiment") == experiment.parameters.kind
-                and result.get("data_fingerprint") == experiment.data):
-            found.append((file.parent, result))
-    return found
+    return siblings(experiment.folder, experiment.parameters.kind, experiment.data)
 
 
 def load_answers(folder: Path, result: dict) -> Answers:
@@ -385,15 +375,11 @@ def describe(p: Parameters) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run all of it from name=value arguments."""
-    try:
-        experiment = prepare(reading.parse(Parameters, reading.from_arguments(Parameters, arguments)))
+    def whole(p: Parameters, rank: int, world: int):
+        experiment = prepare(p)
         history, answers = train(experiment), evaluate(experiment)
-        path = finish(experiment, history, answers, [], notebook="")
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"outfits: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
-    print("  ".join(f"{name} {value:.4f}" for name, value in answers.metrics.items()), f"-> {path}")
-    return 0
+        return answers.metrics, partial(finish, experiment, history, answers, [], notebook="")
+    return run_experiment(Parameters, arguments, whole)
 
 
 def _check(p: Parameters) -> None:

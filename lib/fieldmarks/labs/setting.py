@@ -1,5 +1,4 @@
 """In what a table's runs differ from the paper's: data, weights, schedule, down to single parameters."""
-import re
 from dataclasses import dataclass
 
 from .card import Card

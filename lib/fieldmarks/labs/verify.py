@@ -3,7 +3,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..evaluation.statistics import bootstrap_interval
 from .finished import FinishedRun
 from .saved import NothingSaved, measure_again
 
