@@ -16,6 +16,12 @@ CAPTIONS = {
     "erased.jpg": "What SREM erases", "attention.jpg": "Where the network looks", "code_usage.png": "How the codes use their bits",
     "class_distances.png": "How far queries lie from their class's database codes",
     "attributes.jpg": "Patches that fire attribute dimensions most", "unseen_map.jpg": "A map of unseen classes",
+    "outfits.jpg": "Training outfits", "items.jpg": "Items", "against_others.png": "Against the other runs on the same questions",
+    "what_the_graph_tells.png": "What neighbours in the graph tell", "k_agreement.png": "Scores with and without neighbours",
+    "blanks.jpg": "Blanks, filled rightly and wrongly", "blanks_resampled.jpg": "Harder blanks, filled rightly and wrongly",
+    "pairs.jpg": "What makes pairs similar", "concept_importance.png": "Which concepts matter", "concepts.png": "Which concepts count",
+    "methods.png": "Against others", "episode_middling.jpg": "An episode of middling accuracy", "episode_hardest.jpg": "The hardest episode",
+    "agreement.png": "Scoring all pairs, and the nearest by cosine only", "changed.jpg": "Queries whose first result changed",
 }
 
 
