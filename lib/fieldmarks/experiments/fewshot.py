@@ -330,14 +330,14 @@ def concept_scores(experiment: Experiment, pairs: int = 2000) -> tuple[Tensor, T
 
 
 def sibling_runs(experiment: Experiment) -> list[tuple[dict, Tensor]]:
-    """Finished few-shot runs beside this one on the same episodes of the same images: (result, accuracies (E,))."""
+    """Finished few-shot runs that learnt something, beside this one on the same episodes of the same images: (result, accuracies (E,))."""
     from safetensors.torch import load_file
 
     p = experiment.parameters
     same = ("ways", "shots", "queries", "episodes")
     return [(result, load_file(folder / "episodes.safetensors")["accuracies"])
             for folder, result in siblings(experiment.folder, p.kind, experiment.identity()["data"])
-            if all(result["parameters"][name] == getattr(p, name) for name in same)]
+            if result["method"] not in UNTRAINED and all(result["parameters"][name] == getattr(p, name) for name in same)]
 
 
 def finish(experiment: Experiment, history: History, classification: Classification, figures: list[str], notebook: str) -> Path:

@@ -44,7 +44,7 @@ def against_others(experiment: Experiment, retrieval: Retrieval) -> Figure:
     p, rows = experiment.parameters, {}
     if p.method != COSINE:
         rows["cosine, learns nothing"] = {f"recall@{k}": retrieval.metrics[f"recall@{k}_cosine"] for k in p.ks}
-    for _, result in sibling_runs(experiment):
+    for _, result in others_beside(experiment):
         rows[run_name(result["method"], result["parameters"])] = result["metrics"]
     this = run_name(p.method, vars(p))
     rows[this] = retrieval.metrics
@@ -58,10 +58,15 @@ def differences(experiment: Experiment, retrieval: Retrieval) -> dict[str, Inter
     p, found = experiment.parameters, {}
     if p.method != COSINE:
         found["cosine, learns nothing"] = retrieval.above_cosine
-    for folder, result in sibling_runs(experiment):
+    for folder, result in others_beside(experiment):
         found[run_name(result["method"], result["parameters"])] = paired_bootstrap(
             retrieval.hits(p.method, 1), load_hits(folder), groups=retrieval.query_labels)
     return found
+
+
+def others_beside(experiment: Experiment) -> list:
+    """Finished runs beside this one, without another row for cosine, which learns nothing."""
+    return [found for found in sibling_runs(experiment) if found[1]["method"] != COSINE]
 
 
 def run_name(method: str, parameters: dict) -> str:

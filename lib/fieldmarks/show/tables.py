@@ -22,7 +22,7 @@ def score_table(methods: Mapping[str, Mapping[str, float]], this: str = "", titl
     columns = list(dict.fromkeys(name for scores in methods.values() for name in scores))
     if not columns:
         raise ValueError("there is nothing to show: give at least one method with a score")
-    label, line = 2.3, 0.24
+    label, line = 3.2, 0.24
     width = min((WIDTH - 2 * MARGIN - label) / len(columns), 1.15)
     head = 0.26 * bool(title) + 0.36
     figure = _figure(2 * MARGIN + head + line * len(methods), max(2 * MARGIN + label + width * len(columns), 5.0),
