@@ -76,6 +76,20 @@ def test_flat_is_exact(make, bits):
     assert index.recall_against_exact(queries, 10) == 1.0
 
 
+@pytest.mark.parametrize("bits", [12, 48])
+def test_packed_codes_mapped_into_memory_are_searched_exactly(tmp_path, bits):
+    codes, queries = random_codes(400, bits), random_codes(7, bits, seed=1)
+    np.save(tmp_path / "codes.npy", pack(codes))
+    index = CodeIndex.of_packed(np.load(tmp_path / "codes.npy", mmap_mode="r"), bits)
+    assert index.kind == "flat" and len(index) == 400
+    check(tuple(map(torch.from_numpy, index.search_packed(pack(queries), 10))), queries, codes, 10)
+    for wrong in (pack(codes)[:, :-1], pack(codes).astype(np.int64)):
+        with pytest.raises(ValueError, match=f"packed codes of {bits} bits are"):
+            CodeIndex.of_packed(wrong, bits)
+        with pytest.raises(ValueError, match=f"packed codes of {bits} bits are"):
+            index.search_packed(wrong, 1)
+
+
 def test_ivf_that_looks_everywhere_is_exact():
     codes, queries = random_codes(5000, 24), random_codes(15, 24, seed=1)
     index = CodeIndex.build(codes, "ivf")

@@ -91,7 +91,7 @@ def make_wardrobe(
 @app.command()
 def check(
     dataset: Annotated[str, typer.Argument(
-        metavar="DATASET", help="cub, cars, aircraft, inshop, nabirds, vegfru, food101, fieldguide or folder.")],
+        metavar="DATASET", help="cub, cars, aircraft, inshop, nabirds, vegfru, food101, fieldguide, wardrobe or folder.")],
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The data set's folder.")],
     images: Annotated[bool, typer.Option(
         "--images", help="Decode every image too, and name those that cannot be read.")] = False,
@@ -169,9 +169,16 @@ def report(
 ) -> int:
     """Write a page on the finished runs in a folder: published and measured, claims tested, figures. Beside it as Markdown."""
     from .labs.report import gather, write_report
+    from .labs.wording import SIGNS, heading, outcome
 
     found = gather(folder)
-    for file in write_report(found, html):
+    files = write_report(found, html)
+    for part in found.parts:
+        if part.verdicts:
+            print(heading(part.table))
+        for verdict in part.verdicts:
+            print(f"  {SIGNS[verdict.word]} {verdict.word}: {verdict.claim.text} ({outcome(verdict)})")
+    for file in files:
         print(file)
     return _verify(found) if verify else 0
 
@@ -212,35 +219,60 @@ def search(
     folder: Annotated[Path, typer.Argument(metavar="INDEX", help="What `fieldmarks index` made.")],
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to find others like.")],
     k: Annotated[int, typer.Option("-k", min=1, help="How many to show.")] = 10,
+    rank: Annotated[Path | None, typer.Option(
+        metavar="INDEX", help="An index of the same folder by an open-set run, to put in order what INDEX finds.")] = None,
+    shortlist: Annotated[int, typer.Option(min=1, metavar="N", help="How many of what INDEX finds --rank puts in order.")] = 200,
+    explain: Annotated[Path | None, typer.Option(
+        metavar="RUN", help="A few-shot or in-shop run of PAN, to say why the first ten are alike.")] = None,
     page: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="The page; by default search.html in INDEX.")] = None,
 ) -> int:
-    """Find the pictures most like one: in the terminal, and as a page."""
-    import time
+    """Find the pictures most like one: in the terminal, and as a page.
 
-    from .data.decoding import ImageError, decode
-    from .experiments.models import load_model
+    In up to three stages, each with its time: an index of codes makes a shortlist of very many pictures, --rank puts it in order,
+    --explain names the concepts that the first ten share with the picture.
+    """
+    from .cascade import search as find
+    from .experiments.models import load_model, load_pair_model
     from .own_pictures import PictureIndex
-    from .show.page import write_page
 
-    found = PictureIndex.open(folder)
-    model = load_model(Path(found.about["run"]))
-    began = time.perf_counter()
-    hits = found.search(model, image, k)
-    seconds = time.perf_counter() - began
-    words = [f"{hit.score:.0f} of {found.bits} bits differ" if found.bits else f"cosine {hit.score:.3f}" for hit in hits]
-    for number, (hit, word) in enumerate(zip(hits, words), start=1):
-        print(f"{number:3}  {word}  {hit.path}")
+    opened = [PictureIndex.open(each) for each in (folder, rank) if each]
+    made = [(each, load_model(Path(each.about["run"]))) for each in opened]
+    answer = find(image, *made[0], rank=made[1] if rank else None, explain=load_pair_model(explain) if explain else None, k=k, shortlist=shortlist)
+    for line in _in_lines(answer):
+        print(line)
+    print(_answer_page(answer, image, opened[0].pictures, page or folder / "search.html"))
+    return 0
+
+
+def _in_lines(answer):
+    """What a search found, for the terminal."""
+    for number, (hit, word) in enumerate(zip(answer.hits, answer.scores_in_words()), start=1):
+        yield f"{number:3}  {word}  {hit.path}"
+        if number <= len(answer.reasons) and (reason := answer.reasons[number - 1]):
+            yield f"     similarity {reason.similarity:.2f}: " + ", ".join(f"{name} {value:.2f}" for name, value in reason.concepts if value >= 0.005)
+    for stage in answer.stages:
+        yield f"{1000 * stage.seconds:7.0f} ms  {stage.words}"
+    for path in answer.gone:
+        yield f"moved or removed since it was indexed: {path}"
+    if answer.unranked:
+        count = len(answer.unranked)
+        yield (f"{count} picture{'s are' if count > 1 else ' is'} not in the index to rank by, first {answer.unranked[0]}: "
+               "bring it up to date with fieldmarks index")
+
+
+def _answer_page(answer, image: Path, pictures: Path, page: Path) -> Path:
+    from .data.decoding import ImageError, decode
+    from .show.page import Found, write_page
 
     def picture(path: Path):
         try:
             return decode(path, 220)
         except ImageError:
             return None
-    note = f"{model.result['method']}, {len(found):,} pictures searched in {1000 * seconds:.0f} ms"
-    names = [str(hit.path.relative_to(found.pictures)) for hit in hits]
-    shown = [(picture(hit.path), name, word) for hit, name, word in zip(hits, names, words)]
-    print(write_page(page or folder / "search.html", (decode(image, 220), image.name), shown, note))
-    return 0
+    reasons = [reason and (reason.similarity, reason.concepts) for reason in answer.reasons] + [None] * len(answer.hits)
+    found = [Found(picture(hit.path), str(hit.path.relative_to(pictures)), word, reason)
+             for hit, word, reason in zip(answer.hits, answer.scores_in_words(), reasons)]
+    return write_page(page, (decode(image, 220), image.name), found, [(stage.words, stage.seconds) for stage in answer.stages])
 
 
 def _plan(cards: list[Path], profile: str, out: Path, settings: list[str]) -> list:

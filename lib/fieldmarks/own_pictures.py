@@ -3,29 +3,35 @@
     index = PictureIndex.update(folder_of_index, load_model(run), pictures)      # only what is new or has changed is looked at
     hits = PictureIndex.open(folder_of_index).search(model, "bird.jpg", k=10)
 
-The folder holds `index.json` (model, pictures with their times and sizes, those that cannot be read, and why) and
-`vectors.npy`, one row a picture: embeddings in float32, or packed codes; it is mapped into memory, not read.
+The folder holds `index.json` (model, pictures with their times and sizes, those that cannot be read, and why) and the vectors that
+it names, one row a picture: embeddings in float32, or packed codes; they are mapped into memory, not read. Codes are always compared
+with every one of them, which is quick even among millions; embeddings up to EXACT_UP_TO of them, beyond which inverted lists lie
+beside them, with their recall.
 """
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .data.decoding import ImageError, decode
-from .evaluation.recall import nearest
+from .embedding_search import EmbeddingIndex, exact_nearest
 from .experiments.models import Model
 from .files import hold, let_go, write_json, written_whole
-from .search import CodeIndex, pack, unpack
+from .search import CodeIndex, pack
 
-SCHEMA = 1
+SCHEMA = 2
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 BATCH = 64
 SAVE_EVERY = 60.0  # seconds between saves of an index in the making
+EXACT_UP_TO = 200_000  # embeddings: a query is compared with so many of 512 dimensions in about 0.1 s
+WRITTEN = 50_000  # rows at a time
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,10 @@ class PictureIndex:
         folder = Path(folder)
         try:
             about = json.loads((folder / "index.json").read_text())
-            vectors = np.load(folder / "vectors.npy", mmap_mode="c")  # copy on write: torch warns of arrays that cannot be written
-            if about["schema"] != SCHEMA or len(vectors) < len(about["rows"]):
+            if about["schema"] != SCHEMA:
+                raise ValueError
+            vectors = np.load(folder / about["vectors"], mmap_mode="c")  # copy on write: torch warns of arrays that cannot be written
+            if len(vectors) != len(about["rows"]):
                 raise ValueError
         except (OSError, ValueError, KeyError, TypeError):
             raise ValueError(f"'{folder}' holds no index of pictures: make one with fieldmarks index RUN FOLDER --out '{folder}'") from None
@@ -88,9 +96,9 @@ class PictureIndex:
             faults = {tuple(row[:3]): row for row in before.about["unreadable"]} if before else {}
             kept = [file for file in found if file in known]
             rows, unreadable = list(kept), [faults[file] for file in found if file in faults]
-            parts = [np.asarray(before.vectors[[known[file] for file in kept]])] if kept else []
+            parts = [_Chosen(before.vectors, [known[file] for file in kept])] if kept else []
             new = [file for file in found if file not in known and file not in faults]
-            saved, done = time.monotonic(), len(found) - len(new)
+            saved, took, done = time.monotonic(), 0.0, len(found) - len(new)
             for start in range(0, len(new), BATCH):
                 batch, broken = _decoded(pictures, new[start:start + BATCH], model.resize)
                 unreadable += broken
@@ -100,12 +108,18 @@ class PictureIndex:
                 done += len(new[start:start + BATCH])
                 if progress:
                     progress(done, len(found))
-                if time.monotonic() - saved > SAVE_EVERY:
-                    cls._save(folder, model, pictures, rows, unreadable, parts)
-                    parts, saved = [np.concatenate(parts)], time.monotonic()
+                if rows and time.monotonic() - saved > max(SAVE_EVERY, 10 * took):
+                    began = time.monotonic()
+                    parts = [cls._save(folder, model, pictures, rows, unreadable, parts).vectors]
+                    saved = time.monotonic()
+                    took = saved - began
             if not rows:
                 raise ValueError(f"none of the {len(found)} pictures in '{pictures}' can be read, first {unreadable[0][0]}: {unreadable[0][3]}")
-            cls._save(folder, model, pictures, rows, unreadable, parts)
+            as_before = before and (before.about["run"], before.about["rows"], before.about["unreadable"])
+            nothing_new = as_before == (str(model.run), list(map(list, rows)), unreadable)
+            index = before if nothing_new else cls._save(folder, model, pictures, rows, unreadable, parts)
+            if not index.bits and len(index) > EXACT_UP_TO and not index._has_lists:
+                EmbeddingIndex.build(index.vectors).save(index.lists_file)
         finally:
             let_go(folder)
         return cls.open(folder)
@@ -113,7 +127,7 @@ class PictureIndex:
     @classmethod
     def _made_before(cls, folder: Path, model: Model, pictures: Path) -> "PictureIndex | None":
         if not (folder / "index.json").exists():
-            if folder.is_dir() and any(file.name != ".lock" for file in folder.iterdir()):
+            if folder.is_dir() and any(not file.name.startswith((".", "vectors-")) for file in folder.iterdir()):
                 raise ValueError(f"'{folder}' is not empty and holds no index of pictures: give a new folder")
             return None
         index = cls.open(folder)
@@ -122,14 +136,23 @@ class PictureIndex:
                 raise ValueError(f"'{folder}' is an index of other {what} ({there}): give another folder, or remove this one")
         return index
 
-    @staticmethod
-    def _save(folder: Path, model: Model, pictures: Path, rows: list, unreadable: list, parts: list) -> None:
-        # First the vectors: a stop between the two leaves a list that is shorter, of the same first rows.
-        with written_whole(folder / "vectors.npy") as temporary, open(temporary, "wb") as stream:
-            np.save(stream, np.concatenate(parts))
+    @classmethod
+    def _save(cls, folder: Path, model: Model, pictures: Path, rows: list, unreadable: list, parts: list) -> "PictureIndex":
+        # Each save has vectors of its own, so that a stop at any time leaves a list and the vectors that belong to it.
+        name = f"vectors-{uuid4().hex[:8]}.npy"
+        with written_whole(folder / name) as temporary, open(temporary, "wb") as stream:
+            header = np.lib.format.header_data_from_array_1_0(parts[-1][:1])
+            np.lib.format.write_array_header_1_0(stream, header | {"shape": (len(rows), *header["shape"][1:])})
+            for part in parts:
+                for start in range(0, len(part), WRITTEN):
+                    np.ascontiguousarray(part[start:start + WRITTEN]).tofile(stream)
         write_json(folder / "index.json", {
             "schema": SCHEMA, "run": str(model.run), "model": model.identity, "bits": model.bits, "pictures": str(pictures),
-            "rows": rows, "unreadable": unreadable})
+            "vectors": name, "rows": rows, "unreadable": unreadable})
+        for file in folder.glob("vectors-*"):
+            if not file.name.startswith(Path(name).stem):
+                file.unlink(missing_ok=True)
+        return cls.open(folder)
 
     def search(self, model: Model, picture: Path, k: int = 10) -> list[Hit]:
         """The k pictures most like one; equal ones in the order of the index.
@@ -139,18 +162,58 @@ class PictureIndex:
         """
         if model.identity != self.about["model"]:
             raise ValueError(f"'{self.folder}' was made by another model ({self.about['model']}): index the pictures with this run anew")
-        query = torch.from_numpy(_vectors(model, [decode(picture, model.resize)]))
-        k, vectors = min(k, len(self)), self.vectors[:len(self)]
+        scores, found = self.nearest(self.look(model, picture), k)
+        return [Hit(self.pictures / self.names[row], score) for row, score in zip(found.tolist(), scores.tolist())]
+
+    def look(self, model: Model, picture: Path) -> np.ndarray:
+        """What the index's model makes of a picture: the row that it would have, (D,).
+
+        Raises:
+            ImageError: the picture cannot be read.  ValueError: the index is of another model.
+        """
+        if model.identity != self.about["model"]:
+            raise ValueError(f"'{self.folder}' was made by another model ({self.about['model']}): index the pictures with this run anew")
+        return _vectors(model, [decode(picture, model.resize)])[0]
+
+    def nearest(self, vector: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest of the index to what `look` gave: scores as in `Hit` (k,) and rows (k,), best first, at most all."""
+        k = min(k, len(self))
         if self.bits:
-            distances, found = CodeIndex.build(unpack(np.asarray(vectors), self.bits)).search(unpack(query.numpy(), self.bits), k)
-            scores = distances.double()
-        else:
-            scores, found = nearest(query, torch.from_numpy(np.asarray(vectors)), k)
-        return [Hit(self.pictures / self.names[row], score) for row, score in zip(found[0].tolist(), scores[0].tolist())]
+            distances, rows = self._searched.search_packed(vector[None], k)
+            return distances[0], rows[0]
+        scores, rows = exact_nearest(vector[None], self.vectors, k) if self._searched is None else self._searched.search(vector[None], k)
+        return scores[0], rows[0]
 
     @property
     def bits(self) -> int:
+        """Length of its codes; 0 where it holds embeddings."""
         return self.about["bits"]
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row of each picture, by its name."""
+        return {name: row for row, name in enumerate(self.names)}
+
+    @property
+    def recall(self) -> float:
+        """Share of the ten nearest of all that a search finds: 1 where it is exact, else measured when the index was built."""
+        return self._searched.recall if isinstance(self._searched, EmbeddingIndex) else 1.0
+
+    @property
+    def lists_file(self) -> Path:
+        """Where inverted lists lie, if it has any."""
+        return (self.folder / self.about["vectors"]).with_suffix(".faiss")
+
+    @property
+    def _has_lists(self) -> bool:
+        return Path(f"{self.lists_file}.json").exists()  # written last
+
+    @cached_property
+    def _searched(self) -> CodeIndex | EmbeddingIndex | None:
+        """What finds neighbours; None: the vectors themselves."""
+        if self.bits:
+            return CodeIndex.of_packed(self.vectors, self.bits)
+        return EmbeddingIndex.load(self.lists_file, self.vectors) if self._has_lists else None
 
 
 def list_pictures(folder: Path) -> list[tuple[str, int, int]]:
@@ -171,7 +234,20 @@ def list_pictures(folder: Path) -> list[tuple[str, int, int]]:
     return found
 
 
-class _Pictures:
+class _Chosen:
+    """Some rows of vectors on disk, read when they are asked for."""
+
+    def __init__(self, vectors: np.ndarray, rows: list[int]):
+        self.vectors, self.rows = vectors, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return self.vectors[self.rows[part]]
+
+
+class DecodedPictures:
     """Decoded pictures, as `embed_all` reads them."""
 
     def __init__(self, pictures: list[np.ndarray]):
@@ -201,5 +277,7 @@ def _decoded(folder: Path, files: list[tuple[str, int, int]], shorter_side: int)
 
 
 def _vectors(model: Model, pictures: list[np.ndarray]) -> np.ndarray:
-    rows = model.describe(_Pictures(pictures))
+    rows = model.describe(DecodedPictures(pictures))
+    if not rows.isfinite().all():
+        raise ValueError(f"what '{model.run}' makes of a picture is not a number: its training has diverged, give another run")
     return pack(rows) if model.bits else rows.numpy()

@@ -38,8 +38,7 @@ def unpack(packed: np.ndarray, bits: int) -> Tensor:
     Raises:
         ValueError: these cannot be packed codes of that length.
     """
-    if bits < 1 or packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != -(-bits // 8):
-        raise ValueError(f"packed codes of {bits} bits are (N, {-(-bits // 8)}) uint8, got {packed.shape} {packed.dtype}")
+    _check_packed(packed, bits)
     unpacked = np.unpackbits(packed, axis=1)
     if unpacked[:, bits:].any():
         raise ValueError(f"these codes are longer than {bits} bits: what should be padding is not zero")
@@ -74,6 +73,18 @@ class CodeIndex:
         index = _BUILDERS[kind](packed)
         index.add(packed)
         return cls(index, bits.shape[1])
+
+    @classmethod
+    def of_packed(cls, packed: np.ndarray, bits: int) -> "CodeIndex":
+        """A flat index of codes as `pack` gives them, (N, ceil(bits / 8)) uint8, which may be mapped into memory.
+
+        Raises:
+            ValueError: no codes, or of another length.
+        """
+        _check_packed(packed, bits)
+        index = _flat(packed)
+        index.add(np.ascontiguousarray(packed))
+        return cls(index, bits)
 
     def __len__(self) -> int:
         return self._index.ntotal
@@ -116,6 +127,11 @@ class CodeIndex:
         """
         distances, positions = self._search(self._pack_queries(codes), k)
         return torch.from_numpy(distances), torch.from_numpy(positions)
+
+    def search_packed(self, packed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """As `search`, of packed queries (Q, ceil(bits / 8)), in arrays."""
+        _check_packed(packed, self.bits)
+        return self._search(packed, k)
 
     def recall_against_exact(self, codes, k: int) -> float:
         """What share of each query's k results is as near as the exact k-th nearest; 1 if flat. Arguments as in `search`."""
@@ -181,6 +197,11 @@ class CodeIndex:
         order = np.lexsort((positions, distances), axis=1)
         distances, positions = (np.take_along_axis(part, order, axis=1) for part in (distances, positions))
         return distances.astype(np.int64), positions
+
+
+def _check_packed(packed: np.ndarray, bits: int) -> None:
+    if bits < 1 or packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != -(-bits // 8):
+        raise ValueError(f"packed codes of {bits} bits are (N, {-(-bits // 8)}) uint8, got {packed.shape} {packed.dtype}")
 
 
 def _flat(packed: np.ndarray) -> faiss.IndexBinary:

@@ -203,7 +203,7 @@ def prepare(parameters: Parameters) -> Experiment:
     draws = {"validation": (VALIDATION_SEED, p.validation_episodes), "novel": (TEST_SEED, p.episodes)}
     episodes = {name: _episodes(name, sets[name], p, count, seed) for name, (seed, count) in draws.items()}
     torch.manual_seed(p.seed)
-    backbone = create_backbone(p.backbone, p.weights, p.size).to(device)
+    backbone = create_backbone(p.backbone, p.weights, p.size).to(device).eval()
     views = TestViews(p.size, backbone.mean, backbone.std, p.resize)
     parts = {}
     for name, images in sets.items():
@@ -365,7 +365,7 @@ def finish(experiment: Experiment, history: History, classification: Classificat
         },
         curves={"epochs": history.epochs, "evaluations": history.evaluations}, figures=figures,
         timing={"train_seconds": history.seconds, "images_per_second": history.images_per_second}, device=str(e.device),
-        data_fingerprint=e.identity()["data"], attributes=e.attribute_source,
+        data_fingerprint=e.identity()["data"], attributes=e.attribute_source, attribute_names=e.base.images.attribute_names or [],
         above={name: list(values) for name, values in c.above.items()},
         chosen_epoch=(history.best(p.monitor) or {}).get("epoch"))
 

@@ -372,7 +372,7 @@ def finish(experiment: Experiment, history: History, retrieval: Retrieval, figur
         },
         curves={"epochs": history.epochs, "evaluations": history.evaluations}, figures=figures,
         timing={"train_seconds": history.seconds, "images_per_second": history.images_per_second}, device=str(e.device),
-        data_fingerprint=e.identity()["data"], above_cosine=list(retrieval.above_cosine),
+        data_fingerprint=e.identity()["data"], attribute_names=e.train.attribute_names or [], above_cosine=list(retrieval.above_cosine),
         chosen_epoch=(history.best(p.monitor) or {}).get("epoch"))
 
 
