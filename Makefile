@@ -4,24 +4,35 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := uv==0.13.9
 
+ADDRESS ?= 127.0.0.1
+PORT ?= 8866
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab lock clean
+.PHONY: help demo test lab serve lock clean
 
 help:
 	@echo "make demo   train and compare methods on generated data; ends with runs/demo/report.html"
 	@echo "make test   run all tests"
-	@echo "make lab    open JupyterLab on the notebooks"
+	@echo "make lab    open JupyterLab at the tour"
+	@echo "make serve  show notebooks/explore.ipynb to a classroom: read-only, with a token (ADDRESS=0.0.0.0 opens it to other machines)"
 	@echo "make lock   renew requirements.lock from pyproject.toml"
 
 demo: $(VENV)/ready
-	$(BIN)/fieldmarks run labs/vapnet/table1.yaml labs/fcaenet/table1.yaml --profile demo --out runs/demo
+	$(BIN)/fieldmarks run labs/vapnet/table1.yaml labs/fcaenet/table1.yaml labs/pan/table1.yaml labs/pan/table2.yaml \
+		--profile demo --workers 2 --out runs/demo
 	$(BIN)/fieldmarks report runs/demo
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest
 
 lab: $(VENV)/ready
-	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks --LabApp.default_url=/lab/tree/tour.ipynb
+
+# Code is neither shown nor accepted: Voila lets through only what widgets say. No file beside the notebook is served, no message may be larger
+# than 10 MB (the limit of its web server), and a kernel that nobody has used for half an hour is ended.
+serve: $(VENV)/ready
+	$(BIN)/voila notebooks/explore.ipynb --token --no-browser --Voila.ip=$(ADDRESS) --port=$(PORT) --VoilaConfiguration.file_denylist='.*' \
+		--VoilaConfiguration.allow_template_override=NO --MappingKernelManager.cull_idle_timeout=1800
 
 lock: $(VENV)/uv
 	$(BIN)/uv pip compile pyproject.toml --extra test --extra peers --universal --generate-hashes --no-emit-index-url --no-header \
