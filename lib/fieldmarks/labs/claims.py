@@ -12,7 +12,7 @@ import numpy as np
 from ..evaluation.statistics import paired_bootstrap, seed_interval
 from .card import Claim
 from .finished import FinishedRun
-from .saved import Measured, measure_again
+from .saved import Measured, means_over, measure_again
 from .tables import Row, Table
 
 SAME = 1e-9  # seeds whose differences are this close say nothing of chance: methods without any
@@ -105,4 +105,4 @@ def _over_queries(one: FinishedRun, other: FinishedRun, metric: str, again) -> t
     known = ~np.isnan(values[0]) & ~np.isnan(values[1])
     groups = None if sides[0].groups is None else np.asarray(sides[0].groups)[known]
     mean, *interval = paired_bootstrap(values[0][known], values[1][known], groups=groups)
-    return mean, tuple(interval), f"paired over {known.sum():,} queries, seed {one.seed}"
+    return mean, tuple(interval), f"paired over {known.sum():,} {means_over(one.result)}, seed {one.seed}"

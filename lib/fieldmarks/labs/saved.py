@@ -54,10 +54,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Saved:
-    """What a kind of experiment leaves in its folder, and how its metrics come from it: (tensors, result) -> Measured."""
+    """What a kind of experiment leaves in its folder, how its metrics come from it: (tensors, result) -> Measured, and what they are
+    means over."""
 
     file: str
     measure: Callable[[dict[str, Tensor], dict], Measured]
+    over: str = "queries"
 
 
 def measure_again(folder: Path, result: dict) -> Measured:
@@ -75,6 +77,12 @@ def measure_again(folder: Path, result: dict) -> Measured:
         return saved.measure(_load(Path(folder) / saved.file), result)
     except KeyError as error:
         raise ValueError(f"{saved.file} lacks {error.args[0]!r}") from None
+
+
+def means_over(result: dict) -> str:
+    """What a run's metrics are means over, in a word."""
+    kind = KINDS.get(result.get("experiment"))
+    return kind.over if kind else "queries"
 
 
 class NothingSaved(ValueError):
@@ -166,6 +174,6 @@ KINDS = {
     "open_set": Saved("embeddings.safetensors", _open_set),
     "hashing": Saved("codes.safetensors", _hashing),
     "outfits": Saved("scores.safetensors", _outfits),
-    "fewshot": Saved("episodes.safetensors", _fewshot),
+    "fewshot": Saved("episodes.safetensors", _fewshot, "episodes"),
     "inshop": Saved("rankings.safetensors", _inshop),
 }

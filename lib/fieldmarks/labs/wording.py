@@ -3,6 +3,7 @@ from typing import NamedTuple
 
 from .claims import CONTRADICTED, NOT_TESTED, SUPPORTED, UNDECIDED, Verdict
 from .finished import FinishedRun
+from .saved import means_over
 from .setting import Setting
 from .tables import Measurement, Row, Table, in_words
 
@@ -94,7 +95,7 @@ def _measured(measured: Measurement | None, row: Row, digits: int) -> Cell:
 
 def _over(row: Row) -> str:
     seeds = ", ".join(map(str, row.seeds))
-    return "not run" if not row.runs else f"seeds {seeds}" if len(row.runs) > 1 else f"queries, seed {seeds}"
+    return "not run" if not row.runs else f"seeds {seeds}" if len(row.runs) > 1 else f"{means_over(row.runs[0].result)}, seed {seeds}"
 
 
 def _headline(table: Table, column: str) -> str:
