@@ -13,7 +13,7 @@ from fieldmarks.labs.report import gather, write_report
 from fieldmarks.labs.results import read_result, write_result
 from fieldmarks.labs.setting import compare
 from fieldmarks.labs.tables import arrange, row_of
-from fieldmarks.labs.wording import Cell, bounds, cells, cells_not_run, percent, points
+from fieldmarks.labs.wording import Cell, bounds, cells, cells_not_run, other_cells, percent, points
 
 sys.path.insert(0, str(Path(__file__).parent))
 from runs import bare, make_run  # noqa: E402
@@ -77,7 +77,9 @@ def test_seeds_make_one_row_with_students_interval(lab):
     found = table.rows[0].measured("recall@1")
     half = 4.302652729911275 * 0.03 / 3 ** 0.5
     assert (found.mean, *found.interval) == pytest.approx((0.53, 0.53 - half, 0.53 + half)) and found.over == "seeds"
-    assert shown(table)["one"] == ["53.0", "50.0", "seeds 0, 1, 2", "69.5"]
+    assert shown(table)["one"] == ["53.0", "seeds 0, 1, 2", "69.5"]
+    heads, rows = other_cells(table)  # the card's paper says nothing of map
+    assert [head.text for head in heads] == ["row", "map"] and [[cell.text for cell in row] for row in rows] == [["one", "50.0"]]
     assert table.rows[0].measured("map").over == ""  # no interval was written for it, and all seeds agree
     assert table.rows[0].measured("absent") is None
 

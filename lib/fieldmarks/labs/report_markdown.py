@@ -9,7 +9,7 @@ from .finished import FinishedRun
 from .report import Part, Report
 from .setting import Setting
 from .tables import Table
-from .wording import CAPTIONS, SIGNS, Cell, cells, cells_not_run, compared, heading, how_to_read, outcome, provenance
+from .wording import CAPTIONS, SIGNS, Cell, cells, cells_not_run, compared, heading, how_to_read, other_cells, outcome, provenance
 
 
 def as_markdown(report: Report, folder: Path) -> str:
@@ -38,8 +38,9 @@ def setting_as_markdown(setting: Setting, table: Table) -> list[str]:
 
 def table_as_markdown(table: Table) -> list[str]:
     lines = _grid(*cells(table))
-    heads, rows = cells_not_run(table)
-    return lines + (["", "Not run:", "", *_grid(heads, rows)] if rows else [])
+    for words, (heads, rows) in (("Also measured", other_cells(table)), ("Not run", cells_not_run(table))):
+        lines += ["", f"{words}:", "", *_grid(heads, rows)] if rows else []
+    return lines
 
 
 def _grid(heads: list[Cell], rows: list[list[Cell]]) -> list[str]:

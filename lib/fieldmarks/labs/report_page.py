@@ -8,7 +8,7 @@ from .claims import Verdict
 from .finished import FinishedRun
 from .report import Part, Report
 from .tables import Table
-from .wording import CAPTIONS, SIGNS, Cell, cells, cells_not_run, compared, heading, how_to_read, outcome, provenance, tally
+from .wording import CAPTIONS, SIGNS, Cell, cells, cells_not_run, compared, heading, how_to_read, other_cells, outcome, provenance, tally
 
 PICTURES = 16 * 2**20  # bytes; what comes after that is named and stays in its folder
 TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
@@ -33,7 +33,7 @@ thead th { vertical-align: bottom; border-bottom: 2px solid var(--ink); font-wei
 tbody th { font-weight: 600; white-space: normal; min-width: 12rem; max-width: 18rem }
 td small, th small { display: block; color: var(--soft); font-weight: 400; font-size: .8rem }
 .printed, .printed small { color: #737c8c; font-weight: 400 } .claims { list-style: none; padding: 0; margin: .4rem 0 }
-.claims li { display: grid; grid-template-columns: 8.4rem minmax(0, 1fr) 12rem; gap: .2rem .9rem; align-items: start;
+.claims li { display: grid; grid-template-columns: 9.6rem minmax(0, 1fr) 12rem; gap: .2rem .9rem; align-items: start;
   padding: .5rem 0; border-bottom: 1px solid var(--line) }
 .claims p { margin: 0 } .claims small { color: var(--soft) } .claims svg { width: 12rem; height: 1.5rem }
 .verdict { font-weight: 600; white-space: nowrap; border-radius: .3rem; padding: .05rem .5rem; justify-self: start;
@@ -107,10 +107,10 @@ def _difference(name: str, here: str, paper: str) -> str:
 
 
 def _table(table: Table) -> str:
-    heads, rows = cells_not_run(table)
-    count = f"{len(rows)} row{'s' * (len(rows) != 1)} of the paper that {'were' if len(rows) != 1 else 'was'} not run"
-    not_run = f"<details><summary>{count}</summary>{_grid(heads, rows)}</details>" if rows else ""
-    return f'<p class="soft unit">Per cent, with 95 % intervals. Grey: as the paper prints it.</p>{_grid(*cells(table))}{not_run}'
+    others, not_run = other_cells(table), cells_not_run(table)
+    folded = "".join(f"<details><summary>{words}: {count}</summary>{_grid(heads, rows)}</details>" for words, count, (heads, rows) in (
+        ("What else was measured", len(others[0]) - 1, others), ("Rows of the paper that were not run", len(not_run[1]), not_run)) if rows)
+    return f'<p class="soft unit">Per cent, with 95 % intervals. Grey: as the paper prints it.</p>{_grid(*cells(table))}{folded}'
 
 
 def _grid(heads: list[Cell], rows: list[list[Cell]]) -> str:

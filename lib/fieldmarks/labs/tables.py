@@ -89,6 +89,13 @@ class Table:
         """Measured ones first, as the runs have them."""
         return list(dict.fromkeys([name for run in self.runs for name in run.result["metrics"]]))
 
+    @cached_property
+    def headline(self) -> list[str]:
+        """Those of the metrics that the card's paper prints or makes claims on; all of them where that is none."""
+        cells = [cell for columns in (self.card.published if self.card else {}).values() for cell in columns.values()]
+        asked = {metric for cell in cells for metric in cell} | {claim.metric for claim in (self.card.claims if self.card else [])}
+        return [metric for metric in self.metrics if metric in asked] or self.metrics
+
     def published_metrics(self, column: str) -> list[str]:
         return list(dict.fromkeys(metric for row in self.rows for metric in row.published.get(column, {})))
 

@@ -41,7 +41,7 @@ def cells(table: Table) -> tuple[list[Cell], list[list[Cell]]]:
     """
     digits = _digits(table)
     own = table.published_metrics(table.dataset) if table.in_paper else []
-    metrics = table.metrics + [metric for metric in own if metric not in table.metrics]
+    metrics = table.headline + [metric for metric in own if metric not in table.headline]
     beside = {} if table.in_paper else {column: _headline(table, column) for column in table.columns}
     heads = [Cell("row")]
     for metric in metrics:
@@ -62,6 +62,15 @@ def cells(table: Table) -> tuple[list[Cell], list[list[Cell]]]:
                 line.append(Cell(points(measured.mean - printed, digits) if both else NOTHING))
         rows.append([*line, Cell(_over(row)), *_beside(row, beside, digits)])
     return heads, rows
+
+
+def other_cells(table: Table) -> tuple[list[Cell], list[list[Cell]]]:
+    """Headings and rows of what else was measured, which the paper neither prints nor makes claims on; no rows where that is nothing."""
+    metrics, digits = [metric for metric in table.metrics if metric not in table.headline], _digits(table)
+    rows = [[Cell(row.title), *(_measured(row.measured(metric), row, digits) for metric in metrics)] for row in table.rows if row.runs]
+    if table.start:
+        rows.insert(0, [Cell("before training"), *(Cell(percent(table.start.get(metric), digits)) for metric in metrics)])
+    return [Cell("row"), *map(Cell, metrics)], rows if metrics else []
 
 
 def cells_not_run(table: Table) -> tuple[list[Cell], list[list[Cell]]]:
