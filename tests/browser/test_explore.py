@@ -108,6 +108,12 @@ def test_in_jupyterlab(page, lab, screenshots):
     why.get_by_alt_text(re.compile("concepts by contribution")).wait_for()
     photograph(page, screenshots, "lab-why-pan", why)
 
+    stages = section(page, "In stages")
+    stages.get_by_role("button", name="Search in stages").click()
+    staged = changed(page, row(page, "Found in stages"), [], "search in stages")
+    assert len(staged) == 10 and stages.locator("li").count() == 10 and stages.get_by_text(re.compile("ranked by vapnet.*: [0-9]+ ms")).count() == 1
+    photograph(page, screenshots, "lab-stages", stages)
+
     erased = section(page, "What SREM erases")
     before = sources(erased)
     page.get_by_role("button", name="12 bits").click()

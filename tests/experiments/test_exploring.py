@@ -215,6 +215,23 @@ def test_pan_finds_by_its_similarity(runs, gallery):
     assert found.scores == pytest.approx([naive[place] for place in found.positions], abs=1e-5)
 
 
+def test_stages_are_a_shortlist_by_codes_then_cosine_then_concepts(runs, gallery):
+    codes, ranking, pan = (exploring.open_finder(runs[name], gallery, "cpu") for name in ("fcaenet-8", "vapnet", "pan"))
+    staged = exploring.in_stages(codes, ranking, pan, 2, k=3, shortlist=7)
+    listed = codes.find(codes.rows[2], 7, 2).positions
+    cosine = {place: float(ranking.rows[2] @ ranking.rows[place] / ranking.rows[2].norm() / ranking.rows[place].norm()) for place in listed}
+    assert staged.found.positions == sorted(listed, key=lambda place: -cosine[place])[:3] and 2 not in listed
+    assert staged.found.scores == pytest.approx(sorted(cosine.values(), reverse=True)[:3], abs=1e-5)
+    for place, concepts in zip(staged.found.positions, staged.concepts):
+        scores, relevance = pan.model.concepts(pan.rows[2], pan.rows[place])
+        naive = sorted(zip((scores * relevance).tolist(), pan.model.names), reverse=True)[:3]
+        assert [value for _, value in concepts] == pytest.approx([value for value, _ in naive], abs=1e-6)
+        assert {name for name, _ in concepts} <= set(pan.model.names)
+    assert len(staged.stages) == 3 and all(seconds > 0 for _, seconds in staged.stages)
+    without = exploring.in_stages(codes, ranking, None, 2, k=3, shortlist=7)
+    assert without.found == staged.found and without.concepts == [] and len(without.stages) == 2
+
+
 def test_the_frozen_network_is_the_one_before_training(runs, gallery):
     finder = exploring.open_frozen(runs["vapnet"], gallery, "cpu")
     p = runs["vapnet"].result["parameters"]
@@ -315,6 +332,16 @@ def test_every_kind_of_result_can_be_explained(explorer):
         words = explorer._why.value
         assert words.count("<img") == (1 if finder.name.startswith("pan") else 4) and ("bits differ" in words) == ("bits" in finder.name)
         assert [row.chosen for row in explorer._row_box.children].count(-1) == len(explorer._shown) - 1
+
+
+def test_a_search_in_stages_needs_codes_and_embeddings(explorer):
+    explorer.ask(3)
+    explorer.search_in_stages()
+    assert len(explorer._staged.items) == 10 and said(explorer._stage_words).count(" ms") == 3
+    opened, explorer.finders = explorer.finders, [finder for finder in explorer.finders if "fcaenet" not in finder.name]
+    explorer.search_in_stages()
+    explorer.finders = opened
+    assert "open a hashing run and one of VAPNet" in said(explorer._stage_words)
 
 
 def test_an_upload_becomes_the_query_and_a_bad_one_changes_nothing(explorer):

@@ -69,4 +69,5 @@ def test_every_number_is_what_was_saved(sweep):
     done = fieldmarks("report", sweep, "--verify", cache=sweep)
     assert done.returncode == 0, done.stdout[-3000:]
     assert f"{count} runs: {count} verified, 0 with differences, 0 that cannot be verified" in done.stdout
+    assert "VAPNet, Table 1, on fieldguide" in done.stdout and "VAPNet as a whole is better than classification alone (" in done.stdout
     assert (sweep / "report.html").stat().st_size > 1e6

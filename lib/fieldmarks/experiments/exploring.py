@@ -10,6 +10,7 @@ A picture is named by its position in the gallery, or by the path of a file.
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import perf_counter
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..backbones import create_backbone
+from ..cascade import EXPLAINED, SHORTLIST, STRONGEST
 from ..data.augment import TestViews
 from ..data.batches import seeded
 from ..data.decoding import ImageError, UnreadableImages, decode
@@ -326,6 +328,42 @@ class PairFinder(Finder):
     def _nearest(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
         scores, positions = self.model.scores(query, self.rows).sort(descending=True, stable=True)
         return scores[:k].cpu(), positions[:k].cpu()
+
+
+class Staged(NamedTuple):
+    """What a search in stages finds, each stage's words and seconds, and of the first ten the concepts that count most, with what each
+    contributes; none without an explanation."""
+
+    found: Found
+    stages: list[tuple[str, float]]
+    concepts: list[list[tuple[str, float]]]
+
+
+def in_stages(
+    codes: CodeFinder, ranking: Finder, explanation: PairFinder | None, query: Picture, k: int = 10, shortlist: int = SHORTLIST,
+) -> Staged:
+    """Codes make a shortlist of all pictures, embeddings rank it, PAN says of the first ten why: as `cascade.search` does with indexes."""
+    own, stages, began = query if isinstance(query, int) else None, [], perf_counter()
+
+    def done(words: str) -> None:
+        nonlocal began
+        stages.append((words, perf_counter() - began))
+        began = perf_counter()
+    listed = torch.tensor(codes.find(codes.describe(query), shortlist, own).positions)
+    done(f"shortlist of {len(listed):,} among {len(codes.rows):,} by {codes.name}")
+    cosines = F.normalize(ranking.rows[listed], dim=1) @ F.normalize(ranking.describe(query), dim=0)
+    best = cosines.argsort(descending=True, stable=True)[:k]
+    found = Found(listed[best].tolist(), cosines[best].tolist())
+    done(f"ranked by {ranking.name}")
+    concepts = []
+    if explanation:
+        model, row = explanation.model, explanation.describe(query)
+        first = explanation.rows[found.positions[:EXPLAINED]]
+        scores, relevance = model.concepts(row.expand_as(first), first)
+        values, places = (scores * relevance).topk(min(STRONGEST, len(model.names)), dim=1)
+        concepts = [[(model.names[m], value) for m, value in zip(*pair)] for pair in zip(places.tolist(), values.tolist())]
+        done(f"the first {len(first)} explained by {explanation.name}")
+    return Staged(found, stages, concepts)
 
 
 def open_finder(run: FinishedRun, gallery: Gallery, device: str = "auto") -> Finder:

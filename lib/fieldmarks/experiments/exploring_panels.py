@@ -90,6 +90,12 @@ class Explorer:
         self.results = ipywidgets.VBox([head, self._row_box], layout=wide)
         self.why = self._why
 
+        self._staged = widgets.ThumbnailGrid(label="Found in stages", columns=10)
+        self._stage_words, self._staged_box = ipywidgets.HTML(layout=wide), ipywidgets.VBox(layout=wide)
+        search = ipywidgets.Button(description="Search in stages", icon="filter")
+        search.on_click(lambda _: self.search_in_stages())
+        self.stages = ipywidgets.VBox([search, self._stage_words, self._staged_box], layout=wide)
+
         self._regions = ipywidgets.IntSlider(50, 1, 400, description="n, regions", style=label)
         self._region_size = ipywidgets.IntSlider(32, 1, 224, description="l, their side in pixels", style=label)
         for control in (self._regions, self._region_size):
@@ -120,7 +126,7 @@ class Explorer:
 
     def _show_controls(self, shown: bool) -> None:
         """Controls that do nothing are not there: before runs are open, and of methods that no open run has."""
-        for panel, there in ((self.choice, shown), (self.results, shown), (self.map, shown),
+        for panel, there in ((self.choice, shown), (self.results, shown), (self.map, shown), (self.stages, shown),
                              (self.erasing, shown and self._first("fcaenet")), (self.views, shown and self._first("vapnet"))):
             for control in panel.children:
                 if not isinstance(control, ipywidgets.HTML):
@@ -261,6 +267,7 @@ class Explorer:
     def _renew(self) -> None:
         """Everything that depends on the query and on which runs are shown."""
         self._search()
+        self._stage_words.value, self._staged_box.children = "", ()
         self._erasing = None
         self._erase()
         self._draw_views(self._draw)
@@ -322,6 +329,22 @@ class Explorer:
         if isinstance(finder, CodeFinder):
             text += widgets.bits_table(finder.describe(self.query), finder.rows[match], ("query", "result"))
         return text
+
+    def search_in_stages(self) -> None:
+        """The query among all pictures by codes, then by embeddings, then explained, with the time of each."""
+        with self._telling(self._stage_words):
+            kinds = [next((finder for finder in self._visible() if type(finder) is kind), None) for kind in (CodeFinder, Finder, PairFinder)]
+            if kinds[0] is None or kinds[1] is None:
+                raise ValueError("a search in stages needs codes and embeddings: open a hashing run and one of VAPNet or a baseline, too")
+            staged = exploring.in_stages(*kinds, self.query, self._k.value)
+            lines = [f"{words}: {1000 * seconds:.0f} ms" for words, seconds in staged.stages]
+            whys = [", ".join(f"{name} {value:.2f}" for name, value in concepts) for concepts in staged.concepts]
+            listed = "".join(f"<li>{widgets.message(why)}</li>" for why in whys)
+            self._stage_words.value = "".join(map(widgets.message, lines)) + (f"<ol>{listed}</ol>" if listed else "")
+            marks = {None: "neutral", True: "right", False: "wrong"}
+            self._staged.items = [self._item(position, f"{score:.2f}", marks[self.gallery.is_right(position, self.query)])
+                                  for position, score in zip(*staged.found)]
+            self._staged_box.children = (self._staged,)
 
     # ---- SREM and patches
 
