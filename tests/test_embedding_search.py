@@ -1,6 +1,7 @@
 import json
 
 import faiss
+import faiss.contrib.torch_utils  # noqa: F401  what pytorch-metric-learning does to faiss
 import numpy as np
 import pytest
 

@@ -159,7 +159,12 @@ class EmbeddingIndex:
 
     def _candidates(self, queries: np.ndarray, depth: int, probes: int) -> np.ndarray:
         """(Q, depth) positions; -1 where the lists hold fewer."""
-        return self._index.search(queries, depth, params=faiss.SearchParametersIVF(nprobe=probes))[1]
+        # Not by `params`: faiss.contrib.torch_utils, which pytorch-metric-learning imports, puts a search without it in the place of this one.
+        usual, self._index.nprobe = self._index.nprobe, probes
+        try:
+            return self._index.search(queries, depth)[1]
+        finally:
+            self._index.nprobe = usual
 
     def _share_found(self, own: np.ndarray, queries: np.ndarray, least: np.ndarray, k: int) -> float:
         """What share of each vector's k results, itself left out, is as near as its exact k-th nearest other."""

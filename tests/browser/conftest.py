@@ -25,7 +25,7 @@ BIRDS = "24 classes, 8 images, 128 px, seed 0, standard"
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 800, "height": 1000}
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def chromium():
     path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
     if path is None:
@@ -88,7 +88,7 @@ def workplace(tmp_path_factory, environment) -> Path:
     return folder
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def lab(workplace, environment):
     """JupyterLab on the copied notebooks: `url(notebook)` opens one by itself."""
     port, token = free_port(), secrets.token_hex(8)
@@ -98,7 +98,7 @@ def lab(workplace, environment):
         yield SimpleNamespace(url=lambda notebook: f"http://127.0.0.1:{port}/doc/tree/{notebook}?token={token}")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def voila(workplace, environment):
     """Voila as `make serve` starts it, on the copied notebook: `url` with its token, `bare` without."""
     port = free_port()
