@@ -36,6 +36,8 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 def embedded(workers: int):
     """A cluster in this process: yields a pool of `workers` that share its processors evenly. Opens no port to the network."""
     local = "127.0.0.1:0"  # without an address, dask's HTTP server would listen on all of them
+    for name in ("asyncio", "tornado.application"):  # of tasks that Ctrl-C has cut off, they would write a traceback each
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with LocalCluster(
         n_workers=workers, threads_per_worker=_share(workers), processes=False, memory_limit=0, silence_logs=logging.CRITICAL,
         dashboard_address=local, worker_dashboard_address=local,
