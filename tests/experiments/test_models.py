@@ -114,7 +114,12 @@ def test_what_is_no_finished_pan_run_is_refused_in_one_line(runs, home, tmp_path
             fewshot, fewshot.Parameters(**FEWSHOT, root=birds, batch_statistics=True, out=str(tmp_path / "statistics")))[2],
         "is a run of the experiment open_set, which does not compare pictures in pairs": home / "vapnet",
         "is not a finished run": tmp_path,
+        "was made by an earlier version": tmp_path / "old",
     }
+    shutil.copytree(runs["fewshot pan_hybrid"][2], tmp_path / "old")
+    result = json.loads((tmp_path / "old" / "result.json").read_text())
+    del result["attribute_names"]
+    (tmp_path / "old" / "result.json").write_text(json.dumps(result))
     for message, folder in others.items():
         with pytest.raises(ValueError, match=message) as caught:
             load_pair_model(folder, "cpu")

@@ -161,6 +161,8 @@ def load_pair_model(run: Path, device: str = "auto") -> PairModel:
     if getattr(p, "batch_statistics", False):
         raise ValueError(f"'{run}' normalises by the statistics of batches sorted by class, which other pictures do not have: "
                          "give a run with batch_statistics false")
+    if "attribute_names" not in result:
+        raise ValueError(f"'{run}' was made by an earlier version, which did not keep the names of attributes: make it anew")
     chosen = choose_device(device)
     saved = {name: value.to(chosen) for name, value in load_file(run / "network.safetensors").items()}
     if kind is inshop:
