@@ -14,10 +14,12 @@ def test_every_control_of_the_tour_draws_another_picture(page, lab, workplace, s
     parameters["source"] = "species = 12\nimages_per_species = 8"
     (workplace / "notebooks" / "small.ipynb").write_text(json.dumps(notebook))
     run_all(page, lab.url("small.ipynb"))
+    cells = {control: page.locator(".jp-Cell", has=page.locator(".widget-label", has_text=re.compile(f"^{control}"))) for control in CONTROLS}
+    cells["hottest pixels"].locator(".jp-OutputArea-output img").first.wait_for(timeout=RUN)  # until then the kernel has no time for controls
     for number, (control, key) in enumerate(CONTROLS.items(), start=1):
-        cell = page.locator(".jp-Cell", has=page.locator(".widget-label", has_text=re.compile(f"^{control}")))
-        cell.locator(".jp-OutputArea-output img").first.wait_for(timeout=RUN)
+        cell = cells[control]
         before = sources(cell)
+        assert before
         if key == "select":
             cell.locator("select").select_option(index=1)
         else:
