@@ -2,15 +2,18 @@
 
 The committed outputs of cells marked NBVAL_CHECK_OUTPUT are compared with what comes out; they depend on no parameter.
 """
+
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-
-from fieldmarks.labs.card import load_card
+from fieldlab.cards.card import load_card
 
 HERE = Path(__file__).parent
-OF_FINISHED_RUNS = {"explore": "runs", "report": "folder"}  # notebook -> its parameter that names the folder of runs
+OF_FINISHED_RUNS = {
+    "explore": "runs",
+    "report": "folder",
+}  # notebook -> its parameter that names the folder of runs
 
 
 @pytest.hookimpl(trylast=True)
@@ -25,7 +28,10 @@ def pytest_collection_modifyitems(config, items):
     for item in cells:
         if "parameters" in item.cell.metadata.get("tags", []):
             values = small_parameters(item.path.stem, cards, folder / "runs")
-            setting = [f"%env FIELDMARKS_CACHE={folder / 'cache'}", "%env NUMBA_DISABLE_JIT=1"]  # to compile UMAP takes longer than its few points
+            setting = [
+                f"%env FIELDMARKS_CACHE={folder / 'cache'}",
+                "%env NUMBA_DISABLE_JIT=1",
+            ]  # to compile UMAP takes longer than its few points
             lines = [*setting, *(f"{name} = {value!r}" for name, value in values.items())]
             item.cell.source += "\n" + "\n".join(lines)
     late = [item for item in cells if item.path.stem in OF_FINISHED_RUNS]
@@ -41,4 +47,10 @@ def small_parameters(notebook: str, cards: list, runs: Path) -> dict:
     card = next(card for card in cards if Path(card.notebook).stem == notebook)
     profile = card.profiles["smoke"]
     row = (profile.only or list(card.grid))[-1]
-    return {**card.parameters, **profile.parameters, **card.grid[row], **profile.grid.get(row, {}), "out": str(runs / notebook)}
+    return {
+        **card.parameters,
+        **profile.parameters,
+        **card.grid[row],
+        **profile.grid.get(row, {}),
+        "out": str(runs / notebook),
+    }

@@ -1,4 +1,5 @@
 """What the files around the library say agrees with each other."""
+
 import ast
 import re
 import sys
@@ -39,9 +40,13 @@ def test_the_lock_pins_every_requirement_with_hashes_and_names_no_address():
 
 def test_the_lock_is_not_older_than_the_requirements():
     lock = (ROOT / "requirements.lock").read_text()
-    for requirement in map(Requirement, PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]):
+    for requirement in map(
+        Requirement, PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+    ):
         for version in re.findall(rf"^{name_of(requirement.name)}==([^ \\]+)", lock, re.MULTILINE):
-            assert requirement.specifier.contains(version), f"{requirement} but the lock has {version}: run make lock"
+            assert requirement.specifier.contains(version), (
+                f"{requirement} but the lock has {version}: run make lock"
+            )
 
 
 def test_every_import_of_the_library_is_a_declared_requirement():
@@ -51,5 +56,9 @@ def test_every_import_of_the_library_is_a_declared_requirement():
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 modules = [node.module]
-            for module in {name.split(".")[0] for name in modules} - sys.stdlib_module_names - {"fieldmarks"}:
-                assert {name_of(owner) for owner in owners[module]} & declared, f"{file.name} imports {module}"
+            for module in (
+                {name.split(".")[0] for name in modules} - sys.stdlib_module_names - {"fieldmarks"}
+            ):
+                assert {name_of(owner) for owner in owners[module]} & declared, (
+                    f"{file.name} imports {module}"
+                )

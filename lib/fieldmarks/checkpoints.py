@@ -1,9 +1,10 @@
 """Checkpoints of a training run: written whole, read without running code in them, refused when they come from other parameters."""
+
 from pathlib import Path
 
 import torch
 
-from .files import written_whole
+from fieldmarks.files import written_whole
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
@@ -25,7 +26,8 @@ def resume(path: Path, method, optimizer, scaler, identity: dict) -> dict:
     state = load_checkpoint(path)
     if difference := first_difference(state["identity"], identity):
         raise ValueError(
-            f"'{path}' comes from other parameters: {difference}; use the same parameters, or another output folder")
+            f"'{path}' comes from other parameters: {difference}; use the same parameters, or another output folder"
+        )
     method.load_state_dict(state["method"])
     optimizer.load_state_dict(state["optimizer"])
     scaler.load_state_dict(state["scaler"])
@@ -42,7 +44,9 @@ def load_checkpoint(path: Path) -> dict:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"checkpoint '{path}' is damaged ({reason}): delete it to train from the start") from error
+        raise ValueError(
+            f"checkpoint '{path}' is damaged ({reason}): delete it to train from the start"
+        ) from error
     if not isinstance(state, dict) or state.get("schema") != 1:
         raise ValueError(f"'{path}' is not a checkpoint of a run: give a last.pt or best.pt")
     return state
@@ -52,7 +56,9 @@ def first_difference(old, new, name: str = "") -> str | None:
     """Where two nested plain values first differ, in words; None if nowhere."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(k for k in new if k not in old)]:
-            if found := first_difference(old.get(key), new.get(key), f"{name}.{key}" if name else str(key)):
+            if found := first_difference(
+                old.get(key), new.get(key), f"{name}.{key}" if name else str(key)
+            ):
                 return found
         return None
     return None if old == new else f"{name} was {old!r} there and is {new!r} now"

@@ -1,4 +1,5 @@
 """What a hash code is: -1 or +1 for each bit. Whoever takes codes checks them here."""
+
 import numpy as np
 from torch import Tensor
 
@@ -18,12 +19,20 @@ def as_bits(codes, name: str = "codes") -> np.ndarray:
     """
     values = codes.detach().cpu() if isinstance(codes, Tensor) else np.asarray(codes)
     if values.ndim != 2 or 0 in values.shape:
-        raise ValueError(f"{name} must be a non-empty (N, k) matrix of -1 and +1, got shape {tuple(values.shape)}")
+        raise ValueError(
+            f"{name} must be a non-empty (N, k) matrix of -1 and +1, got shape {tuple(values.shape)}"
+        )
     bits = np.asarray(values == 1)
     wrong = ~(bits | np.asarray(values == -1))
     if wrong.any():
         row, bit = np.argwhere(wrong)[0].tolist()
         value = values[row, bit].item()
-        cure = "the network has diverged" if value != value else "turn outputs into codes first (to_codes, which is the sign)"
-        raise ValueError(f"{name} must hold only -1 and +1, found {value:.6g} at row {row}, bit {bit}: {cure}")
+        cure = (
+            "the network has diverged"
+            if value != value
+            else "turn outputs into codes first (to_codes, which is the sign)"
+        )
+        raise ValueError(
+            f"{name} must hold only -1 and +1, found {value:.6g} at row {row}, bit {bit}: {cure}"
+        )
     return bits

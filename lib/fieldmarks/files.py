@@ -1,4 +1,5 @@
 """Writing files so that nothing is ever half there."""
+
 import json
 import os
 from contextlib import contextmanager
@@ -19,13 +20,17 @@ def written_whole(path: Path):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(f"cannot write into '{path.parent}': {error.strerror or error}; give a folder that can be written") from error
+        raise OSError(
+            f"cannot write into '{path.parent}': {error.strerror or error}; give a folder that can be written"
+        ) from error
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise OSError(f"cannot write '{path}': {error.strerror or error}; nothing was left behind") from error
+        raise OSError(
+            f"cannot write '{path}': {error.strerror or error}; nothing was left behind"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -55,9 +60,13 @@ def hold(folder: Path) -> None:
         lock = FileLock(folder / ".lock")
         lock.acquire(timeout=0)
     except Timeout:
-        raise RuntimeError(f"another run is writing to '{folder}': wait for it, or give another output folder") from None
+        raise RuntimeError(
+            f"another run is writing to '{folder}': wait for it, or give another output folder"
+        ) from None
     except OSError as error:
-        raise OSError(f"cannot write into '{folder}': {error.strerror or error}; give a folder that can be written") from error
+        raise OSError(
+            f"cannot write into '{folder}': {error.strerror or error}; give a folder that can be written"
+        ) from error
     _HELD[folder] = lock
 
 

@@ -1,4 +1,5 @@
 """Several processes under torchrun, and requests to stop that reach all of them at the same step."""
+
 import os
 import signal
 import threading
@@ -82,7 +83,10 @@ def stop_requests():
     """Turns the first Ctrl-C, stop button or SIGTERM into a request that the loop honours after the step; the second acts at once."""
     stop, previous = StopRequests(), {}
     if threading.current_thread() is threading.main_thread():
-        previous = {number: signal.signal(number, stop.request) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {
+            number: signal.signal(number, stop.request)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
     try:
         yield stop
     finally:

@@ -1,13 +1,14 @@
 """How far training is."""
+
 import os
 import sys
 import time
 
-from .processes import is_main
+from fieldmarks.processes import is_main
 
 
 def choose_mode(mode: str) -> str:
-    """"bar", "lines" or "none" for a `progress` parameter, which may also be "auto".
+    """ "bar", "lines" or "none" for a `progress` parameter, which may also be "auto".
 
     Raises:
         ValueError: another word.
@@ -29,12 +30,14 @@ def counter(what: str, mode: str):
         if mode == "bar":
             if not bars:
                 from tqdm.auto import tqdm
+
                 bars.append(tqdm(total=total, desc=what))
             bars[0].update(done - bars[0].n)
             if done == total:
                 bars[0].close()
         elif mode == "lines" and done == total:
             print(f"{what}: {total:,} in {time.perf_counter() - began:.0f} s", flush=True)
+
     return count
 
 
@@ -42,14 +45,29 @@ class Progress:
     """A bar with images/s and time left in JupyterLab; elsewhere a line an epoch, which survives in logs and executed notebooks."""
 
     def __init__(self, mode: str, epochs: int, steps: int, start: int, batch_size: int):
-        self.mode, self.epochs, self.total, self.start = choose_mode(mode), epochs, epochs * steps, start
-        self.batch_size, self.bar, self.done, self.began = batch_size, None, start, time.perf_counter()
+        self.mode, self.epochs, self.total, self.start = (
+            choose_mode(mode),
+            epochs,
+            epochs * steps,
+            start,
+        )
+        self.batch_size, self.bar, self.done, self.began = (
+            batch_size,
+            None,
+            start,
+            time.perf_counter(),
+        )
 
     def __enter__(self):
         if self.mode == "bar":
             from tqdm.auto import tqdm
+
             self.bar = tqdm(
-                total=self.total * self.batch_size, initial=self.start * self.batch_size, unit=" images", unit_scale=True)
+                total=self.total * self.batch_size,
+                initial=self.start * self.batch_size,
+                unit=" images",
+                unit_scale=True,
+            )
         return self
 
     def __exit__(self, *exception):
@@ -67,9 +85,16 @@ class Progress:
         if self.bar is not None:
             self.bar.set_postfix_str(f"epoch {row['epoch']}/{self.epochs}  {text}")
         elif self.mode == "lines":
-            left = (time.perf_counter() - self.began) / max(1, self.done - self.start) * (self.total - self.done)
-            print(f"epoch {row['epoch']:3d}/{self.epochs}  {text}  lr {row['lr']:.2g}  "
-                  f"{row['images_per_second']:.0f} images/s  {left:.0f} s left", flush=True)
+            left = (
+                (time.perf_counter() - self.began)
+                / max(1, self.done - self.start)
+                * (self.total - self.done)
+            )
+            print(
+                f"epoch {row['epoch']:3d}/{self.epochs}  {text}  lr {row['lr']:.2g}  "
+                f"{row['images_per_second']:.0f} images/s  {left:.0f} s left",
+                flush=True,
+            )
 
 
 def in_jupyterlab() -> bool:

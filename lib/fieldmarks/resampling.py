@@ -4,11 +4,14 @@ Resizing is linear and separable, so a crop-and-resize is two matrix products, r
 serves a whole batch with a different box for every image, on any device, with gradients and with antialiasing. Random resized
 crops, centre crops and VAPNet's local views are all this one operation.
 """
+
 import torch
 from torch import Tensor
 
 
-def crop_and_resize(images: Tensor, boxes: Tensor, size: int | tuple[int, int], flip: Tensor | None = None) -> Tensor:
+def crop_and_resize(
+    images: Tensor, boxes: Tensor, size: int | tuple[int, int], flip: Tensor | None = None
+) -> Tensor:
     """Cut one or more boxes from every image and resize them bilinearly, antialiased where they shrink.
 
     Equal to ``F.interpolate(images[b:b+1, :, y1:y2, x1:x2], size, mode="bilinear", antialias=True)`` for whole-pixel boxes: pixels
@@ -55,8 +58,12 @@ def resize_weights(start: Tensor, stop: Tensor, size: int, length: int) -> Tenso
     outputs = torch.arange(size, device=start.device, dtype=torch.float32)[:, None] + 0.5
     inputs = torch.arange(length, device=start.device, dtype=torch.float32) + 0.5
     inside = (inputs > start) & (inputs < stop)
-    weights = (1 - (start + outputs * scale - inputs).abs() / scale.clamp(min=1)).clamp(min=0) * inside
+    weights = (1 - (start + outputs * scale - inputs).abs() / scale.clamp(min=1)).clamp(
+        min=0
+    ) * inside
     total = weights.sum(-1, keepdim=True)
     if not bool(torch.all(total > 0)):
-        raise ValueError("a box holds no pixel: boxes are x1 y1 x2 y2 in pixels, at least one pixel wide and inside the image")
+        raise ValueError(
+            "a box holds no pixel: boxes are x1 y1 x2 y2 in pixels, at least one pixel wide and inside the image"
+        )
     return weights / total

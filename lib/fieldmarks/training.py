@@ -3,6 +3,7 @@
 All randomness of a step follows from (seed, step), so that a run that was stopped, killed or resumed ends where a straight run
 ends, bit for bit on the same machine. `torchrun` runs the same function: each process takes its rows of every batch.
 """
+
 import math
 import os
 import time
@@ -14,12 +15,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .backbones import has_depthwise
-from .checkpoints import plain, resume, save_checkpoint
-from .data.batches import TrainingStream, read_ahead, seeded
-from .methods.method import Method
-from .processes import is_main, mean_over_processes, rank, stop_requests, synchronise
-from .progress import Progress
+from fieldmarks.backbones import has_depthwise
+from fieldmarks.checkpoints import plain, resume, save_checkpoint
+from fieldmarks.data.batches import TrainingStream, read_ahead, seeded
+from fieldmarks.methods.method import Method
+from fieldmarks.processes import is_main, mean_over_processes, rank, stop_requests, synchronise
+from fieldmarks.progress import Progress
 
 DIVERGED = 1e3  # a loss this many times that of the first step (or one, if that is more) does not come back
 
@@ -59,15 +60,25 @@ class Settings:
 
     def __post_init__(self):
         for name, allowed in (
-            ("optimizer", ("sgd", "adam", "adamw")), ("schedule", ("constant", "cosine", "step", "milestones")),
+            ("optimizer", ("sgd", "adam", "adamw")),
+            ("schedule", ("constant", "cosine", "step", "milestones")),
             ("precision", ("auto", "fp32", "bf16", "fp16")),
         ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is '{getattr(self, name)}': it must be one of {', '.join(allowed)}")
+                raise ValueError(
+                    f"{name} is '{getattr(self, name)}': it must be one of {', '.join(allowed)}"
+                )
         for name in ("lr", "gamma", "step_epochs"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be positive")
-        for name in ("epochs", "momentum", "weight_decay", "warmup_steps", "clip_norm", "evaluate_every"):
+        for name in (
+            "epochs",
+            "momentum",
+            "weight_decay",
+            "warmup_steps",
+            "clip_norm",
+            "evaluate_every",
+        ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
 
@@ -104,8 +115,14 @@ class Interrupted(KeyboardInterrupt):
 
 
 def fit(
-    method: Method, stream: TrainingStream, settings: Settings, *, folder: Path | None = None,
-    evaluate: Callable[[], dict[str, float]] | None = None, identity: dict | None = None, progress: str = "auto",
+    method: Method,
+    stream: TrainingStream,
+    settings: Settings,
+    *,
+    folder: Path | None = None,
+    evaluate: Callable[[], dict[str, float]] | None = None,
+    identity: dict | None = None,
+    progress: str = "auto",
 ) -> History:
     """Train `method` in place.
 
@@ -125,21 +142,34 @@ def fit(
     optimizer = build_optimizer(method, settings)
     precision = choose_precision(settings.precision, device, method)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    identity = plain({**(identity or {}), "settings": asdict(settings), "batch_size": stream.batch_size})
+    identity = plain(
+        {**(identity or {}), "settings": asdict(settings), "batch_size": stream.batch_size}
+    )
     base_lr = [group["lr"] for group in optimizer.param_groups]
     history, step, watch = History(), 0, LossWatch()
     if folder is not None and (Path(folder) / "last.pt").exists():
         state = resume(Path(folder) / "last.pt", method, optimizer, scaler, identity)
-        history, step, watch = History(**state["history"]), state["step"], LossWatch(**state["watch"])
+        history, step, watch = (
+            History(**state["history"]),
+            state["step"],
+            LossWatch(**state["watch"]),
+        )
     parallel = nn.parallel.DistributedDataParallel(method) if dist.is_initialized() else method
     show = Progress(progress, settings.epochs, steps, step, stream.batch_size)
 
     def save(names: list[str]) -> None:
         if folder is not None and is_main():
             state = {
-                "schema": 1, "identity": identity, "method": method.state_dict(), "optimizer": optimizer.state_dict(),
-                "scaler": scaler.state_dict(), "step": step, "history": asdict(history), "watch": watch.state(),
-                "mean": list(getattr(method.backbone, "mean", ())), "std": list(getattr(method.backbone, "std", ())),
+                "schema": 1,
+                "identity": identity,
+                "method": method.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "scaler": scaler.state_dict(),
+                "step": step,
+                "history": asdict(history),
+                "watch": watch.state(),
+                "mean": list(getattr(method.backbone, "mean", ())),
+                "std": list(getattr(method.backbone, "std", ())),
             }
             for name in names:
                 save_checkpoint(Path(folder) / name, state)
@@ -149,11 +179,15 @@ def fit(
             method.train()
             started, images = time.perf_counter(), 0
             for batch in stream.epoch(epoch, start=step - epoch * steps):
-                torch.manual_seed(seeded(settings.seed, 2, step, rank()).initial_seed())  # dropout and the like
+                torch.manual_seed(
+                    seeded(settings.seed, 2, step, rank()).initial_seed()
+                )  # dropout and the like
                 factor = lr_factor(step, steps, settings)
                 for group, lr in zip(optimizer.param_groups, base_lr):
                     group["lr"] = lr * factor
-                with torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32"):
+                with torch.autocast(
+                    device.type, dtype=DTYPES[precision], enabled=precision != "fp32"
+                ):
                     terms = parallel(batch)
                 watch.add(step, terms)
                 optimizer.zero_grad(set_to_none=True)
@@ -176,9 +210,15 @@ def fit(
             history.images += images
             if step % steps:
                 save(["last.pt"])
-                raise Interrupted(f"stopped at step {step} of {settings.epochs * steps}; saved, run again to go on from here")
-            row = {"epoch": epoch + 1, **watch.means(), "lr": base_lr[0] * factor,
-                   "images_per_second": images / seconds}
+                raise Interrupted(
+                    f"stopped at step {step} of {settings.epochs * steps}; saved, run again to go on from here"
+                )
+            row = {
+                "epoch": epoch + 1,
+                **watch.means(),
+                "lr": base_lr[0] * factor,
+                "images_per_second": images / seconds,
+            }
             history.epochs.append(row)
             watch = LossWatch()
             due = settings.evaluate_every and (epoch + 1) % settings.evaluate_every == 0
@@ -192,7 +232,9 @@ def fit(
             save(["last.pt", "best.pt"] if improved else ["last.pt"])
             show.epoch(row)
             if stop.asked() and epoch + 1 < settings.epochs:
-                raise Interrupted(f"stopped after epoch {epoch + 1} of {settings.epochs}; saved, run again to go on from here")
+                raise Interrupted(
+                    f"stopped after epoch {epoch + 1} of {settings.epochs}; saved, run again to go on from here"
+                )
     return history
 
 
@@ -208,7 +250,15 @@ def run_evaluation(method: nn.Module, evaluate: Callable[[], dict[str, float]]) 
 
 
 @torch.no_grad()
-def embed_all(method: Method, pixels, views: Callable, *, batch_size: int = 64, device="cpu", precision: str = "fp32") -> Tensor:
+def embed_all(
+    method: Method,
+    pixels,
+    views: Callable,
+    *,
+    batch_size: int = 64,
+    device="cpu",
+    precision: str = "fp32",
+) -> Tensor:
     """Embeddings of every image of a pixel cache, in order, on the CPU in float32.
 
     In a distributed run each process embeds every world-th image; all of them return all rows.
@@ -251,9 +301,15 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def build_optimizer(method: Method, settings: Settings) -> torch.optim.Optimizer:
-    groups = [group for group in method.parameter_groups(settings.lr, settings.weight_decay) if group["params"]]
+    groups = [
+        group
+        for group in method.parameter_groups(settings.lr, settings.weight_decay)
+        if group["params"]
+    ]
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=settings.momentum, nesterov=settings.nesterov and settings.momentum > 0)
+        return torch.optim.SGD(
+            groups, momentum=settings.momentum, nesterov=settings.nesterov and settings.momentum > 0
+        )
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer](groups)
 
 
@@ -267,12 +323,14 @@ def lr_factor(step: int, steps_per_epoch: int, settings: Settings) -> float:
     if settings.schedule == "step":
         return warm * settings.gamma ** (step // steps_per_epoch // settings.step_epochs)
     if settings.schedule == "milestones":
-        return warm * settings.gamma ** sum(step // steps_per_epoch >= epoch for epoch in settings.milestones)
+        return warm * settings.gamma ** sum(
+            step // steps_per_epoch >= epoch for epoch in settings.milestones
+        )
     return warm
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """"auto" takes a CUDA GPU (this process's, under torchrun), then Apple's, then the CPU.
+    """ "auto" takes a CUDA GPU (this process's, under torchrun), then Apple's, then the CPU.
 
     Raises:
         ValueError: the device is not there.
@@ -285,12 +343,14 @@ def choose_device(device: str = "auto") -> torch.device:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device '{device}' is not to be had here ({str(error).splitlines()[0]}): use 'auto' or 'cpu'") from error
+        raise ValueError(
+            f"device '{device}' is not to be had here ({str(error).splitlines()[0]}): use 'auto' or 'cpu'"
+        ) from error
     return chosen
 
 
 def choose_precision(precision: str, device: torch.device, method: nn.Module) -> str:
-    """"auto": bf16 where the hardware multiplies in it (on CPUs not for depthwise networks, which it slows down), else fp32."""
+    """ "auto": bf16 where the hardware multiplies in it (on CPUs not for depthwise networks, which it slows down), else fp32."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -322,7 +382,11 @@ class LossWatch:
         if not terms:
             raise ValueError("the method gave no loss terms")
         self.check()
-        self.pending = (step, list(terms), torch.stack([term.detach().float() for term in terms.values()]))
+        self.pending = (
+            step,
+            list(terms),
+            torch.stack([term.detach().float() for term in terms.values()]),
+        )
 
     def check(self) -> None:
         if self.pending is None:
@@ -334,7 +398,9 @@ class LossWatch:
         self.first = total if self.first is None else self.first
         if not math.isfinite(total) or abs(total) > DIVERGED * max(1.0, abs(self.first)):
             shown = ", ".join(f"{name} = {value:.4g}" for name, value in zip(names, values))
-            raise Diverged(f"training diverged at step {step}: {shown}; lower the learning rate, or set clip_norm or warmup_steps")
+            raise Diverged(
+                f"training diverged at step {step}: {shown}; lower the learning rate, or set clip_norm or warmup_steps"
+            )
         self.count += 1
         for name, value in zip(names, values):
             self.sums[name] = self.sums.get(name, 0.0) + value

@@ -4,6 +4,7 @@
 
 The reference is one product of the same operations: 600 x 80 x 25 pairs times two linear maps.
 """
+
 import argparse
 import os
 import time
@@ -11,14 +12,20 @@ import time
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-
-from fieldmarks.evaluation.episodes import (cosine_scores, episode_accuracies, mean_pair_score, prototype_scores,
-                                            sample_episodes)
+from fieldmarks.evaluation.episodes import (
+    cosine_scores,
+    episode_accuracies,
+    mean_pair_score,
+    prototype_scores,
+    sample_episodes,
+)
 from fieldmarks.methods.pan import ConceptSimilarity
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--concepts", type=int, default=312)
@@ -30,7 +37,9 @@ def main() -> None:
     head = ConceptSimilarity(options.dim, options.concepts)
     start = time.perf_counter()
     episodes = sample_episodes(labels, 5, 5, 16, 600, torch.Generator().manual_seed(0))
-    print(f"600 episodes, {options.dim} features, {options.concepts} concepts, {options.threads} threads")
+    print(
+        f"600 episodes, {options.dim} features, {options.concepts} concepts, {options.threads} threads"
+    )
     print(f"sampling           {time.perf_counter() - start:6.2f} s")
     pairs, weight = torch.rand(2000, options.dim), torch.rand(options.dim, 2 * options.concepts)
     products, ours = [], []
@@ -43,7 +52,9 @@ def main() -> None:
         episode_accuracies(features, episodes, mean_pair_score(head.score))
         ours.append(time.perf_counter() - start)
     print(f"products alone     {min(products):6.2f} s")
-    print(f"PAN's head         {min(ours):6.2f} s   ratio {min(ours) / min(products):.2f}   (target: below 10 s on two cores)")
+    print(
+        f"PAN's head         {min(ours):6.2f} s   ratio {min(ours) / min(products):.2f}   (target: below 10 s on two cores)"
+    )
     for name, scores in (("prototypes", prototype_scores), ("cosine", cosine_scores)):
         start = time.perf_counter()
         accuracy = episode_accuracies(features, episodes, scores).mean()

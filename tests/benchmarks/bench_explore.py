@@ -5,6 +5,7 @@
 The kernel's share, with the message to the browser put in words; tests/browser/test_explore.py prints what a browser sees in all,
 for a small gallery. Runs of VAPNet, FCAENet and PAN are made first, in a temporary folder, with the default network.
 """
+
 import argparse
 import io
 import json
@@ -14,17 +15,18 @@ import time
 from pathlib import Path
 
 import torch
-from PIL import Image
-
+from fieldlab.explorer.exploring import CodeFinder, Gallery
+from fieldlab.explorer.panels import Explorer
 from fieldmarks.experiments import fewshot, hashing, open_set
-from fieldmarks.experiments.exploring import CodeFinder, Gallery
-from fieldmarks.experiments.exploring_panels import Explorer
+from PIL import Image
 
 BIRDS = "24 classes, 8 images, 128 px, seed 0, standard"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pictures", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -33,26 +35,62 @@ def main() -> None:
         make_runs(Path(folder))
         explorer = Explorer(Path(folder), device="cpu")
         enlarge(explorer, options.pictures)
-        rows = [f"{finder.name} {tuple(finder.rows.shape)}" for finder in [*explorer.finders, explorer.baseline]]
+        rows = [
+            f"{finder.name} {tuple(finder.rows.shape)}"
+            for finder in [*explorer.finders, explorer.baseline]
+        ]
         print(f"{len(explorer.gallery):,} pictures; {', '.join(rows)}")
-        report("query to drawn gallery, picture of the gallery", 300,
-               [until_drawn(explorer, lambda: explorer.ask(97 * turn)) for turn in range(1, 12)])
-        report("query to drawn gallery, uploaded picture", 300,
-               [until_drawn(explorer, lambda: explorer._received("own.jpg", photograph(turn))) for turn in range(7)])
+        report(
+            "query to drawn gallery, picture of the gallery",
+            300,
+            [until_drawn(explorer, lambda: explorer.ask(97 * turn)) for turn in range(1, 12)],
+        )
+        report(
+            "query to drawn gallery, uploaded picture",
+            300,
+            [
+                until_drawn(explorer, lambda: explorer._received("own.jpg", photograph(turn)))
+                for turn in range(7)
+            ],
+        )
         explorer.ask(0)
-        report("slider to redrawn mask", 100, [timed(lambda: slide(explorer, n)) for n in range(60, 80)])
+        report(
+            "slider to redrawn mask",
+            100,
+            [timed(lambda: slide(explorer, n)) for n in range(60, 80)],
+        )
         names = [finder.name for finder, _ in explorer._shown]
         for number, name in enumerate(names):
-            report(f"why, {name}", None, [timed(lambda: explain(explorer, number, place)) for place in range(5)])
+            report(
+                f"why, {name}",
+                None,
+                [timed(lambda: explain(explorer, number, place)) for place in range(5)],
+            )
     codes = torch.where(torch.rand(1_000_000, 48) > 0.5, 1.0, -1.0)
     finder = CodeFinder("codes", None, None, codes, "")
-    report("query among 1,000,000 codes of 48 bits", 1000, [timed(lambda: finder.find(codes[turn], 10, turn)) for turn in range(5)])
+    report(
+        "query among 1,000,000 codes of 48 bits",
+        1000,
+        [timed(lambda: finder.find(codes[turn], 10, turn)) for turn in range(5)],
+    )
 
 
 def make_runs(folder: Path) -> None:
     shared = [f"fieldguide={BIRDS}", "progress=none", "device=cpu"]
     assert open_set.main([*shared, "epochs=1", f"out={folder / 'vapnet'}"]) == 0
-    assert hashing.main([*shared, "epochs=1", "passes=1", "max_classes=6", "bits=48", f"out={folder / 'fcaenet'}"]) == 0
+    assert (
+        hashing.main(
+            [
+                *shared,
+                "epochs=1",
+                "passes=1",
+                "max_classes=6",
+                "bits=48",
+                f"out={folder / 'fcaenet'}",
+            ]
+        )
+        == 0
+    )
     few = ["ways=3", "shots=2", "queries=6", "episodes=20", "validation_episodes=10", "epochs=10"]
     assert fewshot.main([*shared, *few, f"out={folder / 'pan'}"]) == 0
 
@@ -61,7 +99,13 @@ def enlarge(explorer: Explorer, count: int) -> None:
     """The same pictures again and again, their rows a little different each time."""
     small = explorer.gallery
     places = torch.arange(count) % len(small)
-    gallery = Gallery("", [small.paths[place] for place in places.tolist()], small.labels[places], small.class_names, small.learnt)
+    gallery = Gallery(
+        "",
+        [small.paths[place] for place in places.tolist()],
+        small.labels[places],
+        small.class_names,
+        small.learnt,
+    )
     torch.manual_seed(0)
     for finder in [*explorer.finders, explorer.baseline]:
         rows, finder.gallery = finder.rows[places], gallery
@@ -88,6 +132,7 @@ def until_drawn(explorer: Explorer, work) -> float:
     def note(change) -> None:
         json.dumps(change["new"])
         drawn.append(time.perf_counter())
+
     for row in explorer._rows:
         row.observe(note, "items")
     began = time.perf_counter()
@@ -116,7 +161,9 @@ def report(what: str, limit: float | None, milliseconds: list[float]) -> None:
     """The median after a first time to warm up."""
     measured = statistics.median(milliseconds[1:])
     words = f"  (limit {limit} ms)" if limit else ""
-    print(f"{what}: {measured:.0f} ms, worst {max(milliseconds[1:]):.0f}, first {milliseconds[0]:.0f}{words}")
+    print(
+        f"{what}: {measured:.0f} ms, worst {max(milliseconds[1:]):.0f}, first {milliseconds[0]:.0f}{words}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Images per second of make_fieldguide on one core, pictures, masks and annotations written to disk.
 
-    python tests/benchmarks/bench_fieldguide.py [size] [images]
+python tests/benchmarks/bench_fieldguide.py [size] [images]
 """
+
 import os
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -13,8 +14,7 @@ import time
 from pathlib import Path
 
 import cv2
-
-from fieldmarks.data.generated.fieldguide import make_fieldguide
+from fieldguide.birds.guide import make_fieldguide
 
 CLASSES = 50
 
@@ -27,8 +27,10 @@ def main(size: int = 128, images: int = 20) -> None:
             wall, cpu = time.perf_counter(), time.process_time()
             make_fieldguide(Path(folder) / difficulty, CLASSES, images, size, difficulty=difficulty)
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-            print(f"{difficulty}: {CLASSES * images} images of {size} px, {CLASSES * images / wall:.0f} images/s, "
-                  f"{CLASSES * images / cpu:.0f} per second of processor time")
+            print(
+                f"{difficulty}: {CLASSES * images} images of {size} px, {CLASSES * images / wall:.0f} images/s, "
+                f"{CLASSES * images / cpu:.0f} per second of processor time"
+            )
 
 
 if __name__ == "__main__":

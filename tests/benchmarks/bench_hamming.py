@@ -6,33 +6,45 @@ The defaults are VegFru's. `random` codes are all different, the worst case; `cl
 with one bit in ten flipped, as trained codes do. The loop runs in the same process on a tenth of the queries, and its time counts
 ten times.
 """
+
 import argparse
 import os
 import resource
 import time
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep: jobs on the same cores disturb both less
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # idle threads sleep: jobs on the same cores disturb both less
 
 import numpy as np
 import torch
-
 from fieldmarks.evaluation.hamming import mean_average_precision
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--queries", type=int, default=116_931)
     parser.add_argument("--gallery", type=int, default=29_200)
     parser.add_argument("--bits", type=int, default=48)
     parser.add_argument("--classes", type=int, default=292)
     options = parser.parse_args()
     torch.manual_seed(0)
-    query_labels, gallery_labels = (torch.arange(size) * options.classes // size for size in (options.queries, options.gallery))
+    query_labels, gallery_labels = (
+        torch.arange(size) * options.classes // size for size in (options.queries, options.gallery)
+    )
     centres = torch.randint(0, 2, (options.classes, options.bits)) * 2.0 - 1
-    cases = {"random": lambda labels: torch.randint(0, 2, (len(labels), options.bits)) * 2.0 - 1,
-             "clustered": lambda labels: torch.where(torch.rand(len(labels), options.bits) < 0.1, -1, 1) * centres[labels]}
-    print(f"{options.queries:,} queries x {options.gallery:,} codes of {options.bits} bits, {options.classes} classes, "
-          f"{torch.get_num_threads()} threads; targets: expected under 60 s and 2,000 MB, 20 times as fast as the loop")
+    cases = {
+        "random": lambda labels: torch.randint(0, 2, (len(labels), options.bits)) * 2.0 - 1,
+        "clustered": lambda labels: (
+            torch.where(torch.rand(len(labels), options.bits) < 0.1, -1, 1) * centres[labels]
+        ),
+    }
+    print(
+        f"{options.queries:,} queries x {options.gallery:,} codes of {options.bits} bits, {options.classes} classes, "
+        f"{torch.get_num_threads()} threads; targets: expected under 60 s and 2,000 MB, 20 times as fast as the loop"
+    )
     for name, make in cases.items():
         sides = make(query_labels), query_labels, make(gallery_labels), gallery_labels
         tenth = sides[0][::10], query_labels[::10], *sides[2:]
@@ -43,11 +55,19 @@ def main() -> None:
         usual, usual_seconds = timed(argsort_loop, *(side.numpy() for side in tenth))
         share = options.queries / len(tenth[0])
         print(f"{name}, {len(sides[0].unique(dim=0)):,} distinct query codes")
-        print(f"  expected      {seconds:7.1f} s   mAP {value:.4f}   peak RSS {peak:,.0f} MB ({before:,.0f} MB before)")
-        print(f"  stable        {share * stable_seconds:7.1f} s   mAP {stable:.4f}   on a tenth, times ten")
-        print(f"  argsort loop  {share * usual_seconds:7.1f} s   mAP {usual:.4f}   on a tenth, times ten")
-        print(f"  ratio of the loop to expected {share * usual_seconds / seconds:.0f}, "
-              f"to stable {usual_seconds / stable_seconds:.0f}")
+        print(
+            f"  expected      {seconds:7.1f} s   mAP {value:.4f}   peak RSS {peak:,.0f} MB ({before:,.0f} MB before)"
+        )
+        print(
+            f"  stable        {share * stable_seconds:7.1f} s   mAP {stable:.4f}   on a tenth, times ten"
+        )
+        print(
+            f"  argsort loop  {share * usual_seconds:7.1f} s   mAP {usual:.4f}   on a tenth, times ten"
+        )
+        print(
+            f"  ratio of the loop to expected {share * usual_seconds / seconds:.0f}, "
+            f"to stable {usual_seconds / stable_seconds:.0f}"
+        )
 
 
 def argsort_loop(query, query_labels, gallery, gallery_labels) -> float:

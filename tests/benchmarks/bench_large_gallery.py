@@ -7,6 +7,7 @@ centres, a hundred to each, as pictures of one class do; with --scattered they l
 written a piece at a time and searched by a process of its own, whose memory is given apart: what it holds, and which files it has
 mapped, whose pages the system takes back when it needs room.
 """
+
 import argparse
 import os
 import resource
@@ -20,9 +21,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import faiss
 import numpy as np
-
-from fieldmarks.embedding_search import EmbeddingIndex, exact_nearest
-from fieldmarks.search import CodeIndex
+from fieldmarks.search.codes import CodeIndex
+from fieldmarks.search.embeddings import EmbeddingIndex, exact_nearest
 
 PIECE = 100_000
 PER_CENTRE = 100
@@ -30,12 +30,18 @@ QUERIES = 50
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--bits", type=int, default=48)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="for the files, which are removed at the end; by default the system's")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="for the files, which are removed at the end; by default the system's",
+    )
     parser.add_argument("--scattered", action="store_true")
     parser.add_argument("--search", choices=["codes", "embeddings"], help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -47,17 +53,23 @@ def main() -> None:
         options.folder = Path(folder)
         began = time.perf_counter()
         write_codes(options)
-        print(f"\ncodes of {options.bits} bits     written in {seconds_since(began)}, {megabytes(options.folder / 'codes.npy')}")
+        print(
+            f"\ncodes of {options.bits} bits     written in {seconds_since(began)}, {megabytes(options.folder / 'codes.npy')}"
+        )
         in_a_process_of_its_own("codes", options)
         began = time.perf_counter()
         write_embeddings(options)
-        print(f"\nembeddings of {options.dim}     written in {seconds_since(began)}, {megabytes(options.folder / 'embeddings.npy')}")
+        print(
+            f"\nembeddings of {options.dim}     written in {seconds_since(began)}, {megabytes(options.folder / 'embeddings.npy')}"
+        )
         began = time.perf_counter()
         index = EmbeddingIndex.build(np.load(options.folder / "embeddings.npy", mmap_mode="r"))
         index.save(options.folder / "lists.faiss")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"lists                built in {seconds_since(began)}, {megabytes(options.folder / 'lists.faiss')}, {index.lists} of them; "
-              f"memory at most {peak:,.0f} MB, mapped files included (limit 24,000 MB)")
+        print(
+            f"lists                built in {seconds_since(began)}, {megabytes(options.folder / 'lists.faiss')}, {index.lists} of them; "
+            f"memory at most {peak:,.0f} MB, mapped files included (limit 24,000 MB)"
+        )
         del index
         in_a_process_of_its_own("embeddings", options)
 
@@ -67,16 +79,19 @@ def search_codes(options) -> None:
     began = time.perf_counter()
     index = CodeIndex.of_packed(packed, options.bits)
     opened = time.perf_counter() - began
-    queries = np.ascontiguousarray(packed[::len(packed) // QUERIES][:QUERIES])
+    queries = np.ascontiguousarray(packed[:: len(packed) // QUERIES][:QUERIES])
     ours, (distances, _) = milliseconds(lambda query: index.search_packed(query[None], 10), queries)
 
     def by_numpy(query):
         apart = np.bitwise_count(packed ^ query).sum(axis=1)
         return np.sort(apart[np.argpartition(apart, 9)[:10]])
+
     theirs, exact = milliseconds(by_numpy, queries[:5])
     assert (distances[0] == exact).all()
-    print(f"search, exact        opened in {opened:.2f} s; {ours:.1f} ms a query (limit 1,000), numpy {theirs:.1f} ms, "
-          f"ratio {ours / theirs:.2f}; {memory()}")
+    print(
+        f"search, exact        opened in {opened:.2f} s; {ours:.1f} ms a query (limit 1,000), numpy {theirs:.1f} ms, "
+        f"ratio {ours / theirs:.2f}; {memory()}"
+    )
 
 
 def search_embeddings(options) -> None:
@@ -84,23 +99,31 @@ def search_embeddings(options) -> None:
     began = time.perf_counter()
     index = EmbeddingIndex.load(options.folder / "lists.faiss", vectors)
     opened = time.perf_counter() - began
-    queries = np.ascontiguousarray(vectors[::len(vectors) // QUERIES][:QUERIES])
+    queries = np.ascontiguousarray(vectors[:: len(vectors) // QUERIES][:QUERIES])
     ours, _ = milliseconds(lambda query: index.search(query[None], 10), queries)
     held = memory()
     theirs, _ = milliseconds(lambda query: exact_nearest(query[None], vectors, 10), queries[:3])
-    print(f"search through lists opened in {opened:.2f} s; {ours:.1f} ms a query into {index.probes} of {index.lists} lists, "
-          f"exact {theirs:.1f} ms, ratio {ours / theirs:.3f}; recall@10 {index.recall:.3f}; {held}")
+    print(
+        f"search through lists opened in {opened:.2f} s; {ours:.1f} ms a query into {index.probes} of {index.lists} lists, "
+        f"exact {theirs:.1f} ms, ratio {ours / theirs:.3f}; recall@10 {index.recall:.3f}; {held}"
+    )
 
 
 def write_codes(options) -> None:
     """Of 48 bits about 2 differ from a centre's."""
     random = np.random.default_rng(0)
-    centres = random.integers(2, size=(max(options.size // PER_CENTRE, 1), options.bits), dtype=np.uint8)
-    out = np.lib.format.open_memmap(options.folder / "codes.npy", "w+", np.uint8, (options.size, -(-options.bits // 8)))
+    centres = random.integers(
+        2, size=(max(options.size // PER_CENTRE, 1), options.bits), dtype=np.uint8
+    )
+    out = np.lib.format.open_memmap(
+        options.folder / "codes.npy", "w+", np.uint8, (options.size, -(-options.bits // 8))
+    )
     for start in range(0, options.size, PIECE):
-        part = out[start:start + PIECE]
+        part = out[start : start + PIECE]
         chosen = random.integers(len(centres), size=len(part))
-        flipped = random.random((len(part), options.bits), np.float32) < (0.5 if options.scattered else 0.04)
+        flipped = random.random((len(part), options.bits), np.float32) < (
+            0.5 if options.scattered else 0.04
+        )
         part[:] = np.packbits(centres[chosen] ^ flipped, axis=1)
     out.flush()
 
@@ -109,9 +132,11 @@ def write_embeddings(options) -> None:
     """The cosine of two of one centre is about 0.6."""
     random = np.random.default_rng(1)
     centres = random.standard_normal((max(options.size // PER_CENTRE, 1), options.dim), np.float32)
-    out = np.lib.format.open_memmap(options.folder / "embeddings.npy", "w+", np.float32, (options.size, options.dim))
+    out = np.lib.format.open_memmap(
+        options.folder / "embeddings.npy", "w+", np.float32, (options.size, options.dim)
+    )
     for start in range(0, options.size, PIECE):
-        part = out[start:start + PIECE]
+        part = out[start : start + PIECE]
         rows = random.standard_normal(part.shape, np.float32)
         if not options.scattered:
             rows = centres[random.integers(len(centres), size=len(part))] + 0.8 * rows
@@ -121,7 +146,10 @@ def write_embeddings(options) -> None:
 
 def in_a_process_of_its_own(what: str, options) -> None:
     sys.stdout.flush()
-    words = [f"--{name}={getattr(options, name)}" for name in ("size", "dim", "bits", "threads", "folder")]
+    words = [
+        f"--{name}={getattr(options, name)}"
+        for name in ("size", "dim", "bits", "threads", "folder")
+    ]
     subprocess.run([sys.executable, __file__, *words, f"--search={what}"], check=True)
 
 
@@ -145,7 +173,9 @@ def megabytes(file: Path) -> str:
 
 def memory() -> str:
     try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        lines = dict(
+            line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
+        )
         own, mapped = (int(lines[name].split()[0]) / 1024 for name in ("RssAnon", "RssFile"))
         return f"memory {own:,.0f} MB of its own, {mapped:,.0f} MB of mapped files"
     except (OSError, KeyError):

@@ -6,15 +6,17 @@ Half of the edges are shown to the graph encoder, the other half with as many ra
 with 205 attributes and the "none" concept does. The reference is what no program can do without: the matrix products of the
 encoder's first layer and of the head, forward and backward, in the same precision in the same run.
 """
+
 import argparse
 import os
 import resource
 import time
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep: jobs on the same cores disturb both less
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # idle threads sleep: jobs on the same cores disturb both less
 
 import torch
-
 from fieldmarks.data.batches import seeded
 from fieldmarks.experiments.outfit_network import CHUNK, OutfitNetwork, step
 from fieldmarks.methods.graph_encoder import Graph
@@ -25,47 +27,80 @@ HIDDEN, ATTRIBUTES = 200, 205
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--items", type=int, default=204_679)
     parser.add_argument("--edges", type=int, default=676_000)
     parser.add_argument("--dim", type=int, default=2048)
     parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--precision", choices=list(DTYPES), default="bf16" if cpu_has_bf16() else "fp32")
+    parser.add_argument(
+        "--precision", choices=list(DTYPES), default="bf16" if cpu_has_bf16() else "fp32"
+    )
     options = parser.parse_args()
     torch.manual_seed(0)
     features = torch.randn(options.items, options.dim)
     labels = (torch.rand(options.items, ATTRIBUTES) < 0.03).float()
     began = time.perf_counter()
-    drawn = torch.randint(0, options.items, (options.edges + options.edges // 50, 2)).sort(dim=1).values
+    drawn = (
+        torch.randint(0, options.items, (options.edges + options.edges // 50, 2)).sort(dim=1).values
+    )
     edges = drawn[drawn[:, 0] != drawn[:, 1]].unique(dim=0)
-    edges = edges[torch.randperm(len(edges))[:options.edges]]
+    edges = edges[torch.randperm(len(edges))[: options.edges]]
     messages, targets = split_edges(edges, seeded(0, 1))
     pairs, same = pairs_from_edges(targets, options.items, seeded(0, 2), known=messages)
     graph = Graph.of(messages, options.items)
-    print(f"{options.items:,} items of {options.dim} features, {len(messages):,} edges shown, {len(pairs):,} pairs learnt "
-          f"from, {ATTRIBUTES + 1} concepts, {options.precision}, {torch.get_num_threads()} threads; target: under 60 s")
+    print(
+        f"{options.items:,} items of {options.dim} features, {len(messages):,} edges shown, {len(pairs):,} pairs learnt "
+        f"from, {ATTRIBUTES + 1} concepts, {options.precision}, {torch.get_num_threads()} threads; target: under 60 s"
+    )
     print(f"  graph and pairs, once        {time.perf_counter() - began:6.1f} s")
-    network = OutfitNetwork("pan_supervised", options.dim, ATTRIBUTES, hidden=(HIDDEN, HIDDEN), weight=10.0)
+    network = OutfitNetwork(
+        "pan_supervised", options.dim, ATTRIBUTES, hidden=(HIDDEN, HIDDEN), weight=10.0
+    )
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     least = float("inf")
     for number in range(options.steps):
         began, busy = time.perf_counter(), time.process_time()
-        terms = step(network, optimizer, features, graph, pairs, same, labels, seeded(0, 3, number), 0.15, options.precision)
+        terms = step(
+            network,
+            optimizer,
+            features,
+            graph,
+            pairs,
+            same,
+            labels,
+            seeded(0, 3, number),
+            0.15,
+            options.precision,
+        )
         seconds, busy = time.perf_counter() - began, time.process_time() - busy
         least = min(least, busy)
-        print(f"  epoch {number + 1}                      {seconds:6.1f} s   processor time {busy:.1f} s   "
-              + "  ".join(f"{name} {value.item():.4f}" for name, value in terms.items()))
-    print(f"  peak memory                  {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:6.1f} GB")
+        print(
+            f"  epoch {number + 1}                      {seconds:6.1f} s   processor time {busy:.1f} s   "
+            + "  ".join(f"{name} {value.item():.4f}" for name, value in terms.items())
+        )
+    print(
+        f"  peak memory                  {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:6.1f} GB"
+    )
     floor = matrix_products(features, len(pairs), DTYPES[options.precision])
-    print(f"  matrix products alone        {floor:6.1f} s of processor time\n"
-          f"  ratio of the epoch to them   {least / floor:6.1f}, in processor time")
+    print(
+        f"  matrix products alone        {floor:6.1f} s of processor time\n"
+        f"  ratio of the epoch to them   {least / floor:6.1f}, in processor time"
+    )
 
 
 def matrix_products(features: torch.Tensor, pairs: int, dtype: torch.dtype) -> float:
     """Processor seconds: first layer forward and its weights' gradient; the head forward and both gradients, by chunks."""
     own = features.to(dtype)
-    weight, said = torch.randn(2 * HIDDEN, features.shape[1], dtype=dtype), torch.randn(len(features), 2 * HIDDEN, dtype=dtype)
-    difference, head = torch.randn(CHUNK, HIDDEN, dtype=dtype), torch.randn(2 * (ATTRIBUTES + 1), HIDDEN, dtype=dtype)
+    weight, said = (
+        torch.randn(2 * HIDDEN, features.shape[1], dtype=dtype),
+        torch.randn(len(features), 2 * HIDDEN, dtype=dtype),
+    )
+    difference, head = (
+        torch.randn(CHUNK, HIDDEN, dtype=dtype),
+        torch.randn(2 * (ATTRIBUTES + 1), HIDDEN, dtype=dtype),
+    )
     gradient = torch.randn(CHUNK, len(head), dtype=dtype)
     began = time.process_time()
     own @ weight.T

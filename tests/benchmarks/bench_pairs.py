@@ -6,15 +6,17 @@ Both multiply matrices of one shape and precision, in alternating rounds; the fa
 the product's rate that is reached, the time that In-Shop would take (14,218 queries x 12,612), peak memory, and how bf16
 changes ranks.
 """
+
 import argparse
 import os
 import resource
 import time
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep: jobs on the same cores disturb both less
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # idle threads sleep: jobs on the same cores disturb both less
 
 import torch
-
 from fieldmarks.evaluation.pair_scores import TILE, _Tiles, rerank, top_scores
 from fieldmarks.methods.pairs import pairs_from_labels
 from fieldmarks.methods.pan import SimilarityHead
@@ -24,7 +26,9 @@ PER_ITEM = 3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--queries", type=int, default=16)
     parser.add_argument("--gallery", type=int, default=12_612)
@@ -37,8 +41,10 @@ def main() -> None:
     query, gallery, truth, head = make_data(options)
     operations = 2 * options.dim * 2 * options.concepts  # of one pair's linear maps
     pairs = options.queries * options.gallery
-    print(f"{options.queries} queries x {options.gallery:,} items, {options.dim} features, {options.concepts} concepts, "
-          f"{options.threads} threads, best of {options.rounds}")
+    print(
+        f"{options.queries} queries x {options.gallery:,} items, {options.dim} features, {options.concepts} concepts, "
+        f"{options.threads} threads, best of {options.rounds}"
+    )
     exact = None
     for dtype in (torch.float32, torch.bfloat16):
         left = head.concept.weight.new_ones(2 * options.concepts, options.dim).to(dtype)
@@ -46,26 +52,42 @@ def main() -> None:
         product = torch.empty(len(left), len(right), dtype=dtype)
         plain, ours = [], []
         for _ in range(options.rounds):
-            plain.append(timed(lambda: [torch.mm(left, right.T, out=product) for _ in range(-(-pairs // len(right)))]))
+            plain.append(
+                timed(
+                    lambda: [
+                        torch.mm(left, right.T, out=product) for _ in range(-(-pairs // len(right)))
+                    ]
+                )
+            )
             ours.append(timed(lambda: top_scores(head, query, gallery, 10, dtype=dtype)))
         (plain_wall, plain_cpu), (wall, cpu) = (map(min, zip(*times)) for times in (plain, ours))
-        print(f"{str(dtype)[6:]:9} product {operations * pairs / plain_wall / 1e9:4.0f} GFLOP/s   top_scores "
-              f"{operations * pairs / wall / 1e9:4.0f} GFLOP/s   ratio {plain_wall / wall:.2f}, of processor time "
-              f"{plain_cpu / cpu:.2f} (target: at least 0.60)   In-Shop {IN_SHOP / pairs * wall / 60:.0f} min")
+        print(
+            f"{str(dtype)[6:]:9} product {operations * pairs / plain_wall / 1e9:4.0f} GFLOP/s   top_scores "
+            f"{operations * pairs / wall / 1e9:4.0f} GFLOP/s   ratio {plain_wall / wall:.2f}, of processor time "
+            f"{plain_cpu / cpu:.2f} (target: at least 0.60)   In-Shop {IN_SHOP / pairs * wall / 60:.0f} min"
+        )
         scores, index = top_scores(head, query, gallery, 10, dtype=dtype)
         exact = exact or (scores, index)
-        print(f"{'':9} Recall@1 {hit_rate(index, truth):.4f}   first item as in float32 {agreement(index, exact[1], 1):.4f}   "
-              f"same ten in the same order {agreement(index, exact[1], 10):.4f}")
+        print(
+            f"{'':9} Recall@1 {hit_rate(index, truth):.4f}   first item as in float32 {agreement(index, exact[1], 1):.4f}   "
+            f"same ten in the same order {agreement(index, exact[1], 10):.4f}"
+        )
     rough = rough_scores(head, query, gallery)
     index = rough.topk(10, dim=1).indices
-    print(f"bf16 unaided: score off by {(rough.gather(1, exact[1]) - exact[0]).abs().max():.1e} at most, Recall@1 "
-          f"{hit_rate(index, truth):.4f}, first item {agreement(index, exact[1], 1):.4f}, same ten in order "
-          f"{agreement(index, exact[1], 10):.4f}")
+    print(
+        f"bf16 unaided: score off by {(rough.gather(1, exact[1]) - exact[0]).abs().max():.1e} at most, Recall@1 "
+        f"{hit_rate(index, truth):.4f}, first item {agreement(index, exact[1], 1):.4f}, same ten in order "
+        f"{agreement(index, exact[1], 10):.4f}"
+    )
     candidates = (-torch.cdist(query, gallery)).topk(100, dim=1).indices
     seconds = timed(lambda: rerank(head, query, gallery, candidates))[0] / len(query)
-    print(f"rerank of the 100 nearest: {seconds * 1e3:.1f} ms a query, In-Shop {seconds * 14_218 / 60:.1f} min")
-    print(f"peak RSS {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB, of which features "
-          f"{gallery.numel() * 4 / 2**20:,.0f} MB (target: below 2,000 MB)")
+    print(
+        f"rerank of the 100 nearest: {seconds * 1e3:.1f} ms a query, In-Shop {seconds * 14_218 / 60:.1f} min"
+    )
+    print(
+        f"peak RSS {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB, of which features "
+        f"{gallery.numel() * 4 / 2**20:,.0f} MB (target: below 2,000 MB)"
+    )
 
 
 def make_data(options):
@@ -75,7 +97,9 @@ def make_data(options):
 
     def photographs(count: int, each: int):
         kind = torch.arange(count).repeat_interleave(each)
-        return torch.randn(count, 64)[kind] @ mixing + 0.7 * torch.randn(len(kind), options.dim), kind
+        return torch.randn(count, 64)[kind] @ mixing + 0.7 * torch.randn(
+            len(kind), options.dim
+        ), kind
 
     features, kind = photographs(500, 4)
     pairs, same = pairs_from_labels(kind, 300, torch.Generator().manual_seed(0))
@@ -87,8 +111,8 @@ def make_data(options):
         optimizer.step()
     features, kind = photographs(items + 1, PER_ITEM + 1)
     asked = torch.arange(len(kind)) % (PER_ITEM + 1) == 0
-    gallery, known = features[~asked][:options.gallery], kind[~asked][:options.gallery]
-    query, wanted = features[asked][:options.queries], kind[asked][:options.queries]
+    gallery, known = features[~asked][: options.gallery], kind[~asked][: options.gallery]
+    query, wanted = features[asked][: options.queries], kind[asked][: options.queries]
     return query.contiguous(), gallery.contiguous(), (wanted, known), head.similarity
 
 

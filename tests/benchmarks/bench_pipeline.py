@@ -4,6 +4,7 @@
 
 FOLDER holds class folders of images (a Fieldguide's images/, say). Both are measured in the same run, with the same threads.
 """
+
 import argparse
 import statistics
 import tempfile
@@ -11,14 +12,13 @@ import time
 from pathlib import Path
 
 import torch
-
 from fieldmarks.backbones import create_backbone
 from fieldmarks.data import catalog
 from fieldmarks.data.augment import TrainingViews
 from fieldmarks.data.batches import TrainingStream
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.methods.vapnet import VAPNet
-from fieldmarks.training import DTYPES, build_optimizer, choose_precision, Settings
+from fieldmarks.training import DTYPES, Settings, build_optimizer, choose_precision
 
 
 def main() -> None:
@@ -30,8 +30,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     options = parser.parse_args()
     images = catalog.load("folder", options.folder)
-    method = VAPNet(create_backbone(options.network, "none", options.size), len(images.class_names), constraint="none").to(
-        memory_format=torch.channels_last).train()
+    method = (
+        VAPNet(
+            create_backbone(options.network, "none", options.size),
+            len(images.class_names),
+            constraint="none",
+        )
+        .to(memory_format=torch.channels_last)
+        .train()
+    )
     precision = choose_precision("auto", torch.device("cpu"), method)
     optimizer = build_optimizer(method, Settings(lr=1e-3))
     with tempfile.TemporaryDirectory() as folder:
@@ -39,7 +46,11 @@ def main() -> None:
         pixels = PixelCache.open(images.paths, options.resize, Path(folder))
         print(f"decoding once: {len(images) / (time.perf_counter() - started):.0f} images/s")
         stream = TrainingStream(
-            pixels, images.labels, TrainingViews(options.size, method.backbone.mean, method.backbone.std), options.batch)
+            pixels,
+            images.labels,
+            TrainingViews(options.size, method.backbone.mean, method.backbone.std),
+            options.batch,
+        )
 
         def feed(epoch: int) -> float:
             started, count = time.perf_counter(), 0
@@ -62,8 +73,10 @@ def main() -> None:
         pairs = [(feed(round), train(round)) for round in range(1, 6)]
     feeding, training = (statistics.median(column) for column in zip(*pairs))
     ratio = statistics.median(a / b for a, b in pairs)
-    print(f"{options.network} {options.size} px, {precision}, {torch.get_num_threads()} threads: pipeline {feeding:.0f} images/s, "
-          f"training {training:.0f} images/s, ratio {ratio:.1f} (at least 5)")
+    print(
+        f"{options.network} {options.size} px, {precision}, {torch.get_num_threads()} threads: pipeline {feeding:.0f} images/s, "
+        f"training {training:.0f} images/s, ratio {ratio:.1f} (at least 5)"
+    )
 
 
 if __name__ == "__main__":

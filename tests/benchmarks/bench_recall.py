@@ -12,18 +12,21 @@ import os
 import resource
 import time
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep: jobs on the same cores disturb both less
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # idle threads sleep: jobs on the same cores disturb both less
 
 import faiss
 import torch
-
 from fieldmarks.evaluation.recall import recall_at_k
 
 KS = (1, 2, 4, 8)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--full", action="store_true", help="all queries instead of a tenth")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--size", type=int, default=60_000)
@@ -36,7 +39,9 @@ def main() -> None:
     torch.manual_seed(0)
     labels = torch.arange(options.size) // 5  # In-Shop has about five photographs an item
     centres = torch.randn(int(labels[-1]) + 1, options.dim)
-    gallery = torch.nn.functional.normalize(centres[labels] + 3 * torch.randn(options.size, options.dim), dim=1)
+    gallery = torch.nn.functional.normalize(
+        centres[labels] + 3 * torch.randn(options.size, options.dim), dim=1
+    )
     del centres
     some = slice(None) if options.full else slice(0, None, 10)
     query, query_labels = gallery[some].clone(), labels[some]
@@ -61,12 +66,18 @@ def main() -> None:
             index.add(gallery.numpy())
         measure(theirs, theirs_wall, theirs_cpu)
 
-    print(f"{len(query):,} queries x {options.size:,} x {options.dim}, {options.threads} threads, best of {rounds}")
-    print(f"recall_at_k      {min(ours_wall):7.2f} s   cpu {min(ours_cpu):7.2f} s   peak RSS {ours_peak:,.0f} MB"
-          f" ({before:,.0f} MB before the search)")
+    print(
+        f"{len(query):,} queries x {options.size:,} x {options.dim}, {options.threads} threads, best of {rounds}"
+    )
+    print(
+        f"recall_at_k      {min(ours_wall):7.2f} s   cpu {min(ours_cpu):7.2f} s   peak RSS {ours_peak:,.0f} MB"
+        f" ({before:,.0f} MB before the search)"
+    )
     print(f"faiss IndexFlatIP{min(theirs_wall):7.2f} s   cpu {min(theirs_cpu):7.2f} s")
-    print(f"ratio            {min(ours_wall) / min(theirs_wall):7.2f}     cpu {min(ours_cpu) / min(theirs_cpu):7.2f}"
-          "     (target: at most 1.10, memory under 2,000 MB)")
+    print(
+        f"ratio            {min(ours_wall) / min(theirs_wall):7.2f}     cpu {min(ours_cpu) / min(theirs_cpu):7.2f}"
+        "     (target: at most 1.10, memory under 2,000 MB)"
+    )
 
 
 def measure(job, wall: list[float], cpu: list[float]) -> None:

@@ -4,6 +4,7 @@
 
 Each is started afresh, in alternating rounds; the median counts, and what takes longest to import is named.
 """
+
 import argparse
 import subprocess
 import sys
@@ -21,7 +22,9 @@ LIMIT = 0.3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     seconds = {name: [] for name in COMMANDS}
@@ -33,11 +36,26 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - began)
     alone = median(seconds["python alone"])
     for name, times in seconds.items():
-        print(f"{name:26}{median(times):7.3f} s   {median(times) / alone:5.1f} x python alone   (limit {LIMIT} s)")
-    said = subprocess.run([sys.executable, "-X", "importtime", *COMMANDS["fieldmarks --help"]], capture_output=True, text=True).stderr
-    rows = [line.removeprefix("import time:").split("|") for line in said.splitlines() if "|" in line and "cumulative" not in line]
-    print("slowest imports of --help: " + ", ".join(
-        f"{name.strip()} {int(own) / 1000:.0f} ms" for own, _, name in sorted(rows, key=lambda row: -int(row[0]))[:4]))
+        print(
+            f"{name:26}{median(times):7.3f} s   {median(times) / alone:5.1f} x python alone   (limit {LIMIT} s)"
+        )
+    said = subprocess.run(
+        [sys.executable, "-X", "importtime", *COMMANDS["fieldmarks --help"]],
+        capture_output=True,
+        text=True,
+    ).stderr
+    rows = [
+        line.removeprefix("import time:").split("|")
+        for line in said.splitlines()
+        if "|" in line and "cumulative" not in line
+    ]
+    print(
+        "slowest imports of --help: "
+        + ", ".join(
+            f"{name.strip()} {int(own) / 1000:.0f} ms"
+            for own, _, name in sorted(rows, key=lambda row: -int(row[0]))[:4]
+        )
+    )
 
 
 if __name__ == "__main__":

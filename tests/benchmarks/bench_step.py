@@ -4,12 +4,12 @@
 
 The two are timed in turn, so that a machine whose speed drifts slows both; the median of the ratios pair by pair is what counts.
 """
+
 import argparse
 import statistics
 import time
 
 import torch
-
 from fieldmarks.backbones import create_backbone
 from fieldmarks.data.augment import TrainingViews
 from fieldmarks.data.batches import Batch, seeded
@@ -35,17 +35,25 @@ def main() -> None:
     if options.method == "vapnet":
         method, images_each = VAPNet(backbone, 100, views=options.views), 1 + options.views
     else:  # as for CUB: 5,994 database images
-        method, images_each = FCAENet(backbone, 48, torch.arange(5994) % 200, region_size=options.size // 7), 3
+        method, images_each = (
+            FCAENet(backbone, 48, torch.arange(5994) % 200, region_size=options.size // 7),
+            3,
+        )
     method.to(device, memory_format=torch.channels_last).train()
     precision = choose_precision(options.precision, device, method)
-    optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=1e-4, momentum=0.9)
-    canvas = torch.randint(0, 256, (options.batch, 3, options.size * 8 // 7, options.size * 8 // 7), dtype=torch.uint8)
+    optimizer = torch.optim.SGD(
+        [p for p in method.parameters() if p.requires_grad], lr=1e-4, momentum=0.9
+    )
+    canvas = torch.randint(
+        0, 256, (options.batch, 3, options.size * 8 // 7, options.size * 8 // 7), dtype=torch.uint8
+    )
     sizes = torch.tensor([canvas.shape[-2:]]).expand(options.batch, -1)
     views = TrainingViews(options.size, method.backbone.mean, method.backbone.std)
     index = torch.arange(options.batch)
     labels = index.to(device)
-    passes = torch.randn(options.batch * images_each, 3, options.size, options.size, device=device).contiguous(
-        memory_format=torch.channels_last)
+    passes = torch.randn(
+        options.batch * images_each, 3, options.size, options.size, device=device
+    ).contiguous(memory_format=torch.channels_last)
 
     def autocast():
         return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
@@ -80,10 +88,16 @@ def main() -> None:
     pairs = [(timed(whole_step, step), timed(bare_passes, step)) for step in range(options.pairs)]
     steps, bare = (statistics.median(column) for column in zip(*pairs))
     ratio = statistics.median(a / b for a, b in pairs)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    print(f"{options.method}, {options.network} {options.size} px, batch {options.batch}, {precision}, {name}: "
-          f"step with augmentation and optimiser {steps * 1e3:.0f} ms, {images_each} bare passes {bare * 1e3:.0f} ms, "
-          f"ratio {ratio:.3f} (at most 1.15), {options.batch / steps:.0f} images/s")
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{torch.get_num_threads()} threads"
+    )
+    print(
+        f"{options.method}, {options.network} {options.size} px, batch {options.batch}, {precision}, {name}: "
+        f"step with augmentation and optimiser {steps * 1e3:.0f} ms, {images_each} bare passes {bare * 1e3:.0f} ms, "
+        f"ratio {ratio:.3f} (at most 1.15), {options.batch / steps:.0f} images/s"
+    )
 
 
 if __name__ == "__main__":

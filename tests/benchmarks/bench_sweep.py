@@ -6,25 +6,22 @@ Overhead: a run by the runner against `python -m papermill` alone, in turns; the
 Scaling: a sweep on two embedded workers against the same on one, by the command line; the faster of two counts.
 Kills: a sweep on two Dask workers of a scheduler, during which workers and the driver are killed (-9) at random.
 """
+
 import argparse
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "labs"))
-
 from conftest import PARAMETERS, Lab
-from sweeping import Workers, drive, sweep_with_kills
-
-from fieldmarks.labs.card import load_card
-from fieldmarks.labs.plan import plan
-from fieldmarks.labs.runner import PAPERMILL, execute, finished, processes_of
+from fieldlab.cards.card import load_card
+from fieldlab.sweep.plan import plan
+from fieldlab.sweep.runner import PAPERMILL, execute, finished, processes_of
+from helpers.sweeping import Workers, drive, sweep_with_kills
 
 # Writes whole, as the experiments do, and leaves a line that tells whether the run had been completed before.
-WORK = '''
+WORK = """
     import json, os, pathlib
     folder = pathlib.Path(out)
     with open(folder.parent / "executed", "a") as log:
@@ -35,11 +32,13 @@ WORK = '''
     result = {"schema": 1, "status": "complete", "parameters": used, "metrics": {"recall@1": 0.5}}
     (folder / "part").write_text(json.dumps(result))
     os.replace(folder / "part", folder / "result.json")
-'''
+"""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--kills", type=int, default=18)
     parser.add_argument("--overhead", type=int, default=6, help="runs of each kind")
@@ -66,7 +65,15 @@ def overhead(lab: Lab, folder: Path, count: int) -> None:
     for run in plan(load_card(card_of(lab, count)), "demo", folder / "overhead"):
         plain = folder / "plain" / run.folder.name
         plain.mkdir(parents=True)
-        words = [str(run.notebook), str(plain / "work.ipynb"), "-p", "out", str(plain), "--no-progress-bar", "--log-output"]
+        words = [
+            str(run.notebook),
+            str(plain / "work.ipynb"),
+            "-p",
+            "out",
+            str(plain),
+            "--no-progress-bar",
+            "--log-output",
+        ]
         began = time.perf_counter()
         subprocess.run([*PAPERMILL, *words], check=True, capture_output=True)
         alone.append(time.perf_counter() - began)
@@ -74,8 +81,11 @@ def overhead(lab: Lab, folder: Path, count: int) -> None:
         assert execute(run, 600).state == "done"
         ours.append(time.perf_counter() - began)
     more = statistics.median(us - them for us, them in zip(ours, alone))
-    print(f"overhead  papermill alone {statistics.median(alone):.2f} s   by the runner {statistics.median(ours):.2f} s   "
-          f"more {more:+.2f} s a run (limit: 0.5)", flush=True)
+    print(
+        f"overhead  papermill alone {statistics.median(alone):.2f} s   by the runner {statistics.median(ours):.2f} s   "
+        f"more {more:+.2f} s a run (limit: 0.5)",
+        flush=True,
+    )
 
 
 def scaling(lab: Lab, folder: Path, count: int) -> None:
@@ -86,8 +96,11 @@ def scaling(lab: Lab, folder: Path, count: int) -> None:
         driver.communicate()
         assert driver.returncode == 0
         seconds[workers] = min(seconds[workers], time.perf_counter() - began)
-    print(f"scaling   {count} runs   1 worker {seconds[1]:.1f} s   2 workers {seconds[2]:.1f} s   "
-          f"ratio {seconds[2] / seconds[1]:.2f} (limit: 0.7)", flush=True)
+    print(
+        f"scaling   {count} runs   1 worker {seconds[1]:.1f} s   2 workers {seconds[2]:.1f} s   "
+        f"ratio {seconds[2] / seconds[1]:.2f} (limit: 0.7)",
+        flush=True,
+    )
 
 
 def kills(lab: Lab, folder: Path, count: int, number: int) -> None:
@@ -100,16 +113,25 @@ def kills(lab: Lab, folder: Path, count: int, number: int) -> None:
     try:
         began = time.perf_counter()
         code, killed = sweep_with_kills(
-            lambda: drive(card, out, "--scheduler", workers.address), workers, lambda: len(lines()), number, pause=3, seed=0)
+            lambda: drive(card, out, "--scheduler", workers.address),
+            workers,
+            lambda: len(lines()),
+            number,
+            pause=3,
+            seed=0,
+        )
         seconds = time.perf_counter() - began
     finally:
         workers.close()
     runs = plan(load_card(card), "demo", out)
     complete = sum(finished(run) is not None for run in runs)
     left = sum(len(processes_of(run.folder)) for run in runs)
-    print(f"kills     {count} runs, killed {killed.count('worker')} workers and {killed.count('driver')} drivers: exit {code}, "
-          f"{complete} complete results, {len(lines())} executions, {sum(line.endswith('again') for line in lines())} of a "
-          f"run that was complete, {left} processes left, {seconds:.0f} s", flush=True)
+    print(
+        f"kills     {count} runs, killed {killed.count('worker')} workers and {killed.count('driver')} drivers: exit {code}, "
+        f"{complete} complete results, {len(lines())} executions, {sum(line.endswith('again') for line in lines())} of a "
+        f"run that was complete, {left} processes left, {seconds:.0f} s",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

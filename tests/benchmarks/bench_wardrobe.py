@@ -1,7 +1,8 @@
 """Images per second of make_wardrobe on one core, everything written to disk.
 
-    python tests/benchmarks/bench_wardrobe.py [size] [shots]
+python tests/benchmarks/bench_wardrobe.py [size] [shots]
 """
+
 import os
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -13,8 +14,7 @@ import time
 from pathlib import Path
 
 import cv2
-
-from fieldmarks.data.generated.wardrobe import make_wardrobe
+from fieldguide.garments.wardrobe import make_wardrobe
 
 ITEMS = 300
 
@@ -26,8 +26,10 @@ def main(size: int = 128, shots: int = 4) -> None:
         wall, cpu = time.perf_counter(), time.process_time()
         make_wardrobe(Path(folder) / "wardrobe", items=ITEMS, shots=shots, size=size)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        print(f"{ITEMS * shots} images of {size} px, {ITEMS * shots / wall:.0f} images/s, "
-              f"{ITEMS * shots / cpu:.0f} per second of processor time")
+        print(
+            f"{ITEMS * shots} images of {size} px, {ITEMS * shots / wall:.0f} images/s, "
+            f"{ITEMS * shots / cpu:.0f} per second of processor time"
+        )
 
 
 if __name__ == "__main__":

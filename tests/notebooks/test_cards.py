@@ -1,31 +1,72 @@
 """Every card's smoke profile, as `fieldmarks run` carries it out: one sweep, two runs at a time."""
+
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-from fieldmarks.labs.card import load_card
-from fieldmarks.labs.finished import find_results
-
-sys.path.insert(0, str(Path(__file__).parent))
-from papermill_runs import NOTEBOOKS, check_figures, check_output  # noqa: E402
+from fieldlab.cards.card import load_card
+from fieldlab.cards.finished import find_results
+from helpers.papermill_runs import NOTEBOOKS, check_figures, check_output  # noqa: E402
 
 CARDS = sorted((NOTEBOOKS.parent / "labs").rglob("*.yaml"))
-HASHED = ["top_ten.jpg", "map_by_length.png", "radius.png", "erased.jpg", "attention.jpg", "class_distances.png", "code_usage.png"]
-OUTFITS = ["against_others.png", "what_the_graph_tells.png", "k_agreement.png", "blanks.jpg", "blanks_resampled.jpg", "pairs.jpg"]
+HASHED = [
+    "top_ten.jpg",
+    "map_by_length.png",
+    "radius.png",
+    "erased.jpg",
+    "attention.jpg",
+    "class_distances.png",
+    "code_usage.png",
+]
+OUTFITS = [
+    "against_others.png",
+    "what_the_graph_tells.png",
+    "k_agreement.png",
+    "blanks.jpg",
+    "blanks_resampled.jpg",
+    "pairs.jpg",
+]
 EPISODES = ["methods.png", "episode_middling.jpg", "episode_hardest.jpg"]
 FIGURES = {  # experiment and method: what a run leaves to look at; the line that its notebook prints
-    ("open_set", "vapnet"): (["classes_seen.jpg", "classes_unseen.jpg", "curves.png", "top_ten.jpg", "local_views.jpg",
-                              "against_baseline.jpg", "attributes.jpg", "unseen_map.jpg"], "epoch   1/1"),
+    ("open_set", "vapnet"): (
+        [
+            "classes_seen.jpg",
+            "classes_unseen.jpg",
+            "curves.png",
+            "top_ten.jpg",
+            "local_views.jpg",
+            "against_baseline.jpg",
+            "attributes.jpg",
+            "unseen_map.jpg",
+        ],
+        "epoch   1/1",
+    ),
     ("hashing", "fcaenet"): (["classes.jpg", "curves.png", *HASHED], "epoch   1/1"),
     ("hashing", "sh"): (["classes.jpg", *HASHED], "mAP"),
-    ("outfits", "pan_supervised"): (["outfits.jpg", "curves.png", *OUTFITS, "concept_importance.png"], "step     4/4"),
-    ("fewshot", "pan_supervised"): (["classes.jpg", "curves.png", *EPISODES, "pairs.jpg", "concepts.png"], "epoch   4/4"),
+    ("outfits", "pan_supervised"): (
+        ["outfits.jpg", "curves.png", *OUTFITS, "concept_importance.png"],
+        "step     4/4",
+    ),
+    ("fewshot", "pan_supervised"): (
+        ["classes.jpg", "curves.png", *EPISODES, "pairs.jpg", "concepts.png"],
+        "epoch   4/4",
+    ),
     ("fewshot", "protonet"): (["classes.jpg", *EPISODES], "certainty is 3 or more"),
-    ("inshop", "pan_supervised"): (["items.jpg", "curves.png", "methods.png", "agreement.png", "top_ten.jpg", "changed.jpg", "pairs.jpg",
-                                    "concepts.png"], "epoch   4/4"),
+    ("inshop", "pan_supervised"): (
+        [
+            "items.jpg",
+            "curves.png",
+            "methods.png",
+            "agreement.png",
+            "top_ten.jpg",
+            "changed.jpg",
+            "pairs.jpg",
+            "concepts.png",
+        ],
+        "epoch   4/4",
+    ),
     ("inshop", "cosine"): (["items.jpg", "methods.png", "top_ten.jpg"], "images embedded"),
 }
 pytestmark = pytest.mark.timeout(2400)
@@ -33,7 +74,11 @@ pytestmark = pytest.mark.timeout(2400)
 
 def fieldmarks(*words, cache):
     command = [sys.executable, "-m", "fieldmarks", *map(str, words)]
-    environment = {**os.environ, "FIELDMARKS_CACHE": str(cache), "NUMBA_DISABLE_JIT": "1"}  # to compile UMAP takes longer than its few points
+    environment = {
+        **os.environ,
+        "FIELDMARKS_CACHE": str(cache),
+        "NUMBA_DISABLE_JIT": "1",
+    }  # to compile UMAP takes longer than its few points
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=2300)
 
 
@@ -41,7 +86,9 @@ def fieldmarks(*words, cache):
 def sweep(tmp_path_factory):
     """The folder of all cards' smoke runs."""
     folder, cache = tmp_path_factory.mktemp("smoke"), tmp_path_factory.mktemp("cache")
-    done = fieldmarks("run", *CARDS, "--profile", "smoke", "--workers", 2, "--out", folder, cache=cache)
+    done = fieldmarks(
+        "run", *CARDS, "--profile", "smoke", "--workers", 2, "--out", folder, cache=cache
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     return folder
 
@@ -55,8 +102,12 @@ def test_every_row_of_every_card_ran(sweep):
 
 @pytest.mark.parametrize("kind", FIGURES, ids=" ".join)
 def test_a_run_leaves_figures_to_look_at(sweep, kind):
-    runs = [run for run in find_results(sweep) if (run.result["experiment"], run.result["parameters"]["method"]) == kind
-            and run.result["parameters"].get("constraint") != "none"]  # L_a alone has no attributes to show
+    runs = [
+        run
+        for run in find_results(sweep)
+        if (run.result["experiment"], run.result["parameters"]["method"]) == kind
+        and run.result["parameters"].get("constraint") != "none"
+    ]  # L_a alone has no attributes to show
     assert runs
     figures, line = FIGURES[kind]
     for run in runs[:2]:
@@ -69,6 +120,12 @@ def test_every_number_is_what_was_saved(sweep):
     count = len(find_results(sweep))
     done = fieldmarks("report", sweep, "--verify", cache=sweep)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert f"{count} runs: {count} verified, 0 with differences, 0 that cannot be verified" in done.stdout
-    assert "VAPNet, Table 1, on fieldguide" in done.stdout and "VAPNet as a whole is better than classification alone (" in done.stdout
+    assert (
+        f"{count} runs: {count} verified, 0 with differences, 0 that cannot be verified"
+        in done.stdout
+    )
+    assert (
+        "VAPNet, Table 1, on fieldguide" in done.stdout
+        and "VAPNet as a whole is better than classification alone (" in done.stdout
+    )
     assert (sweep / "report.html").stat().st_size > 1e6

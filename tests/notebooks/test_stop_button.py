@@ -1,10 +1,10 @@
 """The notebook's stop button, which interrupts the kernel, during training."""
+
 import time
 from pathlib import Path
 
-from jupyter_client.manager import start_new_kernel
-
 from fieldmarks.checkpoints import load_checkpoint
+from jupyter_client.manager import start_new_kernel
 
 TESTS = Path(__file__).parent.parent
 
@@ -16,7 +16,7 @@ def test_stopping_a_cell_saves_and_leaves_the_kernel_usable(tmp_path):
             import sys
             from pathlib import Path
             sys.path.insert(0, {str(TESTS)!r})
-            import training_run
+            from helpers import training_run
             training_run.run(Path({str(tmp_path)!r}), epochs=100_000, evaluate_every=0)
         """)
         deadline = time.monotonic() + 120
@@ -26,7 +26,10 @@ def test_stopping_a_cell_saves_and_leaves_the_kernel_usable(tmp_path):
         manager.interrupt_kernel()
         reply = client.get_shell_msg(timeout=60)["content"]
         assert reply["status"] == "error" and reply["ename"] == "Interrupted"
-        assert "saved, run again to go on from here" in reply["evalue"] and len(reply["traceback"]) == 1  # a line, no traceback
+        assert (
+            "saved, run again to go on from here" in reply["evalue"]
+            and len(reply["traceback"]) == 1
+        )  # a line, no traceback
         assert load_checkpoint(tmp_path / "last.pt")["step"] > 0
         assert client.execute_interactive("print(6 * 7)", timeout=60)["content"]["status"] == "ok"
     finally:

@@ -1,33 +1,41 @@
 """What the tour's committed file holds, and what its controls do; a browser runs it whole, see tests/browser."""
+
 import ast
 import json
-import sys
-from pathlib import Path
 
 import nbformat
+from fieldguide.birds.attributes import MARKS
+from fieldlab.explorer import tour as tour_figures
+from helpers.papermill_runs import NOTEBOOKS  # noqa: E402
 from ipywidgets import IntSlider
-
-from fieldmarks.data.generated.bird_attributes import MARKS
-from fieldmarks.experiments import tour_figures
-
-sys.path.insert(0, str(Path(__file__).parent))
-from papermill_runs import NOTEBOOKS  # noqa: E402
 
 
 def test_only_facts_are_committed_and_each_part_has_a_control_and_a_hidden_answer():
     notebook = nbformat.read(NOTEBOOKS / "tour.ipynb", 4)
     nbformat.validate(notebook)
-    assert notebook.metadata.kernelspec == {"display_name": "Python 3", "language": "python", "name": "python3"}
-    assert [cell.id for cell in notebook.cells] == [f"cell-{number:02}" for number in range(len(notebook.cells))]
+    assert notebook.metadata.kernelspec == {
+        "display_name": "Python 3",
+        "language": "python",
+        "name": "python3",
+    }
+    assert [cell.id for cell in notebook.cells] == [
+        f"cell-{number:02}" for number in range(len(notebook.cells))
+    ]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     facts = [cell for cell in code if cell.source.startswith("# NBVAL_CHECK_OUTPUT\n")]
     assert len(facts) == 3 and all(cell.outputs for cell in facts)
     assert not any(cell.outputs or cell.execution_count for cell in code if cell not in facts)
     (parameters,) = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
-    assert {node.targets[0].id for node in ast.parse(parameters.source).body} == {"species", "images_per_species"}
+    assert {node.targets[0].id for node in ast.parse(parameters.source).body} == {
+        "species",
+        "images_per_species",
+    }
     answers = [cell for cell in notebook.cells if "<details>" in cell.source]
     assert len(answers) == sum("with_control" in cell.source for cell in code) == 5
-    assert all(cell.source.startswith("**Question.**") and cell.source.endswith("</details>") for cell in answers)
+    assert all(
+        cell.source.startswith("**Question.**") and cell.source.endswith("</details>")
+        for cell in answers
+    )
     assert "/" + "root" not in json.dumps(notebook)
 
 
@@ -40,6 +48,7 @@ def test_a_control_draws_its_picture_anew():
     def display(value, display_id=False):
         shown.append(value)
         return Handle() if display_id else None
+
     slider = IntSlider(3, 0, 9)
     tour_figures.with_control(display, slider, lambda number: f"picture {number}")
     slider.value = 7

@@ -3,12 +3,13 @@
 Random numbers are drawn on the CPU, for the whole batch of all processes, whatever the device: a seed gives the same views on
 every machine. Crop, resize and flip are one operation (`resampling`), colour jitter is one affine map of RGB for each image.
 """
+
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..resampling import crop_and_resize
+from fieldmarks.resampling import crop_and_resize
 
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
 
@@ -34,11 +35,17 @@ class TrainingViews:
     def __call__(self, canvas: Tensor, sizes: Tensor, draw) -> Tensor:
         """canvas (B, 3, H, W) uint8 with images of `sizes` (B, 2) in its upper left -> (B, 3, size, size) float, normalised."""
         # One call to draw for each kind of number, so that each process of a distributed run gets its own rows of the same draw.
-        numbers = draw(lambda n, generator: torch.rand(n, 40, generator=generator, dtype=torch.float64))
+        numbers = draw(
+            lambda n, generator: torch.rand(n, 40, generator=generator, dtype=torch.float64)
+        )
         boxes = random_boxes(sizes, numbers[:, :36], self.scale, self.ratio)
-        images = crop_and_resize(canvas.float().div_(255), boxes, self.size, flip=numbers[:, 36] < self.flip)
+        images = crop_and_resize(
+            canvas.float().div_(255), boxes, self.size, flip=numbers[:, 36] < self.flip
+        )
         factors = (1 + self.jitter * (2 * numbers[:, 37:] - 1)).float().to(images.device)  # (B, 3)
-        return normalise(jitter_colours(images, factors) if self.jitter else images, self.mean, self.std)
+        return normalise(
+            jitter_colours(images, factors) if self.jitter else images, self.mean, self.std
+        )
 
 
 @dataclass(frozen=True)
@@ -55,10 +62,14 @@ class TestViews:
         side = sizes.min(1).values * self.size / self.resize
         top, left = ((sizes - side[:, None]) / 2).round().unbind(1)
         boxes = torch.stack([left, top, left + side, top + side], dim=1)
-        return normalise(crop_and_resize(canvas.float().div_(255), boxes, self.size), self.mean, self.std)
+        return normalise(
+            crop_and_resize(canvas.float().div_(255), boxes, self.size), self.mean, self.std
+        )
 
 
-def random_boxes(sizes: Tensor, numbers: Tensor, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
+def random_boxes(
+    sizes: Tensor, numbers: Tensor, scale: tuple[float, float], ratio: tuple[float, float]
+) -> Tensor:
     """Boxes of random area and aspect that lie inside the images, in whole pixels (Szegedy et al. 2015).
 
     Nine tries for each image, the first that fits is taken; where none does, the largest centred box of allowed aspect.
@@ -77,7 +88,10 @@ def random_boxes(sizes: Tensor, numbers: Tensor, scale: tuple[float, float], rat
     fits = (h >= 1) & (w >= 1) & (h <= height) & (w <= width)
     first = fits.int().argmax(1, keepdim=True)
     h, w, top, left = (value.gather(1, first) for value in (h, w, top, left))  # (B, 1)
-    whole_h, whole_w = torch.minimum(height, width / ratio[0]).floor(), torch.minimum(width, height * ratio[1]).floor()
+    whole_h, whole_w = (
+        torch.minimum(height, width / ratio[0]).floor(),
+        torch.minimum(width, height * ratio[1]).floor(),
+    )
     found = fits.any(1, keepdim=True)
     h, w = torch.where(found, h, whole_h), torch.where(found, w, whole_w)
     y1 = torch.where(found, (top * (height - h + 1)).floor(), ((height - h) / 2).floor())
@@ -104,11 +118,15 @@ def jitter_colours(images: Tensor, factors: Tensor) -> Tensor:
 
 def normalise(images: Tensor, mean, std) -> Tensor:
     """(B, 3, H, W) in [0, 1] -> zero mean and unit deviation by the given statistics."""
-    mean, std = (torch.tensor(value, device=images.device).view(1, 3, 1, 1) for value in (mean, std))
+    mean, std = (
+        torch.tensor(value, device=images.device).view(1, 3, 1, 1) for value in (mean, std)
+    )
     return (images - mean) / std
 
 
 def denormalise(images: Tensor, mean, std) -> Tensor:
     """The inverse of `normalise`, clamped to [0, 1]: for looking at what a network saw."""
-    mean, std = (torch.tensor(value, device=images.device).view(1, 3, 1, 1) for value in (mean, std))
+    mean, std = (
+        torch.tensor(value, device=images.device).view(1, 3, 1, 1) for value in (mean, std)
+    )
     return (images * std + mean).clamp(0, 1)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from .decoding import unreadable
-from .imageset import ImageSet
-from .layouts import aircraft, cars, cub, folder, food101, inshop, nabirds, vegfru
+from fieldmarks.data.decoding import unreadable
+from fieldmarks.data.imageset import ImageSet
+from fieldmarks.data.layouts import aircraft, cars, cub, folder, food101, inshop, nabirds, vegfru
 
 LAYOUTS: dict[str, Callable[[Path], ImageSet]] = {
     "fieldguide": partial(cub.load, name="fieldguide"),
@@ -42,19 +42,53 @@ class Official:
 
 # Counted in the official lists; several papers misprint them.
 OFFICIAL = {
-    "cub": Official(11_788, 200, {"train": 5_994, "test": 5_794}, (5_864, 100), (5_924, 100), (5_994, 5_794)),
-    "cars": Official(16_185, 196, {"train": 8_144, "test": 8_041}, (8_054, 98), (8_131, 98), (8_144, 8_041)),
-    "aircraft": Official(10_000, 100, {"train": 3_334, "val": 3_333, "test": 3_333}, (5_000, 50), (5_000, 50),
-                         (6_667, 3_333)),
-    "inshop": Official(52_712, 7_982, {"train": 25_882, "query": 14_218, "gallery": 12_612},
-                       (25_882, 3_997), (26_830, 3_985), None),
-    "nabirds": Official(48_562, 555, {"train": 23_929, "test": 24_633}, (22_800, 277), (25_762, 278),
-                        (23_929, 24_633)),
+    "cub": Official(
+        11_788, 200, {"train": 5_994, "test": 5_794}, (5_864, 100), (5_924, 100), (5_994, 5_794)
+    ),
+    "cars": Official(
+        16_185, 196, {"train": 8_144, "test": 8_041}, (8_054, 98), (8_131, 98), (8_144, 8_041)
+    ),
+    "aircraft": Official(
+        10_000,
+        100,
+        {"train": 3_334, "val": 3_333, "test": 3_333},
+        (5_000, 50),
+        (5_000, 50),
+        (6_667, 3_333),
+    ),
+    "inshop": Official(
+        52_712,
+        7_982,
+        {"train": 25_882, "query": 14_218, "gallery": 12_612},
+        (25_882, 3_997),
+        (26_830, 3_985),
+        None,
+    ),
+    "nabirds": Official(
+        48_562,
+        555,
+        {"train": 23_929, "test": 24_633},
+        (22_800, 277),
+        (25_762, 278),
+        (23_929, 24_633),
+    ),
     # As published, which leaves out how many images each half of the classes has.
-    "vegfru": Official(160_731, 292, {"train": 29_200, "val": 14_600, "test": 116_931}, (None, 146), (None, 146),
-                       (29_200, 116_931)),
-    "food101": Official(101_000, 101, {"train": 75_750, "test": 25_250}, (50_000, 50), (51_000, 51),
-                        (75_750, 25_250)),
+    "vegfru": Official(
+        160_731,
+        292,
+        {"train": 29_200, "val": 14_600, "test": 116_931},
+        (None, 146),
+        (None, 146),
+        (29_200, 116_931),
+    ),
+    "food101": Official(
+        101_000,
+        101,
+        {"train": 75_750, "test": 25_250},
+        (50_000, 50),
+        (51_000, 51),
+        (75_750, 25_250),
+    ),
 }
 
 
@@ -74,8 +108,11 @@ def load(name: str, root: Path) -> ImageSet:
     images = _layout(name)(Path(root))
     official = OFFICIAL.get(name)
     if official and (len(images) != official.images or len(images.class_names) != official.classes):
-        warnings.warn(f"{name}: a partial copy, {len(images.class_names):,} of {official.classes:,} classes, "
-                      f"{len(images):,} of {official.images:,} images", stacklevel=2)
+        warnings.warn(
+            f"{name}: a partial copy, {len(images.class_names):,} of {official.classes:,} classes, "
+            f"{len(images):,} of {official.images:,} images",
+            stacklevel=2,
+        )
     return images
 
 
@@ -100,17 +137,23 @@ def check(name: str, root: Path) -> list[tuple[str, int | None, int, bool]]:
     images = _layout(name)(Path(root))
     official = OFFICIAL.get(name)
     words = images.split or []
-    rows = [("images", official and official.images, len(images)),
-            ("classes", official and official.classes, len(images.class_names))]
+    rows = [
+        ("images", official and official.images, len(images)),
+        ("classes", official and official.classes, len(images.class_names)),
+    ]
     for word in official.split if official else dict.fromkeys(words):
         rows.append((f"split: {word}", official and official.split[word], words.count(word)))
     if len(images.class_names) >= 2:
         for part, half in zip(("train", "test"), images.open_split()):
             counts = getattr(official, part) if official else (None, None)
-            rows += [(f"open split: {part}", counts[0], len(half)),
-                     (f"open split: {part} classes", counts[1], len(half.labels.unique()))]
+            rows += [
+                (f"open split: {part}", counts[0], len(half)),
+                (f"open split: {part} classes", counts[1], len(half.labels.unique())),
+            ]
     if official and official.closed:
-        for part, expected, found in zip(("train", "test"), official.closed, _closed_counts(images)):
+        for part, expected, found in zip(
+            ("train", "test"), official.closed, _closed_counts(images)
+        ):
             rows.append((f"closed split: {part}", expected, found))
     return [(what, expected, found, expected in (None, found)) for what, expected, found in rows]
 
@@ -124,8 +167,12 @@ def _closed_counts(images: ImageSet) -> tuple[int, int]:
     return len(train), len(test)
 
 
-def check_images(name: str, root: Path, workers: int | None = None,
-                 progress: Callable[[int, int], None] | None = None) -> list[tuple[Path, str]]:
+def check_images(
+    name: str,
+    root: Path,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[tuple[Path, str]]:
     """Decode every image in full and name those that cannot be read, as (path, reason).
 
     Args:
@@ -135,4 +182,7 @@ def check_images(name: str, root: Path, workers: int | None = None,
     Raises:
         As `load`.
     """
-    return [(fault.path, fault.reason) for fault in unreadable(_layout(name)(Path(root)).paths, workers, progress)]
+    return [
+        (fault.path, fault.reason)
+        for fault in unreadable(_layout(name)(Path(root)).paths, workers, progress)
+    ]

@@ -40,8 +40,10 @@ class UnreadableImages(ValueError):
 
     def __str__(self) -> str:
         named = "; ".join(map(str, self.faults[:10])) + ("; ..." if len(self.faults) > 10 else "")
-        return (f"{len(self.faults):,} of {self.of:,} images cannot be read (fetch them again, or leave them out with "
-                f"ImageSet.subset): {named}")
+        return (
+            f"{len(self.faults):,} of {self.of:,} images cannot be read (fetch them again, or leave them out with "
+            f"ImageSet.subset): {named}"
+        )
 
 
 # ---- one image
@@ -70,8 +72,11 @@ def decode(path: Path, shorter_side: int | None) -> np.ndarray:
     try:
         with Image.open(path) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise ImageError(path, f"{image.width} x {image.height} pixels, more than {MOST_PIXELS:,}; "
-                                       f"taken for a decompression bomb")
+                raise ImageError(
+                    path,
+                    f"{image.width} x {image.height} pixels, more than {MOST_PIXELS:,}; "
+                    f"taken for a decompression bomb",
+                )
             if shorter_side is not None:
                 _draft(image, shorter_side)
             rgb = _to_rgb(image)
@@ -95,21 +100,30 @@ def _draft(image: Image.Image, shorter_side: int) -> None:
 def _resize(rgb: Image.Image, shorter_side: int) -> Image.Image:
     longest = LONGEST_ASPECT * min(rgb.size)
     left, top = max(0, (rgb.width - longest) / 2), max(0, (rgb.height - longest) / 2)
-    return rgb.resize(target_size(*rgb.size, shorter_side), Image.Resampling.BILINEAR,
-                      box=(left, top, rgb.width - left, rgb.height - top))
+    return rgb.resize(
+        target_size(*rgb.size, shorter_side),
+        Image.Resampling.BILINEAR,
+        box=(left, top, rgb.width - left, rgb.height - top),
+    )
 
 
 def target_size(width: int, height: int, shorter_side: int) -> tuple[int, int]:
     """(width, height) of an image of width x height once its shorter side is `shorter_side`, at most 3:1."""
     shorter, longer = sorted((width, height))
-    other = max(shorter_side, min(LONGEST_ASPECT * shorter_side, round(longer * shorter_side / shorter)))
+    other = max(
+        shorter_side, min(LONGEST_ASPECT * shorter_side, round(longer * shorter_side / shorter))
+    )
     return (other, shorter_side) if width >= height else (shorter_side, other)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
-        raise ValueError("floating-point pixels, whose white is not known; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):  # 16 bits, in whichever order of bytes; Pillow's own conversion would clip at 255
+        raise ValueError(
+            "floating-point pixels, whose white is not known; save it with 8 or 16 bits"
+        )
+    if image.mode.startswith(
+        "I"
+    ):  # 16 bits, in whichever order of bytes; Pillow's own conversion would clip at 255
         values = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
         return Image.fromarray(values.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
@@ -118,9 +132,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-_TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-          8: Image.Transpose.ROTATE_90}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def _orientation(image: Image.Image) -> int:
@@ -192,8 +212,15 @@ def counted(results: Iterator, total: int, progress: Callable[[int, int], None] 
             progress(done, total)
 
 
-def unreadable(paths: Sequence[Path], workers: int | None = None,
-               progress: Callable[[int, int], None] | None = None) -> list[ImageError]:
+def unreadable(
+    paths: Sequence[Path],
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[ImageError]:
     """Decode all images in full and return an error for each that cannot be read, in order."""
     results = in_order(partial(or_error, partial(size_of, shorter_side=None)), paths, workers)
-    return [result for result in counted(results, len(paths), progress) if isinstance(result, ImageError)]
+    return [
+        result
+        for result in counted(results, len(paths), progress)
+        if isinstance(result, ImageError)
+    ]

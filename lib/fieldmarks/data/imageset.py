@@ -58,11 +58,17 @@ class ImageSet:
             if value is not None and len(value) != count:
                 raise ValueError(f"{self.name}: {count} paths but {len(value)} {field}")
         if self.labels.dtype != torch.long or self.labels.dim() != 1:
-            raise ValueError(f"{self.name}: labels must be a LongTensor (N,), not {self.labels.dtype} "
-                             f"{tuple(self.labels.shape)}")
-        if count and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.class_names):
-            raise ValueError(f"{self.name}: labels run from {int(self.labels.min())} to {int(self.labels.max())}, "
-                             f"but there are {len(self.class_names)} class names")
+            raise ValueError(
+                f"{self.name}: labels must be a LongTensor (N,), not {self.labels.dtype} "
+                f"{tuple(self.labels.shape)}"
+            )
+        if count and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(
+            self.class_names
+        ):
+            raise ValueError(
+                f"{self.name}: labels run from {int(self.labels.min())} to {int(self.labels.max())}, "
+                f"but there are {len(self.class_names)} class names"
+            )
         self._check_shape("attributes", self.attribute_names, 1)
         self._check_shape("parts", self.part_names, 1)
         if self.boxes is not None and tuple(self.boxes.shape) != (count, 4):
@@ -88,7 +94,10 @@ class ImageSet:
         if self.parts is not None:
             words.append(f"{self.parts.shape[1]} parts")
         if self.split is not None:
-            words.append("split " + ", ".join(f"{word} {count:,}" for word, count in Counter(self.split).items()))
+            words.append(
+                "split "
+                + ", ".join(f"{word} {count:,}" for word, count in Counter(self.split).items())
+            )
         return f"<ImageSet {self.name}: {', '.join(words)}>"
 
     # ---- parts of the set
@@ -124,7 +133,9 @@ class ImageSet:
         if len(index) == 0:
             return index.long()
         if index.is_floating_point() or index.is_complex():
-            raise ValueError(f"{self.name}: an index holds whole numbers or booleans, not {index.dtype}")
+            raise ValueError(
+                f"{self.name}: an index holds whole numbers or booleans, not {index.dtype}"
+            )
         return index.long()
 
     def open_split(self) -> tuple[ImageSet, ImageSet]:
@@ -139,8 +150,10 @@ class ImageSet:
         """
         classes = self.labels.unique()
         if len(classes) < 2:
-            raise ValueError(f"{self.name}: an open split needs at least 2 classes, and there "
-                             f"{'is' if len(classes) == 1 else 'are'} {len(classes)}")
+            raise ValueError(
+                f"{self.name}: an open split needs at least 2 classes, and there "
+                f"{'is' if len(classes) == 1 else 'are'} {len(classes)}"
+            )
         if self._split_separates_classes():
             train = self._is("train", "val")
         else:
@@ -155,13 +168,19 @@ class ImageSet:
             ValueError: no official split, one side of it empty, or one that keeps the classes apart (In-Shop).
         """
         if self.split is None:
-            raise ValueError(f"{self.name}: there is no official split into train and test; use open_split()")
+            raise ValueError(
+                f"{self.name}: there is no official split into train and test; use open_split()"
+            )
         train = self._is("train", "val")
         if train.all() or not train.any():
-            raise ValueError(f"{self.name}: all {len(self):,} images are on one side of the official split")
+            raise ValueError(
+                f"{self.name}: all {len(self):,} images are on one side of the official split"
+            )
         if self._split_separates_classes():
-            raise ValueError(f"{self.name}: there is no closed split, for the official train and test parts share no "
-                             f"class; use open_split()")
+            raise ValueError(
+                f"{self.name}: there is no closed split, for the official train and test parts share no "
+                f"class; use open_split()"
+            )
         return self.subset(train), self.subset(~train)
 
     def query_gallery(self) -> tuple[Tensor, Tensor] | None:
@@ -189,7 +208,11 @@ class ImageSet:
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits of the sha256 over the set's name, class names, relative paths and labels."""
-        root = self.root or (os.path.commonpath([os.path.dirname(path) for path in self.paths]) if self.paths else "/")
+        root = self.root or (
+            os.path.commonpath([os.path.dirname(path) for path in self.paths])
+            if self.paths
+            else "/"
+        )
         digest = hashlib.sha256("\0".join([self.name, *self.class_names]).encode())
         for path, label in zip(self.paths, self.labels.tolist()):
             name = Path(os.path.relpath(path, root)).as_posix()

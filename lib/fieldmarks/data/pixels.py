@@ -25,11 +25,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..files import cache_home, written_whole
-from .decoding import (
-    LONGEST_ASPECT, ImageError, UnreadableImages, counted, decode, decode_planes, in_order, or_error, size_of,
+from fieldmarks.data.decoding import (
+    LONGEST_ASPECT,
+    ImageError,
+    UnreadableImages,
+    counted,
+    decode_planes,
+    in_order,
+    or_error,
+    size_of,
     target_size,
 )
+from fieldmarks.files import cache_home, written_whole
 
 
 class PixelCache:
@@ -44,15 +51,24 @@ class PixelCache:
 
     VERSION = 1
 
-    def __init__(self, paths: Sequence[Path], shorter_side: int, index: np.ndarray, file: Path | None) -> None:
+    def __init__(
+        self, paths: Sequence[Path], shorter_side: int, index: np.ndarray, file: Path | None
+    ) -> None:
         self.paths, self.shorter_side, self.file = list(paths), shorter_side, file
         self._sizes = np.stack([index["height"], index["width"]], axis=1).astype(np.int64)
         self.sizes = torch.from_numpy(self._sizes)
 
     @classmethod
-    def open(cls, paths: Sequence[Path], shorter_side: int, folder: Path | None = None, limit_bytes: int = 20 << 30,
-             workers: int | None = None, progress: Callable[[int, int], None] | None = None,
-             verify: bool = False) -> PixelCache:
+    def open(
+        cls,
+        paths: Sequence[Path],
+        shorter_side: int,
+        folder: Path | None = None,
+        limit_bytes: int = 20 << 30,
+        workers: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        verify: bool = False,
+    ) -> PixelCache:
         """Map the cache of these images, building it first where there is none.
 
         The cache is found by the images' relative paths, sizes and times of change and by `shorter_side`. Several
@@ -88,7 +104,9 @@ class PixelCache:
         else:
             _build(file, paths, shorter_side, workers, progress)
             return _map(file, paths, shorter_side)
-        warnings.warn(f"no pixel cache: {why}; images are decoded from their files each time", stacklevel=2)
+        warnings.warn(
+            f"no pixel cache: {why}; images are decoded from their files each time", stacklevel=2
+        )
         return _stream(file.with_suffix(".sizes"), paths, shorter_side, workers, progress)
 
     def __len__(self) -> int:
@@ -125,16 +143,20 @@ class PixelCache:
 
 
 class _MappedPixels(PixelCache):
-    def __init__(self, paths, shorter_side, index: np.ndarray, file: Path, mapped: np.ndarray) -> None:
+    def __init__(
+        self, paths, shorter_side, index: np.ndarray, file: Path, mapped: np.ndarray
+    ) -> None:
         super().__init__(paths, shorter_side, index, file)
         self._mapped = mapped
         # Plain lists: a number out of a numpy array costs more than the copy of a small image.
-        self._places = list(zip(index["offset"].tolist(), index["height"].tolist(), index["width"].tolist()))
+        self._places = list(
+            zip(index["offset"].tolist(), index["height"].tolist(), index["width"].tolist())
+        )
 
     def _planes(self, rows: list[int]) -> Iterator[np.ndarray]:
         for row in rows:
             offset, height, width = self._places[row]
-            yield self._mapped[offset:offset + 3 * height * width].reshape(3, height, width)
+            yield self._mapped[offset : offset + 3 * height * width].reshape(3, height, width)
 
 
 class _StreamedPixels(PixelCache):
@@ -145,8 +167,11 @@ class _StreamedPixels(PixelCache):
     def _planes(self, rows: list[int]) -> Iterator[np.ndarray]:
         if len(rows) == 1:
             return iter([decode_planes(self.paths[rows[0]], self.shorter_side)])
-        return in_order(partial(decode_planes, shorter_side=self.shorter_side), [self.paths[row] for row in rows],
-                         self._workers)
+        return in_order(
+            partial(decode_planes, shorter_side=self.shorter_side),
+            [self.paths[row] for row in rows],
+            self._workers,
+        )
 
 
 # ---- building
@@ -160,7 +185,9 @@ def _build(file: Path, paths: list[Path], shorter_side: int, workers: int | None
     with _written_whole(file) as handle:
         offset = _data_start(len(paths))
         handle.seek(offset)
-        results = in_order(partial(or_error, partial(decode_planes, shorter_side=shorter_side)), paths, workers)
+        results = in_order(
+            partial(or_error, partial(decode_planes, shorter_side=shorter_side)), paths, workers
+        )
         for row, planes in enumerate(counted(results, len(paths), progress)):
             if isinstance(planes, ImageError):
                 faults.append(planes)
@@ -175,13 +202,17 @@ def _build(file: Path, paths: list[Path], shorter_side: int, workers: int | None
         handle.write(_header(index, shorter_side, offset))
 
 
-def _stream(file: Path, paths: list[Path], shorter_side: int, workers: int | None, progress) -> PixelCache:
+def _stream(
+    file: Path, paths: list[Path], shorter_side: int, workers: int | None, progress
+) -> PixelCache:
     """Read all images once for their sizes and faults, and note the sizes in `file` for the next time."""
     try:
         index = _read_index(file, len(paths), shorter_side)
     except (OSError, _Damaged):
         index = np.zeros(len(paths), INDEX)
-        results = in_order(partial(or_error, partial(size_of, shorter_side=shorter_side)), paths, workers)
+        results = in_order(
+            partial(or_error, partial(size_of, shorter_side=shorter_side)), paths, workers
+        )
         sizes = list(counted(results, len(paths), progress))
         if faults := [size for size in sizes if isinstance(size, ImageError)]:
             raise UnreadableImages(faults, of=len(paths)) from None
@@ -206,8 +237,11 @@ def _written_whole(file: Path):
 
 
 def _cannot_write(folder: Path, error: OSError) -> OSError:
-    return OSError(error.errno, f"the pixel cache in {folder} cannot be written ({error.strerror}); free some space, "
-                                f"or set FIELDMARKS_CACHE to a folder elsewhere")
+    return OSError(
+        error.errno,
+        f"the pixel cache in {folder} cannot be written ({error.strerror}); free some space, "
+        f"or set FIELDMARKS_CACHE to a folder elsewhere",
+    )
 
 
 def _sweep(folder: Path) -> None:
@@ -231,9 +265,12 @@ def _not_writable(folder: Path) -> str | None:
 
 
 def _fits(paths: list[Path], shorter_side: int, limit_bytes: int, workers: int | None) -> bool:
-    if len(paths) * 3 * LONGEST_ASPECT * shorter_side ** 2 <= limit_bytes:
+    if len(paths) * 3 * LONGEST_ASPECT * shorter_side**2 <= limit_bytes:
         return True  # even if all were panoramas; no need to open the files
-    return sum(in_order(partial(_decoded_bytes, shorter_side=shorter_side), paths, workers)) <= limit_bytes
+    return (
+        sum(in_order(partial(_decoded_bytes, shorter_side=shorter_side), paths, workers))
+        <= limit_bytes
+    )
 
 
 def _decoded_bytes(path: Path, shorter_side: int) -> int:
@@ -264,7 +301,9 @@ def _key(paths: list[Path], shorter_side: int) -> str:
 
 
 MAGIC = b"FMPIXELS"
-HEAD = struct.Struct("<8sIIQQ32s")  # magic, version, shorter side, images, bytes of the whole file, sha256
+HEAD = struct.Struct(
+    "<8sIIQQ32s"
+)  # magic, version, shorter side, images, bytes of the whole file, sha256
 INDEX = np.dtype([("offset", "<u8"), ("height", "<u4"), ("width", "<u4"), ("crc32", "<u4")])
 
 
@@ -279,7 +318,10 @@ def _data_start(count: int) -> int:
 def _header(index: np.ndarray, shorter_side: int, total: int) -> bytes:
     blank = HEAD.pack(MAGIC, PixelCache.VERSION, shorter_side, len(index), total, bytes(32))
     digest = hashlib.sha256(blank + index.tobytes()).digest()
-    return HEAD.pack(MAGIC, PixelCache.VERSION, shorter_side, len(index), total, digest) + index.tobytes()
+    return (
+        HEAD.pack(MAGIC, PixelCache.VERSION, shorter_side, len(index), total, digest)
+        + index.tobytes()
+    )
 
 
 def _read_index(file: Path, count: int, shorter_side: int) -> np.ndarray:
@@ -287,7 +329,11 @@ def _read_index(file: Path, count: int, shorter_side: int) -> np.ndarray:
     with open(file, "rb") as handle:
         size = os.fstat(handle.fileno()).st_size
         content = handle.read(HEAD.size + count * INDEX.itemsize)
-    index = np.frombuffer(content[HEAD.size:], INDEX) if len(content) == HEAD.size + count * INDEX.itemsize else None
+    index = (
+        np.frombuffer(content[HEAD.size :], INDEX)
+        if len(content) == HEAD.size + count * INDEX.itemsize
+        else None
+    )
     if index is None or content != _header(index, shorter_side, size):
         raise _Damaged("its size or header does not agree with its checksum")
     return index
@@ -299,16 +345,20 @@ def _map(file: Path, paths: list[Path], shorter_side: int, verify: bool = False)
         mapped = np.frombuffer(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
     if verify:
         for row, (offset, height, width, crc) in enumerate(index.tolist()):
-            if zlib.crc32(mapped[offset:offset + 3 * height * width].data) != crc:
+            if zlib.crc32(mapped[offset : offset + 3 * height * width].data) != crc:
                 raise _Damaged(f"the pixels of {paths[row]} do not agree with their checksum")
     return _MappedPixels(paths, shorter_side, index, file, mapped)
 
 
-def _map_if_sound(file: Path, paths: list[Path], shorter_side: int, verify: bool) -> PixelCache | None:
+def _map_if_sound(
+    file: Path, paths: list[Path], shorter_side: int, verify: bool
+) -> PixelCache | None:
     try:
         return _map(file, paths, shorter_side, verify)
     except _Damaged as damage:
-        warnings.warn(f"the pixel cache {file} is damaged ({damage}); it is built again", stacklevel=3)
+        warnings.warn(
+            f"the pixel cache {file} is damaged ({damage}); it is built again", stacklevel=3
+        )
     except OSError:
         pass  # not there, or the folder cannot be read: building will tell
     return None

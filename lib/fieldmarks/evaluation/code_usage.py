@@ -1,11 +1,12 @@
 """How well a set of hash codes uses its bits."""
+
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..codes import as_bits
+from fieldmarks.codes import as_bits
 
 
 class CodeUsage(NamedTuple):
@@ -33,10 +34,15 @@ def code_usage(codes) -> CodeUsage:
     bits = as_bits(codes)
     distinct = len(np.unique(np.packbits(bits, axis=1), axis=0))
     ones = torch.from_numpy(bits).double()
-    count, together = ones.sum(dim=0), ones.T @ ones  # whole numbers, so that a constant bit has a variance of exactly 0
+    count, together = (
+        ones.sum(dim=0),
+        ones.T @ ones,
+    )  # whole numbers, so that a constant bit has a variance of exactly 0
     covariance = len(bits) * together - count[:, None] * count
     variance = covariance.diagonal()
-    return CodeUsage(distinct, count / len(bits), covariance / (variance[:, None] * variance).sqrt())  # 0 / 0 = NaN
+    return CodeUsage(
+        distinct, count / len(bits), covariance / (variance[:, None] * variance).sqrt()
+    )  # 0 / 0 = NaN
 
 
 def distinct_class_codes(codes: Tensor, labels: Tensor) -> float:

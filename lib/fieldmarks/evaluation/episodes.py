@@ -7,6 +7,7 @@ the paper's own intervals are over three trained models, not over episodes.
 
 A classifier is a function of one episode, `class_scores(query (Q, d), support (W, S, d)) -> (Q, W)`, highest score best.
 """
+
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -24,7 +25,9 @@ class Episodes(NamedTuple):
     query: Tensor
 
 
-def sample_episodes(labels, ways: int, shots: int, queries: int, episodes: int, generator: torch.Generator) -> Episodes:
+def sample_episodes(
+    labels, ways: int, shots: int, queries: int, episodes: int, generator: torch.Generator
+) -> Episodes:
     """Random episodes: distinct classes, distinct images within an episode, all equally likely.
 
     Args:
@@ -35,7 +38,12 @@ def sample_episodes(labels, ways: int, shots: int, queries: int, episodes: int, 
         ValueError: fewer classes than ways, a class with fewer images than shots + queries, or a number below 1.
     """
     labels = torch.as_tensor(labels).cpu()
-    for name, number in (("ways", ways), ("shots", shots), ("queries", queries), ("episodes", episodes)):
+    for name, number in (
+        ("ways", ways),
+        ("shots", shots),
+        ("queries", queries),
+        ("episodes", episodes),
+    ):
         if number < 1:
             raise ValueError(f"{name} must be at least 1, got {number}")
     classes, sizes = labels.unique(return_counts=True)
@@ -43,8 +51,10 @@ def sample_episodes(labels, ways: int, shots: int, queries: int, episodes: int, 
         raise ValueError(f"an episode of {ways} classes cannot be drawn from {len(classes)}")
     needed = shots + queries
     if (small := sizes < needed).any():
-        raise ValueError(f"{int(small.sum())} of {len(classes)} classes have fewer than the {needed} images of an episode "
-                         f"({shots} shots + {queries} queries): class {classes[small][0]} has {sizes[small][0]}")
+        raise ValueError(
+            f"{int(small.sum())} of {len(classes)} classes have fewer than the {needed} images of an episode "
+            f"({shots} shots + {queries} queries): class {classes[small][0]} has {sizes[small][0]}"
+        )
     members = labels.argsort(stable=True).split(sizes.tolist())
     drawn = torch.empty(episodes, ways, needed, dtype=torch.int64)
     for episode in drawn:
@@ -73,7 +83,9 @@ def episode_scores(features: Tensor, episodes: Episodes, class_scores: ClassScor
     for number, (support, query) in enumerate(zip(*episodes)):
         scores = class_scores(features[query.flatten()], features[support])
         if scores.shape != (ways * queries, ways):
-            raise ValueError(f"class scores must be ({ways * queries}, {ways}), got {tuple(scores.shape)}")
+            raise ValueError(
+                f"class scores must be ({ways * queries}, {ways}), got {tuple(scores.shape)}"
+            )
         if scores.isnan().any():
             raise ValueError(f"class scores of episode {number} hold NaN")
         found.append(scores)
@@ -97,6 +109,7 @@ def mean_pair_score(score: Callable[[Tensor, Tensor], Tensor]) -> ClassScores:
         score: similarity of features (..., d) twice -> (...,), with leading dimensions that broadcast, as
         `ConceptSimilarity.score`.
     """
+
     def class_scores(query: Tensor, support: Tensor) -> Tensor:
         return score(query[:, None, None], support).mean(-1)  # (Q, W, S) -> (Q, W)
 
@@ -110,4 +123,6 @@ def prototype_scores(query: Tensor, support: Tensor) -> Tensor:
 
 def cosine_scores(query: Tensor, support: Tensor) -> Tensor:
     """The mean cosine of a query to a class's supports."""
-    return torch.einsum("qd,wsd->qws", F.normalize(query, dim=-1), F.normalize(support, dim=-1)).mean(-1)
+    return torch.einsum(
+        "qd,wsd->qws", F.normalize(query, dim=-1), F.normalize(support, dim=-1)
+    ).mean(-1)

@@ -9,6 +9,7 @@ number, for comparison with papers.
 Nothing is sorted for the expected values. All that matters of a query is how many gallery items lie at each distance 0 .. k,
 and how many of those are relevant: counts of size (Q, k + 1). Codes may lie on any device; the counting is done on the CPU.
 """
+
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -17,15 +18,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..codes import as_bits
+from fieldmarks.codes import as_bits
 
 CHUNK = 2**18  # distances held at once: small enough to stay in cache
 GALLERY_BLOCK = 2**15
 WORD = 8  # bytes; codes are packed into whole words, for which faiss has fast machine code
 
 
-def mean_average_precision(query_codes, query_labels, gallery_codes, gallery_labels, *, ties: str = "expected",
-                           top: int | None = None) -> float:
+def mean_average_precision(
+    query_codes,
+    query_labels,
+    gallery_codes,
+    gallery_labels,
+    *,
+    ties: str = "expected",
+    top: int | None = None,
+) -> float:
     """Mean over queries of `average_precision` (FCAENet eq. 18). A query with nothing relevant in the gallery is left out.
 
     Returns:
@@ -34,14 +42,23 @@ def mean_average_precision(query_codes, query_labels, gallery_codes, gallery_lab
     Raises:
         ValueError: as `average_precision`; also if no query has anything relevant.
     """
-    precision = average_precision(query_codes, query_labels, gallery_codes, gallery_labels, ties=ties, top=top)
+    precision = average_precision(
+        query_codes, query_labels, gallery_codes, gallery_labels, ties=ties, top=top
+    )
     precision = precision[~precision.isnan()]
     _require_relevant(len(precision))
     return precision.mean().item()
 
 
-def average_precision(query_codes, query_labels, gallery_codes, gallery_labels, *, ties: str = "expected",
-                      top: int | None = None) -> Tensor:
+def average_precision(
+    query_codes,
+    query_labels,
+    gallery_codes,
+    gallery_labels,
+    *,
+    ties: str = "expected",
+    top: int | None = None,
+) -> Tensor:
     """Average precision of each query's ranking of the gallery by Hamming distance:
 
         1/R  sum over places j = 1..top of  (relevant items among the first j) / j  x  (1 if the j-th is relevant, else 0)
@@ -65,17 +82,23 @@ def average_precision(query_codes, query_labels, gallery_codes, gallery_labels, 
     if ties not in _RULES:
         raise ValueError(f"ties is {ties!r}: it must be 'expected' or 'stable'")
     if top is not None and (top < 1 or top != int(top)):
-        raise ValueError(f"top is {top}: it must be a whole number of places, at least 1, or None for the whole gallery")
+        raise ValueError(
+            f"top is {top}: it must be a whole number of places, at least 1, or None for the whole gallery"
+        )
     sides = _prepare(query_codes, query_labels, gallery_codes, gallery_labels)
     top = len(sides.gallery) if top is None else min(int(top), len(sides.gallery))
     precision = np.empty(len(sides.query))
     for rows, sums, relevant in _RULES[ties](sides, top):
         with np.errstate(invalid="ignore"):
-            precision[rows] = sums / np.minimum(relevant, top)  # 0 / 0 = NaN where nothing is relevant
+            precision[rows] = sums / np.minimum(
+                relevant, top
+            )  # 0 / 0 = NaN where nothing is relevant
     return torch.from_numpy(precision)
 
 
-def precision_recall_by_radius(query_codes, query_labels, gallery_codes, gallery_labels) -> tuple[Tensor, Tensor]:
+def precision_recall_by_radius(
+    query_codes, query_labels, gallery_codes, gallery_labels
+) -> tuple[Tensor, Tensor]:
     """Precision and recall of all that lies within Hamming radius 0, 1, .. k of a query, mean over queries.
 
     A query that finds nothing within a radius has precision 0 there, as is usual for hash lookup; one with nothing relevant in
@@ -108,9 +131,16 @@ def lookup(query_codes, query_labels, gallery_codes, gallery_labels, *, radius: 
     """
     found, relevant = _within_radius(query_codes, query_labels, gallery_codes, gallery_labels)
     if radius not in range(found.shape[1]):
-        raise ValueError(f"radius is {radius}: it must be a whole number from 0 to the code length {found.shape[1] - 1}")
-    precision, recall = relevant[:, radius] / np.maximum(found[:, radius], 1), relevant[:, radius] / relevant[:, -1]
-    return Lookup(float(precision.mean()), float(recall.mean()), float((found[:, radius] == 0).mean()))
+        raise ValueError(
+            f"radius is {radius}: it must be a whole number from 0 to the code length {found.shape[1] - 1}"
+        )
+    precision, recall = (
+        relevant[:, radius] / np.maximum(found[:, radius], 1),
+        relevant[:, radius] / relevant[:, -1],
+    )
+    return Lookup(
+        float(precision.mean()), float(recall.mean()), float((found[:, radius] == 0).mean())
+    )
 
 
 # --- the two rules for ties -------------------------------------------------------------------------------------------
@@ -132,7 +162,9 @@ def _expected(sides, top: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]
         t, r = items[row, distance], relevant[row, distance]
         n, m = items.cumsum(axis=1)[row, distance] - t, relevant.cumsum(axis=1)[row, distance] - r
         s = np.clip(top - n, 0, t)
-        a = np.divide(r - 1, t - 1, out=np.ones(len(t)), where=t > 1)  # alone, any will do; 1 scores perfection exactly 1
+        a = np.divide(
+            r - 1, t - 1, out=np.ones(len(t)), where=t > 1
+        )  # alone, any will do; 1 scores perfection exactly 1
         sums = r / t * (a * s + (m + 1 - a * (n + 1)) * (harmonic[n + s] - harmonic[n]))
         yield rows, np.bincount(row, sums, minlength=len(items)), relevant.sum(axis=1)
 
@@ -141,11 +173,19 @@ def _stable(sides, top: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Yield as `_expected`, for one order: by distance, then by place in the gallery."""
     small = np.min_scalar_type(sides.bits)  # numpy sorts uint8 and uint16 by radix
     for rows in _blocks(len(sides.query), CHUNK // len(sides.gallery)):
-        order = _distances(sides.query[rows], sides.gallery).astype(small).argsort(axis=1, kind="stable")  # (q, G)
+        order = (
+            _distances(sides.query[rows], sides.gallery)
+            .astype(small)
+            .argsort(axis=1, kind="stable")
+        )  # (q, G)
         relevant = sides.gallery_labels[order] == sides.query_labels[rows, None]
         row, place = relevant[:, :top].nonzero()
         hits = np.arange(1, len(row) + 1) - np.searchsorted(row, row)  # 1, 2, .. in each row
-        yield rows, np.bincount(row, hits / (place + 1), minlength=len(relevant)), relevant.sum(axis=1)
+        yield (
+            rows,
+            np.bincount(row, hits / (place + 1), minlength=len(relevant)),
+            relevant.sum(axis=1),
+        )
 
 
 _RULES = {"expected": _expected, "stable": _stable}
@@ -154,7 +194,9 @@ _RULES = {"expected": _expected, "stable": _stable}
 # --- counting ---------------------------------------------------------------------------------------------------------
 
 
-def _within_radius(query_codes, query_labels, gallery_codes, gallery_labels) -> tuple[np.ndarray, np.ndarray]:
+def _within_radius(
+    query_codes, query_labels, gallery_codes, gallery_labels
+) -> tuple[np.ndarray, np.ndarray]:
     """Gallery items and relevant ones within each radius, (Q', k + 1) twice, of the queries that have anything relevant."""
     sides = _prepare(query_codes, query_labels, gallery_codes, gallery_labels)
     _, items, relevant = zip(*_counts(sides))
@@ -175,7 +217,9 @@ def _counts(sides) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     members = _rows_by_label(sides.gallery_labels)
     for label, rows in _rows_by_label(sides.query_labels).items():
         if label in members:
-            relevant[rows] = _distance_counts(sides.query[rows], sides.gallery[members[label]], sides.bits)
+            relevant[rows] = _distance_counts(
+                sides.query[rows], sides.gallery[members[label]], sides.bits
+            )
     for rows in _blocks(len(sides.query), CHUNK // sides.bits):
         yield rows, items[same[rows]], relevant[rows]
 
@@ -193,23 +237,36 @@ def _distance_counts(query: np.ndarray, gallery: np.ndarray, bits: int) -> np.nd
     padded = np.resize(query, (len(counts), query.shape[1]))  # an odd one is paired with the first
     for block in _blocks(len(gallery), GALLERY_BLOCK):
         items = gallery[block]
-        for rows in _blocks(len(counts), CHUNK // max(len(items), distances) // together * together, together):
+        for rows in _blocks(
+            len(counts), CHUNK // max(len(items), distances) // together * together, together
+        ):
             numbers = _distances(padded[rows], items)  # (q, g)
             if together == 2:
                 numbers = numbers[::2] * np.int32(distances) + numbers[1::2]
-            numbers += np.arange(0, bins * len(numbers), bins, dtype=np.int32)[:, None]  # each row has bins of its own
-            table = np.bincount(numbers.ravel(), minlength=bins * len(numbers)).reshape(len(numbers), -1, distances)
-            counts[rows][together - 1::together] += table.sum(axis=1)
+            numbers += np.arange(0, bins * len(numbers), bins, dtype=np.int32)[
+                :, None
+            ]  # each row has bins of its own
+            table = np.bincount(numbers.ravel(), minlength=bins * len(numbers)).reshape(
+                len(numbers), -1, distances
+            )
+            counts[rows][together - 1 :: together] += table.sum(axis=1)
             if together == 2:
                 counts[rows][::2] += table.sum(axis=2)
-    return counts[:len(query)]
+    return counts[: len(query)]
 
 
 def _distances(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """Hamming distances of packed codes: (q, b), (g, b) uint8 -> (q, g) int32."""
     distances = np.empty((len(query), len(gallery)), np.int32)
-    query, gallery = (np.ascontiguousarray(side) for side in (query, gallery))  # faiss reads plain memory
-    faiss.hammings(*map(faiss.swig_ptr, (query, gallery)), *distances.shape, query.shape[1], faiss.swig_ptr(distances))
+    query, gallery = (
+        np.ascontiguousarray(side) for side in (query, gallery)
+    )  # faiss reads plain memory
+    faiss.hammings(
+        *map(faiss.swig_ptr, (query, gallery)),
+        *distances.shape,
+        query.shape[1],
+        faiss.swig_ptr(distances),
+    )
     return distances
 
 
@@ -238,7 +295,9 @@ class _Sides(NamedTuple):
 def _prepare(query_codes, query_labels, gallery_codes, gallery_labels) -> _Sides:
     query, gallery = as_bits(query_codes, "query_codes"), as_bits(gallery_codes, "gallery_codes")
     if query.shape[1] != gallery.shape[1]:
-        raise ValueError(f"query codes have {query.shape[1]} bits, gallery codes {gallery.shape[1]}: they must be equal")
+        raise ValueError(
+            f"query codes have {query.shape[1]} bits, gallery codes {gallery.shape[1]}: they must be equal"
+        )
     labels = _labels(query_labels, query, "query"), _labels(gallery_labels, gallery, "gallery")
     return _Sides(_pack(query), labels[0], _pack(gallery), labels[1], query.shape[1])
 
@@ -254,9 +313,13 @@ def _labels(labels, bits: np.ndarray, name: str) -> np.ndarray:
         raise ValueError(f"{name}_labels is missing: without labels nothing is relevant")
     labels = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     if labels.shape != (len(bits),):
-        raise ValueError(f"{name}_labels must have shape ({len(bits)},) to match {name}_codes, got {labels.shape}")
+        raise ValueError(
+            f"{name}_labels must have shape ({len(bits)},) to match {name}_codes, got {labels.shape}"
+        )
     if labels.dtype.kind not in "iu":
-        raise ValueError(f"{name}_labels must be integers, got {labels.dtype}: leave out images of unknown class (None, NaN)")
+        raise ValueError(
+            f"{name}_labels must be integers, got {labels.dtype}: leave out images of unknown class (None, NaN)"
+        )
     return labels.astype(np.int64)
 
 

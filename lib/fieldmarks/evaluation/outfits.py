@@ -7,6 +7,7 @@ Whatever scores pairs is a function `score(first, second)` that takes item numbe
 such as `lambda i, j: head.score(features[i], features[j])`. Every distinct pair is scored once, so what is offered twice ties
 with itself.
 """
+
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
@@ -48,11 +49,18 @@ def choice_scores(questions: Sequence, choices, score: Score, batch: int = BATCH
     Raises:
         ValueError: an empty question, questions and choices of different numbers, or as `outfit_scores`.
     """
-    questions, choices = _items(questions, "question", least=1), _items(choices, "list of choices", least=1)
+    questions, choices = (
+        _items(questions, "question", least=1),
+        _items(choices, "list of choices", least=1),
+    )
     if len(questions) != len(choices):
-        raise ValueError(f"there are {len(questions)} questions and {len(choices)} lists of choices")
+        raise ValueError(
+            f"there are {len(questions)} questions and {len(choices)} lists of choices"
+        )
     if len({len(each) for each in choices}) > 1:
-        raise ValueError(f"every question must have as many choices, got {sorted({len(each) for each in choices})}")
+        raise ValueError(
+            f"every question must have as many choices, got {sorted({len(each) for each in choices})}"
+        )
     choices = torch.stack(choices)
     pairs = {}
     for length, (rows, items) in (groups := _by_length(questions)).items():
@@ -73,16 +81,24 @@ def fill_in_blank_hits(scores: Tensor, answers) -> Tensor:
     """
     answers = torch.as_tensor(answers, device=scores.device)
     if scores.ndim != 2 or answers.shape != scores.shape[:1]:
-        raise ValueError(f"scores (Q, C) need answers (Q,), got shapes {tuple(scores.shape)} and {tuple(answers.shape)}")
+        raise ValueError(
+            f"scores (Q, C) need answers (Q,), got shapes {tuple(scores.shape)} and {tuple(answers.shape)}"
+        )
     if scores.isnan().any():
-        raise ValueError(f"scores hold NaN, first at question {int(scores.isnan().any(1).nonzero()[0])}")
+        raise ValueError(
+            f"scores hold NaN, first at question {int(scores.isnan().any(1).nonzero()[0])}"
+        )
     if len(answers) and (answers.min() < 0 or answers.max() >= scores.shape[1]):
-        raise ValueError(f"answers must lie between 0 and {scores.shape[1] - 1}, got {answers.min()} to {answers.max()}")
+        raise ValueError(
+            f"answers must lie between 0 and {scores.shape[1] - 1}, got {answers.min()} to {answers.max()}"
+        )
     best = scores == scores.amax(dim=1, keepdim=True)
     return best.gather(1, answers[:, None])[:, 0].double() / best.sum(dim=1)
 
 
-def fill_in_blank_accuracy(questions: Sequence, choices, answers, score: Score, batch: int = BATCH) -> float:
+def fill_in_blank_accuracy(
+    questions: Sequence, choices, answers, score: Score, batch: int = BATCH
+) -> float:
     """Fraction of blanks filled rightly, ties as in `fill_in_blank_hits`. Arguments as in `choice_scores`.
 
     Args:
@@ -109,17 +125,25 @@ def area_under_curve(scores, labels) -> float:
     scores = torch.as_tensor(scores)
     labels = torch.as_tensor(labels, device=scores.device)
     if scores.ndim != 1 or scores.shape != labels.shape:
-        raise ValueError(f"scores and labels must both be (N,), got {tuple(scores.shape)} and {tuple(labels.shape)}")
+        raise ValueError(
+            f"scores and labels must both be (N,), got {tuple(scores.shape)} and {tuple(labels.shape)}"
+        )
     if (bad := scores.isnan()).any():
-        raise ValueError(f"{int(bad.sum())} of {len(scores)} scores are NaN, first at {int(bad.nonzero()[0])}")
+        raise ValueError(
+            f"{int(bad.sum())} of {len(scores)} scores are NaN, first at {int(bad.nonzero()[0])}"
+        )
     if ((labels != 0) & (labels != 1)).any():
         raise ValueError("labels must be 1 (positive) or 0 (negative)")
     positive = labels == 1
     positives, negatives = int(positive.sum()), int((~positive).sum())
     if not positives or not negatives:
-        raise ValueError(f"the area needs both kinds, got {positives} positives and {negatives} negatives")
+        raise ValueError(
+            f"the area needs both kinds, got {positives} positives and {negatives} negatives"
+        )
     _, place, counts = scores.unique(return_inverse=True, return_counts=True)
-    doubled_rank = 2 * counts.cumsum(0) - counts + 1  # twice the mean rank of each value, a whole number
+    doubled_rank = (
+        2 * counts.cumsum(0) - counts + 1
+    )  # twice the mean rank of each value, a whole number
     above = int(doubled_rank[place[positive]].sum()) - positives * (positives + 1)
     return above / (2 * positives * negatives)
 
@@ -140,15 +164,21 @@ def mean_area_under_curves(scores: Tensor, labels: Tensor) -> float:
     return sum(areas) / len(areas)
 
 
-def auc_interval(scores: Tensor, labels: Tensor, resamples: int = 2000, level: float = 0.95, seed: int = 0) -> list[float]:
+def auc_interval(
+    scores: Tensor, labels: Tensor, resamples: int = 2000, level: float = 0.95, seed: int = 0
+) -> list[float]:
     """Percentile bootstrap interval of the area under the curve, either kind of outfits drawn anew: (O,) twice -> two ends."""
     rng = np.random.default_rng(seed)
     values, place = np.unique(scores.numpy(), return_inverse=True)
     sides = [place[labels.numpy() == kind] for kind in (1, 0)]
     areas = np.empty(resamples)
     for number in range(resamples):
-        positive, negative = (np.bincount(rng.choice(side, len(side)), minlength=len(values)) for side in sides)
-        below = negative.cumsum() - negative / 2  # negatives beneath each value, its own counting half
+        positive, negative = (
+            np.bincount(rng.choice(side, len(side)), minlength=len(values)) for side in sides
+        )
+        below = (
+            negative.cumsum() - negative / 2
+        )  # negatives beneath each value, its own counting half
         areas[number] = (positive * below).sum() / (len(sides[0]) * len(sides[1]))
     return np.quantile(areas, [(1 - level) / 2, (1 + level) / 2]).tolist()
 
@@ -159,7 +189,9 @@ def _items(groups: Sequence, what: str, least: int) -> list[Tensor]:
         raise ValueError(f"there is no {what}")
     for number, group in enumerate(groups):
         if group.ndim != 1 or len(group) < least or group.is_floating_point():
-            raise ValueError(f"{what} {number} must be a row of {least} or more item numbers, got {group.tolist()}")
+            raise ValueError(
+                f"{what} {number} must be a row of {least} or more item numbers, got {group.tolist()}"
+            )
     return groups
 
 
@@ -168,10 +200,15 @@ def _by_length(groups: list[Tensor]) -> dict[int, tuple[Tensor, Tensor]]:
     rows = defaultdict(list)
     for row, group in enumerate(groups):
         rows[len(group)].append(row)
-    return {length: (torch.tensor(which), torch.stack([groups[row] for row in which])) for length, which in rows.items()}
+    return {
+        length: (torch.tensor(which), torch.stack([groups[row] for row in which]))
+        for length, which in rows.items()
+    }
 
 
-def _means(groups: dict, pairs: dict[int, Tensor], score: Score, batch: int, shape: tuple[int, ...]) -> Tensor:
+def _means(
+    groups: dict, pairs: dict[int, Tensor], score: Score, batch: int, shape: tuple[int, ...]
+) -> Tensor:
     """Score all pairs and average over the last dimension of each group: (rows in all groups, *shape)."""
     flat = torch.cat([each.flatten(1) for each in pairs.values()], dim=1)  # (2, P)
     if flat.min() < 0:
@@ -181,14 +218,18 @@ def _means(groups: dict, pairs: dict[int, Tensor], score: Score, batch: int, sha
     scores = torch.empty(len(number), dtype=torch.float64)
     with torch.no_grad():
         for start in range(0, len(number), batch):
-            part = number[start:start + batch]
+            part = number[start : start + batch]
             found = score(part // items, part % items)
             if found.shape != part.shape:
-                raise ValueError(f"score must return one number for each of {len(part)} pairs, got shape {tuple(found.shape)}")
-            scores[start:start + batch] = found
+                raise ValueError(
+                    f"score must return one number for each of {len(part)} pairs, got shape {tuple(found.shape)}"
+                )
+            scores[start : start + batch] = found
     if (bad := scores.isnan()).any():
         first = number[bad][0]
-        raise ValueError(f"{int(bad.sum())} of {len(scores)} pairs score NaN, first items {first // items} and {first % items}")
+        raise ValueError(
+            f"{int(bad.sum())} of {len(scores)} pairs score NaN, first items {first // items} and {first % items}"
+        )
     means = torch.empty(sum(len(rows) for rows, _ in groups.values()), *shape, dtype=torch.float64)
     values = scores[place].split([each[0].numel() for each in pairs.values()])
     for (rows, _), each, value in zip(groups.values(), pairs.values(), values):

@@ -15,7 +15,7 @@ the same to the last bit wherever they lie; equal scores come lower gallery inde
 import torch
 from torch import Tensor, nn
 
-from .recall import full_float32, merge_best, stable_topk
+from fieldmarks.evaluation.recall import full_float32, merge_best, stable_topk
 
 TILE = (16, 64)  # queries x gallery items: 1024 differences of 2048 features take 4 MiB in bf16
 GPU_TILE = (64, 512)
@@ -24,8 +24,9 @@ SHORTLIST = 4  # candidates for each place that are scored again after a search 
 
 
 @torch.no_grad()
-def top_scores(head: nn.Module, query: Tensor, gallery: Tensor, k: int, *, dtype: torch.dtype = torch.float32
-               ) -> tuple[Tensor, Tensor]:
+def top_scores(
+    head: nn.Module, query: Tensor, gallery: Tensor, k: int, *, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
     """The k best gallery items of every query, best first; equal scores: lower gallery index first.
 
     Args:
@@ -57,7 +58,7 @@ def top_scores(head: nn.Module, query: Tensor, gallery: Tensor, k: int, *, dtype
             rows = slice(top, top + tiles.shape[0])
             best = None
             for left in range(0, len(gallery), CHUNK):
-                strip = tiles.strip(query[rows], gallery[left:left + CHUNK])
+                strip = tiles.strip(query[rows], gallery[left : left + CHUNK])
                 found, place = stable_topk(strip, depth)
                 best = merge_best(best, (found, left + place), depth) if best else (found, place)
             scores[rows], index[rows] = best
@@ -68,7 +69,9 @@ def top_scores(head: nn.Module, query: Tensor, gallery: Tensor, k: int, *, dtype
 
 
 @torch.no_grad()
-def rerank(head: nn.Module, query: Tensor, gallery: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+def rerank(
+    head: nn.Module, query: Tensor, gallery: Tensor, candidates: Tensor
+) -> tuple[Tensor, Tensor]:
     """Order each query's candidates, such as its 100 nearest by cosine, by the head's score in float32; ties as in
     `top_scores`.
 
@@ -83,12 +86,20 @@ def rerank(head: nn.Module, query: Tensor, gallery: Tensor, candidates: Tensor) 
     """
     _check(head, query, gallery)
     if candidates.ndim != 2 or len(candidates) != len(query) or candidates.is_floating_point():
-        raise ValueError(f"candidates must be ({len(query)}, C) positions, got {candidates.dtype} {tuple(candidates.shape)}")
+        raise ValueError(
+            f"candidates must be ({len(query)}, C) positions, got {candidates.dtype} {tuple(candidates.shape)}"
+        )
     if candidates.numel() and (candidates.min() < 0 or candidates.max() >= len(gallery)):
-        raise ValueError(f"candidates must lie between 0 and {len(gallery) - 1}, got {candidates.min()} to {candidates.max()}")
+        raise ValueError(
+            f"candidates must lie between 0 and {len(gallery) - 1}, got {candidates.min()} to {candidates.max()}"
+        )
     candidates = candidates.sort(dim=1).values
     with full_float32(query.device):
-        scores = _Tiles(head, torch.float32).listed(query, gallery, candidates.flatten()).view(candidates.shape)
+        scores = (
+            _Tiles(head, torch.float32)
+            .listed(query, gallery, candidates.flatten())
+            .view(candidates.shape)
+        )
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     return scores, candidates.gather(1, order)
 
@@ -104,7 +115,11 @@ class _Tiles:
         self.weight = torch.cat([concept.weight, relevance.weight]).to(dtype)  # (2 M, d)
         self.bias = torch.cat([concept.bias, relevance.bias]).float()[:, None]
         self.difference = torch.zeros(pairs, dim, device=device)
-        self.factor = self.difference if dtype == torch.float32 else torch.empty(pairs, dim, dtype=dtype, device=device)
+        self.factor = (
+            self.difference
+            if dtype == torch.float32
+            else torch.empty(pairs, dim, dtype=dtype, device=device)
+        )
         self.product = torch.empty(len(self.weight), pairs, dtype=dtype, device=device)
         self.logits = torch.empty(len(self.weight), pairs, device=device)
 
@@ -112,11 +127,14 @@ class _Tiles:
         """All pairs of up to a tile's height of queries with gallery items: (q, d), (G, d) -> (q, G)."""
         height, width = self.shape
         scores = torch.empty(height, -(-len(gallery) // width) * width, device=query.device)
-        block, rows = self.difference.view(height, width, -1), _padded(query, height)[:, None].float()
+        block, rows = (
+            self.difference.view(height, width, -1),
+            _padded(query, height)[:, None].float(),
+        )
         for left in range(0, len(gallery), width):
-            torch.sub(rows, _padded(gallery[left:left + width], width).float(), out=block)
-            scores[:, left:left + width] = self._score().view(height, width)
-        return scores[:len(query), :len(gallery)]
+            torch.sub(rows, _padded(gallery[left : left + width], width).float(), out=block)
+            scores[:, left : left + width] = self._score().view(height, width)
+        return scores[: len(query), : len(gallery)]
 
     def listed(self, query: Tensor, gallery: Tensor, candidates: Tensor) -> Tensor:
         """Pairs one by one, as many candidates in turn for each query: (Q, d), (G, d), (Q * C,) -> (Q * C,)."""
@@ -125,9 +143,9 @@ class _Tiles:
         owner = torch.arange(len(candidates), device=query.device) // max(each, 1)
         for start in range(0, len(candidates), len(self.difference)):
             part = slice(start, start + len(self.difference))
-            filled = self.difference[:len(candidates[part])]
+            filled = self.difference[: len(candidates[part])]
             torch.sub(query[owner[part]].float(), gallery[candidates[part]].float(), out=filled)
-            scores[part] = self._score()[:len(filled)]
+            scores[part] = self._score()[: len(filled)]
         return scores
 
     def _score(self) -> Tensor:
@@ -138,7 +156,9 @@ class _Tiles:
         self.difference.abs_()
         if self.factor is not self.difference:
             self.factor.copy_(self.difference)
-        torch.mm(self.weight, self.factor.T, out=self.product)  # pairs along the rows: both halves lie in one piece
+        torch.mm(
+            self.weight, self.factor.T, out=self.product
+        )  # pairs along the rows: both halves lie in one piece
         torch.add(self.product, self.bias, out=self.logits)
         concepts, relevance = self.logits.chunk(2)
         relevance.sub_(relevance.amax(0)).exp_()
@@ -146,14 +166,22 @@ class _Tiles:
 
 
 def _padded(rows: Tensor, count: int) -> Tensor:
-    return rows if len(rows) == count else torch.cat([rows, rows.new_zeros(count - len(rows), rows.shape[1])])
+    return (
+        rows
+        if len(rows) == count
+        else torch.cat([rows, rows.new_zeros(count - len(rows), rows.shape[1])])
+    )
 
 
 def _check(head: nn.Module, query: Tensor, gallery: Tensor) -> None:
     dim = head.concept.in_features
     for name, features in (("query", query), ("gallery", gallery)):
         if features.ndim != 2 or len(features) == 0 or features.shape[1] != dim:
-            raise ValueError(f"{name} must be a non-empty (N, {dim}) matrix, as the head, got shape {tuple(features.shape)}")
+            raise ValueError(
+                f"{name} must be a non-empty (N, {dim}) matrix, as the head, got shape {tuple(features.shape)}"
+            )
         for start in range(0, len(features), CHUNK):
-            if not features[start:start + CHUNK].isfinite().all():
-                raise ValueError(f"{name}: features hold NaN or infinity, among the rows from {start} on")
+            if not features[start : start + CHUNK].isfinite().all():
+                raise ValueError(
+                    f"{name}: features hold NaN or infinity, among the rows from {start} on"
+                )

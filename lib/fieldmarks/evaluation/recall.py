@@ -24,7 +24,9 @@ CHUNK_BYTES = 128 * 2**20
 MIRRORED_K = 32  # up to here, keeping the best so far of later queries costs less than computing scores twice
 
 
-def nearest(query, gallery=None, k: int = 10, *, chunk_bytes: int = CHUNK_BYTES) -> tuple[Tensor, Tensor]:
+def nearest(
+    query, gallery=None, k: int = 10, *, chunk_bytes: int = CHUNK_BYTES
+) -> tuple[Tensor, Tensor]:
     """The k nearest gallery items of every query by cosine, best first; equal scores: lower gallery index first.
 
     Args:
@@ -42,7 +44,9 @@ def nearest(query, gallery=None, k: int = 10, *, chunk_bytes: int = CHUNK_BYTES)
     units, others = _prepare(query, gallery)
     available = _gallery_size(units, others)
     if not 1 <= k <= available:
-        raise ValueError(f"k must lie between 1 and the {available} items that a query can find, got {k}")
+        raise ValueError(
+            f"k must lie between 1 and the {available} items that a query can find, got {k}"
+        )
     scores = units[0].new_empty(units[1], k)
     index = torch.empty(units[1], k, dtype=torch.int64, device=scores.device)
     for rows, block_scores, block_index in _search(units, others, k, chunk_bytes):
@@ -50,8 +54,9 @@ def nearest(query, gallery=None, k: int = 10, *, chunk_bytes: int = CHUNK_BYTES)
     return scores, index
 
 
-def recall_at_k(query, query_labels, gallery=None, gallery_labels=None, ks: Sequence[int] = (1, 2, 4, 8)
-                ) -> dict[int, float]:
+def recall_at_k(
+    query, query_labels, gallery=None, gallery_labels=None, ks: Sequence[int] = (1, 2, 4, 8)
+) -> dict[int, float]:
     """Recall@K: the fraction of queries with an item of their own label among their K nearest neighbours.
 
     A query whose label does not occur in the gallery is a miss. A K beyond the gallery sees the whole gallery.
@@ -72,7 +77,9 @@ def recall_at_k(query, query_labels, gallery=None, gallery_labels=None, ks: Sequ
     return {int(k): column.double().mean().item() for k, column in zip(ks, hits.T)}
 
 
-def hits_at_k(query, query_labels, gallery=None, gallery_labels=None, ks: Sequence[int] = (1, 2, 4, 8)) -> Tensor:
+def hits_at_k(
+    query, query_labels, gallery=None, gallery_labels=None, ks: Sequence[int] = (1, 2, 4, 8)
+) -> Tensor:
     """Recall@K query by query, for bootstrap intervals: (Q, len(ks)) bool. Arguments as in `recall_at_k`."""
     if len(ks) == 0 or min(ks) < 1:
         raise ValueError(f"ks must name at least one K, each at least 1, got {tuple(ks)}")
@@ -80,7 +87,9 @@ def hits_at_k(query, query_labels, gallery=None, gallery_labels=None, ks: Sequen
     return (rank[:, None] > 0) & (rank[:, None] <= torch.tensor(list(ks), device=rank.device))
 
 
-def first_relevant_rank(query, query_labels, gallery=None, gallery_labels=None, *, limit: int) -> Tensor:
+def first_relevant_rank(
+    query, query_labels, gallery=None, gallery_labels=None, *, limit: int
+) -> Tensor:
     """Rank (1 = nearest) of the first neighbour that shares the query's label: (Q,) int64, 0 if none is in the first
     `limit`. Arguments as in `recall_at_k`."""
     units, others = _prepare(query, gallery)
@@ -129,7 +138,9 @@ def average_precision_at_r(query, query_labels, gallery=None, gallery_labels=Non
         count = relevant_items[rows, None]  # (q, 1)
         relevant = (other_labels[index] == labels[rows, None]) & (places <= count)  # (q, depth)
         precision_at = relevant.cumsum(dim=1).double() / places
-        precision[rows] = (precision_at * relevant).sum(dim=1) / count[:, 0]  # 0 / 0 = NaN where R = 0
+        precision[rows] = (precision_at * relevant).sum(dim=1) / count[
+            :, 0
+        ]  # 0 / 0 = NaN where R = 0
     return precision
 
 
@@ -148,41 +159,57 @@ def _search(units, others, k: int, chunk_bytes: int) -> Iterator[tuple[slice, Te
     mirrored = alone and matrix.device.type == "cpu" and k <= MIRRORED_K
     strip = _buffer(items, chunk_bytes)  # (items of one strip, TILE)
     group = _group_size(len(strip), k)
-    maxima = strip.new_empty(len(strip) // group, TILE)  # over groups of items, taken while a tile is in cache
+    maxima = strip.new_empty(
+        len(strip) // group, TILE
+    )  # over groups of items, taken while a tile is in cache
     if mirrored:
         known = _nothing_yet(len(matrix), k, matrix.device)
     with torch.no_grad(), full_float32(matrix.device):
         for top in range(0, queries, TILE):
             mine = slice(top, min(top + TILE, queries))
-            best = tuple(part[mine] for part in known) if mirrored else _nothing_yet(mine.stop - top, k, matrix.device)
+            best = (
+                tuple(part[mine] for part in known)
+                if mirrored
+                else _nothing_yet(mine.stop - top, k, matrix.device)
+            )
             for left in range(top if mirrored else 0, len(items), len(strip)):
                 right = min(left + len(strip), len(items))
                 for row in range(left, right, TILE):
-                    tile = strip[row - left:row - left + TILE]  # (TILE items, TILE queries)
-                    torch.mm(items[row:row + TILE], matrix[top:top + TILE].T, out=tile)
+                    tile = strip[row - left : row - left + TILE]  # (TILE items, TILE queries)
+                    torch.mm(items[row : row + TILE], matrix[top : top + TILE].T, out=tile)
                     if alone and row == top:
                         tile.fill_diagonal_(-math.inf)  # a query never finds itself
                     if row + TILE > size:
-                        tile[size - row:] = -math.inf  # padding
+                        tile[size - row :] = -math.inf  # padding
                     if mirrored and row > top:
                         _tell_later_queries(known, row, tile, top, k)
                     first = (row - left) // group
-                    torch.amax(tile.unflatten(0, (-1, group)), dim=1, out=maxima[first:first + TILE // group])
+                    torch.amax(
+                        tile.unflatten(0, (-1, group)),
+                        dim=1,
+                        out=maxima[first : first + TILE // group],
+                    )
                 width = mine.stop - top
-                scores, place = _best_of(strip[:right - left, :width].T, maxima[:(right - left) // group, :width].T, k)
+                scores, place = _best_of(
+                    strip[: right - left, :width].T, maxima[: (right - left) // group, :width].T, k
+                )
                 best = merge_best(best, (scores, left + place), k)
             yield mine, *best
 
 
 def _tell_later_queries(known, row: int, tile: Tensor, top: int, k: int) -> None:
     """Merge a tile, read the other way round, into the best so far of the queries that start at `row`."""
-    scores, index = (part[row:row + TILE] for part in known)  # views
-    changed = (tile.amax(dim=1) > scores[:, -1]).nonzero()[:, 0]  # an equal score with a higher index changes nothing
+    scores, index = (part[row : row + TILE] for part in known)  # views
+    changed = (tile.amax(dim=1) > scores[:, -1]).nonzero()[
+        :, 0
+    ]  # an equal score with a higher index changes nothing
     if len(changed):
         rows = tile[changed]
         maxima = rows.unflatten(1, (-1, _group_size(TILE, k))).amax(dim=2)
         found, place = _best_of(rows, maxima, k)
-        scores[changed], index[changed] = merge_best((scores[changed], index[changed]), (found, top + place), k)
+        scores[changed], index[changed] = merge_best(
+            (scores[changed], index[changed]), (found, top + place), k
+        )
 
 
 def _best_of(scores: Tensor, maxima: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -195,7 +222,9 @@ def _best_of(scores: Tensor, maxima: Tensor, k: int) -> tuple[Tensor, Tensor]:
     group = scores.shape[1] // maxima.shape[1]
     _, groups = stable_topk(maxima, k)
     groups = groups.sort(dim=1).values[:, :, None]  # candidates stay in the order of their columns
-    members = scores.unflatten(1, (-1, group)).gather(1, groups.expand(-1, -1, group)).flatten(1)  # (q, k * group)
+    members = (
+        scores.unflatten(1, (-1, group)).gather(1, groups.expand(-1, -1, group)).flatten(1)
+    )  # (q, k * group)
     columns = (groups * group + torch.arange(group, device=scores.device)).flatten(1)
     best, place = stable_topk(members, k)
     return best, columns.gather(1, place)
@@ -211,7 +240,9 @@ def stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """torch.topk along rows, except that among equal scores the lower column comes first."""
     k = min(k, scores.shape[1])
     values, place = scores.topk(k, dim=1)
-    tied = ((scores >= values[:, -1:]).sum(dim=1) > k).nonzero()[:, 0]  # here topk has chosen among equals as it liked
+    tied = ((scores >= values[:, -1:]).sum(dim=1) > k).nonzero()[
+        :, 0
+    ]  # here topk has chosen among equals as it liked
     if len(tied):
         place[tied] = scores[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
     place = place.sort(dim=1).values
@@ -225,7 +256,9 @@ def _group_size(columns: int, k: int) -> int:
 
 
 def _nothing_yet(queries: int, k: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    return torch.full((queries, k), -math.inf, device=device), torch.zeros(queries, k, dtype=torch.int64, device=device)
+    return torch.full((queries, k), -math.inf, device=device), torch.zeros(
+        queries, k, dtype=torch.int64, device=device
+    )
 
 
 def _buffer(items: Tensor, chunk_bytes: int) -> Tensor:
@@ -257,20 +290,28 @@ def _prepare(query, gallery):
     gallery = torch.as_tensor(gallery, device=query.device)
     others = _unit_rows(gallery, "gallery")
     if query.shape[1] != gallery.shape[1]:
-        raise ValueError(f"query has {query.shape[1]} dimensions, gallery has {gallery.shape[1]}: they must be equal")
+        raise ValueError(
+            f"query has {query.shape[1]} dimensions, gallery has {gallery.shape[1]}: they must be equal"
+        )
     return units, others
 
 
 def _unit_rows(embeddings: Tensor, name: str) -> tuple[Tensor, int]:
     """L2-normalised float32 copy, padded with rows of zeros to whole tiles: (N, D) -> ((N', D), N)."""
     if embeddings.ndim != 2 or 0 in embeddings.shape:
-        raise ValueError(f"{name} must be a non-empty (N, D) matrix, got shape {tuple(embeddings.shape)}")
+        raise ValueError(
+            f"{name} must be a non-empty (N, D) matrix, got shape {tuple(embeddings.shape)}"
+        )
     if not embeddings.is_floating_point():
         raise ValueError(f"{name} must be floating point, got {embeddings.dtype}")
     size = len(embeddings)
     units = torch.zeros(-(-size // TILE) * TILE, embeddings.shape[1], device=embeddings.device)
-    peak = torch.empty(size, device=embeddings.device, dtype=torch.promote_types(embeddings.dtype, torch.float32))
-    for rows in torch.arange(size).split(8 * TILE):  # a few rows at a time: no second copy in memory
+    peak = torch.empty(
+        size, device=embeddings.device, dtype=torch.promote_types(embeddings.dtype, torch.float32)
+    )
+    for rows in torch.arange(size).split(
+        8 * TILE
+    ):  # a few rows at a time: no second copy in memory
         rows = slice(int(rows[0]), int(rows[-1]) + 1)
         block = embeddings[rows].detach().to(peak.dtype)
         peak[rows] = torch.linalg.vector_norm(block, ord=math.inf, dim=1)  # NaN where there is any
@@ -284,13 +325,17 @@ def _unit_rows(embeddings: Tensor, name: str) -> tuple[Tensor, int]:
 def _require(good: Tensor, name: str, fault: str) -> None:
     bad = (~good).nonzero()
     if len(bad):
-        raise ValueError(f"{name}: {len(bad)} of {len(good)} embeddings {fault}, first at row {int(bad[0])}")
+        raise ValueError(
+            f"{name}: {len(bad)} of {len(good)} embeddings {fault}, first at row {int(bad[0])}"
+        )
 
 
 def _prepare_labels(query_labels, gallery_labels, units, others) -> tuple[Tensor, Tensor]:
     if (others is None) != (gallery_labels is None):
         missing = "gallery" if others is None else "gallery_labels"
-        raise ValueError(f"{missing} is missing: give gallery and gallery_labels together, or neither")
+        raise ValueError(
+            f"{missing} is missing: give gallery and gallery_labels together, or neither"
+        )
     _gallery_size(units, others)
     labels = _labels(query_labels, units, "query")
     return labels, labels if others is None else _labels(gallery_labels, others, "gallery")
@@ -299,7 +344,9 @@ def _prepare_labels(query_labels, gallery_labels, units, others) -> tuple[Tensor
 def _labels(labels, units, name: str) -> Tensor:
     labels = torch.as_tensor(labels, device=units[0].device)
     if labels.shape != (units[1],):
-        raise ValueError(f"{name}_labels must have shape ({units[1]},) to match {name}, got {tuple(labels.shape)}")
+        raise ValueError(
+            f"{name}_labels must have shape ({units[1]},) to match {name}, got {tuple(labels.shape)}"
+        )
     if labels.is_floating_point() or labels.is_complex():
         raise ValueError(f"{name}_labels must be integers, got {labels.dtype}")
     return labels.long()
@@ -308,7 +355,9 @@ def _labels(labels, units, name: str) -> Tensor:
 def _gallery_size(units, others) -> int:
     size = units[1] - 1 if others is None else others[1]
     if size == 0:
-        raise ValueError("a single embedding has nothing to find: give a gallery or at least two embeddings")
+        raise ValueError(
+            "a single embedding has nothing to find: give a gallery or at least two embeddings"
+        )
     return size
 
 

@@ -21,7 +21,9 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap_interval(values, *, groups=None, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
+def bootstrap_interval(
+    values, *, groups=None, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
     """Percentile bootstrap interval of a mean over queries.
 
     The order of the queries does not matter: the same values give the same interval.
@@ -50,13 +52,18 @@ def bootstrap_interval(values, *, groups=None, level: float = 0.95, resamples: i
     return Interval(float(mean), float(low), float(high))
 
 
-def paired_bootstrap(first, second, *, groups=None, level: float = 0.95, resamples: int = 2000, seed: int = 0
-                     ) -> Interval:
+def paired_bootstrap(
+    first, second, *, groups=None, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
     """Interval of the mean difference first - second of two methods on the same queries; arguments as above."""
     first, second = _finite_vector(first, "first"), _finite_vector(second, "second")
     if first.shape != second.shape:
-        raise ValueError(f"a pair needs the same queries twice, got {len(first)} and {len(second)} values")
-    return bootstrap_interval(first - second, groups=groups, level=level, resamples=resamples, seed=seed)
+        raise ValueError(
+            f"a pair needs the same queries twice, got {len(first)} and {len(second)} values"
+        )
+    return bootstrap_interval(
+        first - second, groups=groups, level=level, resamples=resamples, seed=seed
+    )
 
 
 def seed_interval(values, *, level: float = 0.95) -> Interval:
@@ -92,18 +99,24 @@ def _resampled_means(sums, counts, resamples: int, rng: np.random.Generator) -> 
     means = np.empty(resamples)
     block = max(BLOCK // len(sums), 1)
     for start in range(0, resamples, block):
-        drawn = rng.integers(0, len(sums), size=(min(block, resamples - start), len(sums)))  # (b, U)
-        means[start:start + block] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+        drawn = rng.integers(
+            0, len(sums), size=(min(block, resamples - start), len(sums))
+        )  # (b, U)
+        means[start : start + block] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     return means
 
 
 def _finite_vector(values, name: str) -> np.ndarray:
     values = _array(values).astype(float)
     if values.ndim != 1 or len(values) == 0:
-        raise ValueError(f"{name}: an interval needs one or more values in a row, got the shape {values.shape}")
+        raise ValueError(
+            f"{name}: an interval needs one or more values in a row, got the shape {values.shape}"
+        )
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
-        raise ValueError(f"{name}: {len(bad)} of {len(values)} values are NaN or infinite, first at {bad[0]}")
+        raise ValueError(
+            f"{name}: {len(bad)} of {len(values)} values are NaN or infinite, first at {bad[0]}"
+        )
     return values
 
 

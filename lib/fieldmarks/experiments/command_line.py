@@ -1,16 +1,19 @@
 """`python -m fieldmarks.experiments.NAME name=value ...`: an experiment in one go, also under torchrun."""
+
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ..processes import is_main, processes
-from ..training import choose_device
-from . import parameters as reading
-from .common import RunParameters
+from fieldmarks.experiments import parameters as reading
+from fieldmarks.experiments.common import RunParameters
+from fieldmarks.processes import is_main, processes
+from fieldmarks.training import choose_device
 
 
 def run_experiment(
-    parameters: type[RunParameters], arguments: list[str], whole: Callable[[RunParameters, int, int], tuple[dict, Callable[[], Path]]],
+    parameters: type[RunParameters],
+    arguments: list[str],
+    whole: Callable[[RunParameters, int, int], tuple[dict, Callable[[], Path]]],
 ) -> int:
     """Run all of an experiment from name=value words and print what it came to; returns the exit code.
 
@@ -22,7 +25,10 @@ def run_experiment(
         with processes(choose_device(p.device)) as (rank, world):
             metrics, finish = whole(p, rank, world)
             if is_main():
-                print("  ".join(f"{name} {value:.4f}" for name, value in metrics.items()), f"-> {finish()}")
+                print(
+                    "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()),
+                    f"-> {finish()}",
+                )
     except (ValueError, OSError, RuntimeError) as error:
         print(f"{parameters.kind}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1

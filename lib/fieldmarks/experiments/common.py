@@ -1,17 +1,19 @@
 """What the experiments share: how a run is identified, generated data, which data a run uses."""
+
 import dataclasses
 import hashlib
 import json
 from pathlib import Path
 
-from ..data import catalog
-from ..data.generated.fieldguide import make_fieldguide
-from ..data.generated.wardrobe import make_wardrobe
-from ..data.imageset import ImageSet
-from ..files import cache_home
-from ..labs.results import read_result
-from ..progress import counter
-from ..training import Settings
+from fieldguide.birds.guide import make_fieldguide
+from fieldguide.garments.wardrobe import make_wardrobe
+
+from fieldmarks.data import catalog
+from fieldmarks.data.imageset import ImageSet
+from fieldmarks.experiments.result import read_result
+from fieldmarks.files import cache_home
+from fieldmarks.progress import counter
+from fieldmarks.training import Settings
 
 BIRDS = "100 classes, 20 images, 128 px, seed 0, standard"
 WARDROBE = "600 items, 1000 outfits, 128 px, seed 0"
@@ -25,7 +27,11 @@ class RunParameters:
     monitor: str
 
     def settings(self) -> Settings:
-        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(Settings) if hasattr(self, field.name)}
+        shared = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(Settings)
+            if hasattr(self, field.name)
+        }
         return Settings(**shared)
 
     def identity(self) -> dict:
@@ -35,28 +41,43 @@ class RunParameters:
     def folder(self) -> Path:
         if self.out:
             return Path(self.out)
-        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:10]
+        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[
+            :10
+        ]
         return Path("runs") / f"{self.kind}-{digest}"
 
     def check_pictures(self) -> None:
         """Raises ValueError, one line, where data and image sizes cannot be."""
         if not self.root and self.dataset != "fieldguide":
-            raise ValueError(f"root is empty: give the folder of {self.dataset} (only the generated fieldguide needs none)")
+            raise ValueError(
+                f"root is empty: give the folder of {self.dataset} (only the generated fieldguide needs none)"
+            )
         if not 1 <= self.size <= self.resize:
-            raise ValueError(f"size is {self.size} and resize is {self.resize}: size must be at least 1 and at most resize")
+            raise ValueError(
+                f"size is {self.size} and resize is {self.resize}: size must be at least 1 and at most resize"
+            )
         if self.batch_size < 2:
             raise ValueError(f"batch_size is {self.batch_size}: it must be at least 2")
         if len(self.crop_scale) != 2 or not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise ValueError(f"crop_scale is {list(self.crop_scale)}: give the smallest and the largest share, between 0 and 1")
+            raise ValueError(
+                f"crop_scale is {list(self.crop_scale)}: give the smallest and the largest share, between 0 and 1"
+            )
         if self.max_classes < 0 or self.max_classes == 1:
             raise ValueError(f"max_classes is {self.max_classes}: it must be 0 (all) or at least 2")
 
 
 def siblings(folder: Path, kind: str, data: str) -> list[tuple[Path, dict]]:
     """Finished runs of a kind of experiment on the same data beside a run's folder: (folder, result)."""
-    found = [(file.parent, read_result(file.parent)) for file in sorted(folder.parent.glob("*/result.json")) if file.parent != folder]
-    return [(other, result) for other, result in found
-            if result and result.get("experiment") == kind and result.get("data_fingerprint") == data]
+    found = [
+        (file.parent, read_result(file.parent))
+        for file in sorted(folder.parent.glob("*/result.json"))
+        if file.parent != folder
+    ]
+    return [
+        (other, result)
+        for other, result in found
+        if result and result.get("experiment") == kind and result.get("data_fingerprint") == data
+    ]
 
 
 def named_run(baseline: str, data: str) -> dict:
@@ -67,9 +88,13 @@ def named_run(baseline: str, data: str) -> dict:
     """
     result = read_result(baseline)
     if result is None:
-        raise ValueError(f"baseline '{baseline}' is not a finished run: give the folder of a complete result.json")
+        raise ValueError(
+            f"baseline '{baseline}' is not a finished run: give the folder of a complete result.json"
+        )
     if result.get("data_fingerprint") != data:
-        raise ValueError(f"baseline '{baseline}' was made on other data: give a run on the same images and split")
+        raise ValueError(
+            f"baseline '{baseline}' was made on other data: give a run on the same images and split"
+        )
     return result
 
 
@@ -77,7 +102,11 @@ def load_images(p: RunParameters) -> ImageSet:
     """The data set that the parameters name: at `root`, or generated."""
     if p.root:
         return catalog.load(p.dataset, Path(p.root).expanduser())
-    made = make_birds(p.fieldguide, p.progress) if p.dataset == "fieldguide" else draw_wardrobe(p.wardrobe, p.progress)
+    made = (
+        make_birds(p.fieldguide, p.progress)
+        if p.dataset == "fieldguide"
+        else draw_wardrobe(p.wardrobe, p.progress)
+    )
     return catalog.load(p.dataset, made)
 
 
@@ -89,16 +118,26 @@ def make_birds(words: str, progress: str = "none") -> Path:
     """
     try:
         classes, images, size, seed, difficulty = (part.split() for part in words.split(","))
-        numbers = {"classes": int(classes[0]), "images": int(images[0]), "size": int(size[0]), "seed": int(seed[1])}
+        numbers = {
+            "classes": int(classes[0]),
+            "images": int(images[0]),
+            "size": int(size[0]),
+            "seed": int(seed[1]),
+        }
         expected = f"{numbers['classes']} classes, {numbers['images']} images, {numbers['size']} px, seed {numbers['seed']}, "
         if words != expected + difficulty[0]:
             raise ValueError
     except (ValueError, IndexError):
         raise ValueError(
-            f"fieldguide is '{words}': write it as '{BIRDS}' (difficulty standard or hard)") from None
+            f"fieldguide is '{words}': write it as '{BIRDS}' (difficulty standard or hard)"
+        ) from None
     name = "fieldguide-{classes}x{images}-{size}px-{seed}-".format(**numbers) + difficulty[0]
     return make_fieldguide(
-        cache_home() / name, **numbers, difficulty=difficulty[0], progress=counter("birds drawn", progress))
+        cache_home() / name,
+        **numbers,
+        difficulty=difficulty[0],
+        progress=counter("birds drawn", progress),
+    )
 
 
 def draw_wardrobe(words: str, progress: str = "none") -> Path:
@@ -109,8 +148,16 @@ def draw_wardrobe(words: str, progress: str = "none") -> Path:
     """
     try:
         items, outfits, size, seed = (part.split() for part in words.split(","))
-        numbers = {"items": int(items[0]), "outfits": int(outfits[0]), "size": int(size[0]), "seed": int(seed[1])}
-        if words != f"{numbers['items']} items, {numbers['outfits']} outfits, {numbers['size']} px, seed {numbers['seed']}":
+        numbers = {
+            "items": int(items[0]),
+            "outfits": int(outfits[0]),
+            "size": int(size[0]),
+            "seed": int(seed[1]),
+        }
+        if (
+            words
+            != f"{numbers['items']} items, {numbers['outfits']} outfits, {numbers['size']} px, seed {numbers['seed']}"
+        ):
             raise ValueError
     except (ValueError, IndexError):
         raise ValueError(f"wardrobe is '{words}': write it as '{WARDROBE}'") from None

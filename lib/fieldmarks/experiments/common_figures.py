@@ -1,21 +1,27 @@
 """What the figures of all experiments need: a look at the data, a fair choice of queries, names and images as people read them."""
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..backbones import Backbone
-from ..data.augment import denormalise
-from ..data.batches import seeded
-from ..data.imageset import ImageSet
-from ..data.pixels import PixelCache
-from ..show import galleries
+from fieldmarks.backbones import Backbone
+from fieldmarks.data.augment import denormalise
+from fieldmarks.data.batches import seeded
+from fieldmarks.data.imageset import ImageSet
+from fieldmarks.data.pixels import PixelCache
+from fieldmarks.show import galleries
 
 
-def classes_at_a_glance(images: ImageSet, pixels: PixelCache, classes: int = 12, each: int = 4) -> Figure:
+def classes_at_a_glance(
+    images: ImageSet, pixels: PixelCache, classes: int = 12, each: int = 4
+) -> Figure:
     """The first images of classes spread evenly over the set."""
     present = images.labels.unique()
     chosen = present[torch.linspace(0, len(present) - 1, min(classes, len(present))).round().long()]
-    strips = [[pixels[i] for i in (images.labels == c).nonzero().squeeze(1)[:each].tolist()] for c in chosen]
+    strips = [
+        [pixels[i] for i in (images.labels == c).nonzero().squeeze(1)[:each].tolist()]
+        for c in chosen
+    ]
     return galleries.class_board(strips, [readable(images.class_names[c]) for c in chosen.tolist()])
 
 
@@ -25,14 +31,18 @@ def rows_of_many_classes(labels: Tensor, count: int, seed: int) -> Tensor:
     taken, rows = set(), []
     for repeat in (False, True):
         for row in order.tolist():
-            if len(rows) < count and row not in rows and (repeat or labels[row].item() not in taken):
+            if (
+                len(rows) < count
+                and row not in rows
+                and (repeat or labels[row].item() not in taken)
+            ):
                 rows.append(row)
                 taken.add(labels[row].item())
     return torch.tensor(rows)
 
 
 def readable(name: str) -> str:
-    """"001.Black_footed_Albatross" -> "Black footed Albatross"."""
+    """ "001.Black_footed_Albatross" -> "Black footed Albatross"."""
     number, dot, rest = name.partition(".")
     return (rest if dot and number.isdigit() else name).replace("_", " ")
 

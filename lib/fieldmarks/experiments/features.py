@@ -1,4 +1,5 @@
 """Features of a frozen network, computed once and kept in the cache: every head that is trained on them reads the same file."""
+
 import copy
 import hashlib
 import warnings
@@ -9,20 +10,26 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..backbones import Backbone
-from ..data.pixels import PixelCache, _key
-from ..files import cache_home, written_whole
-from ..methods.method import Method
-from ..progress import counter
-from ..training import choose_precision, embed_all
+from fieldmarks.backbones import Backbone
+from fieldmarks.data.pixels import PixelCache, _key
+from fieldmarks.files import cache_home, written_whole
+from fieldmarks.methods.method import Method
+from fieldmarks.progress import counter
+from fieldmarks.training import choose_precision, embed_all
 
 BATCH = 64
 CLASS_SORTED_BATCH = 256  # of PAN's official feature extraction
 
 
 def frozen_features(
-    pixels: PixelCache, network: Backbone | Method, views: Callable, *, device: str | torch.device = "cpu", precision: str = "auto",
-    batch_statistics: bool = False, progress: str = "none",
+    pixels: PixelCache,
+    network: Backbone | Method,
+    views: Callable,
+    *,
+    device: str | torch.device = "cpu",
+    precision: str = "auto",
+    batch_statistics: bool = False,
+    progress: str = "none",
 ) -> Tensor:
     """What a network makes of all images, in order: (N, C) float32 on the CPU.
 
@@ -43,12 +50,18 @@ def frozen_features(
     """
     device = torch.device(device)
     precision = choose_precision(precision, device, network)
-    file = cache_home() / "features" / f"{_name(pixels, network, views, device, precision, batch_statistics)}.safetensors"
+    file = (
+        cache_home()
+        / "features"
+        / f"{_name(pixels, network, views, device, precision, batch_statistics)}.safetensors"
+    )
     if file.is_file():
         try:
             return load_file(file)["features"]
         except (OSError, SafetensorError) as error:
-            warnings.warn(f"the features in {file} are damaged ({error}); they are made again", stacklevel=2)
+            warnings.warn(
+                f"the features in {file} are damaged ({error}); they are made again", stacklevel=2
+            )
     show, done = counter("images embedded", progress), 0
 
     def counted(canvas: Tensor, sizes: Tensor) -> Tensor:
@@ -60,12 +73,20 @@ def frozen_features(
     method = network if isinstance(network, Method) else _Pooled(network)
     if batch_statistics:
         method = _BatchStatistics(method)
-    features = embed_all(method, pixels, counted, device=device, precision=precision,
-                         batch_size=CLASS_SORTED_BATCH if batch_statistics else BATCH)
+    features = embed_all(
+        method,
+        pixels,
+        counted,
+        device=device,
+        precision=precision,
+        batch_size=CLASS_SORTED_BATCH if batch_statistics else BATCH,
+    )
     if not features.isfinite().all():
         row = int((~features.isfinite()).any(1).nonzero()[0])
-        raise ValueError(f"features of {pixels.paths[row]} are not numbers: the network's weights are damaged, or precision "
-                         f"{precision} is not enough for them")
+        raise ValueError(
+            f"features of {pixels.paths[row]} are not numbers: the network's weights are damaged, or precision "
+            f"{precision} is not enough for them"
+        )
     with written_whole(file) as temporary:
         save_file({"features": features.contiguous()}, temporary)
     return features
@@ -74,9 +95,13 @@ def frozen_features(
 def check_images(p, generated: str) -> None:
     """Raises ValueError, one line, where an experiment on frozen features names no data or image sizes that cannot be."""
     if not p.root and p.dataset != generated:
-        raise ValueError(f"root is empty: give the folder of {p.dataset} (only the generated {generated} needs none)")
+        raise ValueError(
+            f"root is empty: give the folder of {p.dataset} (only the generated {generated} needs none)"
+        )
     if not 1 <= p.size <= p.resize:
-        raise ValueError(f"size is {p.size} and resize is {p.resize}: size must be at least 1 and at most resize")
+        raise ValueError(
+            f"size is {p.size} and resize is {p.resize}: size must be at least 1 and at most resize"
+        )
 
 
 class _Pooled(Method):

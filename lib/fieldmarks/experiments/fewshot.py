@@ -13,6 +13,7 @@ and `python -m fieldmarks.experiments.fewshot name=value ...` goes through it in
 Protocol: Mishra et al. 2021, Sec. 3, with what its official code adds. NOTE that code trains a network from scratch with triplets
 first; here features come from ImageNet weights or from a checkpoint, so numbers compare methods with each other.
 """
+
 import dataclasses
 import sys
 import warnings
@@ -24,32 +25,53 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..backbones import Backbone, create_backbone
-from ..data.augment import TestViews
-from ..data.batches import seeded
-from ..data.imageset import ImageSet
-from ..data.layouts.cub import certain_attributes
-from ..data.pixels import PixelCache
-from ..evaluation.episodes import (ClassScores, Episodes, accuracies, cosine_scores, episode_accuracies, episode_scores, mean_pair_score,
-                                   prototype_scores, sample_episodes)
-from ..evaluation.outfits import mean_area_under_curves
-from ..evaluation.statistics import Interval, paired_bootstrap, seed_interval
-from ..files import hold, written_whole
-from ..labs.results import write_result
-from ..methods.pan import SimilarityHead, binarise, pair_labels
-from ..methods.pairs import pairs_from_labels
-from ..progress import counter
-from ..training import History, choose_device
-from . import parameters as reading
-from .command_line import run_experiment
-from .common import BIRDS, RunParameters, load_images, siblings
-from .features import check_images, frozen_features
-from .outfit_network import OutfitNetwork
-from .pair_heads import (CHUNK, HEADS, WITH_ATTRIBUTES, check_head, create_network, fit_on_pairs, positive_pairs, random_pairs,
-                         score_pairs)
+from fieldmarks.backbones import Backbone, create_backbone
+from fieldmarks.data.augment import TestViews
+from fieldmarks.data.batches import seeded
+from fieldmarks.data.imageset import ImageSet
+from fieldmarks.data.layouts.cub import certain_attributes
+from fieldmarks.data.pixels import PixelCache
+from fieldmarks.evaluation.episodes import (
+    ClassScores,
+    Episodes,
+    accuracies,
+    cosine_scores,
+    episode_accuracies,
+    episode_scores,
+    mean_pair_score,
+    prototype_scores,
+    sample_episodes,
+)
+from fieldmarks.evaluation.outfits import mean_area_under_curves
+from fieldmarks.evaluation.statistics import Interval, paired_bootstrap, seed_interval
+from fieldmarks.experiments import parameters as reading
+from fieldmarks.experiments.command_line import run_experiment
+from fieldmarks.experiments.common import BIRDS, RunParameters, load_images, siblings
+from fieldmarks.experiments.features import check_images, frozen_features
+from fieldmarks.experiments.outfit_network import OutfitNetwork
+from fieldmarks.experiments.pair_heads import (
+    CHUNK,
+    HEADS,
+    WITH_ATTRIBUTES,
+    check_head,
+    create_network,
+    fit_on_pairs,
+    positive_pairs,
+    random_pairs,
+    score_pairs,
+)
+from fieldmarks.experiments.result import write_result
+from fieldmarks.files import hold, written_whole
+from fieldmarks.methods.pairs import pairs_from_labels
+from fieldmarks.methods.pan import SimilarityHead, binarise, pair_labels
+from fieldmarks.progress import counter
+from fieldmarks.training import History, choose_device
 
 UNTRAINED = {"protonet": prototype_scores, "cosine": cosine_scores}
-VALIDATION_SEED, TEST_SEED = 44, 45  # episodes are the same for every method and seed, so that they can be compared in pairs
+VALIDATION_SEED, TEST_SEED = (
+    44,
+    45,
+)  # episodes are the same for every method and seed, so that they can be compared in pairs
 PERCENTAGE = 0.5  # of annotators who must see an attribute, where only classes have attributes
 
 
@@ -79,16 +101,22 @@ class Parameters(RunParameters):
     # Method
     method: str = "pan_supervised"  # or pan_unsupervised, pan_hybrid; multitask, attribute_similarity, plain; protonet, cosine
     concepts: int = 50  # M of pan_unsupervised, and the free concepts of pan_hybrid
-    rule: str = "or"  # how the attributes of two images become those of the pair: and, or, xor, xnor
+    rule: str = (
+        "or"  # how the attributes of two images become those of the pair: and, or, xor, xnor
+    )
     attribute_weight: float = 1e-5  # lambda, of the attribute term of all methods that have one
     # Training
-    pairs: int = 0  # positive pairs to learn from, and as many negatives; 0: half of all positive ones
+    pairs: int = (
+        0  # positive pairs to learn from, and as many negatives; 0: half of all positive ones
+    )
     redraw: bool = True  # draw pairs anew for every epoch; false: once, as the official code does
     epochs: int = 100  # each is one step on all pairs
     lr: float = 0.001
     weight_decay: float = 0.0
     precision: str = "auto"
-    evaluate_every: int = 10  # epochs between looks at the validation classes, which choose the best
+    evaluate_every: int = (
+        10  # epochs between looks at the validation classes, which choose the best
+    )
     # Evaluation
     ways: int = 5
     shots: int = 5
@@ -106,7 +134,9 @@ class Parameters(RunParameters):
         _check(self)
 
 
-read = partial(reading.from_notebook, Parameters)  # the parameters of a notebook, from its globals()
+read = partial(
+    reading.from_notebook, Parameters
+)  # the parameters of a notebook, from its globals()
 
 
 class Part(NamedTuple):
@@ -145,7 +175,9 @@ class Experiment:
     folder: Path
 
     def identity(self) -> dict:
-        data = " ".join(part.images.fingerprint for part in (self.base, self.validation, self.novel))
+        data = " ".join(
+            part.images.fingerprint for part in (self.base, self.validation, self.novel)
+        )
         return {**self.parameters.identity(), "data": data}
 
     def novel_images(self, index) -> Tensor:
@@ -162,7 +194,9 @@ class Experiment:
             return UNTRAINED[self.parameters.method], part.features
         with torch.no_grad():
             table = pair_table(self.network.score, self.network.encode(part.features), episodes)
-        return mean_pair_score(lambda query, support: table[query, support]), torch.arange(len(part.features))
+        return mean_pair_score(lambda query, support: table[query, support]), torch.arange(
+            len(part.features)
+        )
 
 
 @dataclass
@@ -198,31 +232,63 @@ def prepare(parameters: Parameters) -> Experiment:
     device = choose_device(p.device)
     images, source = settled_attributes(load_images(p), p.certainty)
     if images.attributes is None and p.method in WITH_ATTRIBUTES:
-        raise ValueError(f"{p.dataset} has no attributes, and {p.method} learns from them: choose pan_unsupervised, protonet or cosine")
+        raise ValueError(
+            f"{p.dataset} has no attributes, and {p.method} learns from them: choose pan_unsupervised, protonet or cosine"
+        )
     sets = few_shot_split(images)
-    draws = {"validation": (VALIDATION_SEED, p.validation_episodes), "novel": (TEST_SEED, p.episodes)}
-    episodes = {name: _episodes(name, sets[name], p, count, seed) for name, (seed, count) in draws.items()}
+    draws = {
+        "validation": (VALIDATION_SEED, p.validation_episodes),
+        "novel": (TEST_SEED, p.episodes),
+    }
+    episodes = {
+        name: _episodes(name, sets[name], p, count, seed) for name, (seed, count) in draws.items()
+    }
     torch.manual_seed(p.seed)
     backbone = create_backbone(p.backbone, p.weights, p.size).to(device).eval()
     views = TestViews(p.size, backbone.mean, backbone.std, p.resize)
     parts = {}
     for name, images in sets.items():
-        pixels = PixelCache.open(images.paths, p.resize, progress=counter("images decoded", p.progress))
-        features = frozen_features(pixels, backbone, views, device=device, precision=p.precision,
-                                   batch_statistics=p.batch_statistics, progress=p.progress)
+        pixels = PixelCache.open(
+            images.paths, p.resize, progress=counter("images decoded", p.progress)
+        )
+        features = frozen_features(
+            pixels,
+            backbone,
+            views,
+            device=device,
+            precision=p.precision,
+            batch_statistics=p.batch_statistics,
+            progress=p.progress,
+        )
         parts[name] = Part(images, pixels, features.to(device))
     mean, deviation = parts["base"].features.mean(0), parts["base"].features.std(0)
-    deviation = torch.where(deviation > 0, deviation, 1.0)  # a feature that never changes tells nothing
-    parts = {name: part._replace(features=(part.features - mean) / deviation) for name, part in parts.items()}
+    deviation = torch.where(
+        deviation > 0, deviation, 1.0
+    )  # a feature that never changes tells nothing
+    parts = {
+        name: part._replace(features=(part.features - mean) / deviation)
+        for name, part in parts.items()
+    }
     network = None
     if p.method in HEADS:
         count = 0 if images.attributes is None else images.attributes.shape[1]
         network = create_network(p, backbone.channels, count).to(device).eval()
         base_pairs(p, sets["base"].labels)
     hold(p.folder())  # last, so that whatever else is wrong leaves no folder behind
-    return Experiment(p, **parts, mean=mean, deviation=deviation, attribute_source=source, backbone=backbone, network=network,
-                      views=views, validation_episodes=episodes["validation"], episodes=episodes["novel"], device=device,
-                      folder=p.folder())
+    return Experiment(
+        p,
+        **parts,
+        mean=mean,
+        deviation=deviation,
+        attribute_source=source,
+        backbone=backbone,
+        network=network,
+        views=views,
+        validation_episodes=episodes["validation"],
+        episodes=episodes["novel"],
+        device=device,
+        folder=p.folder(),
+    )
 
 
 def few_shot_split(images: ImageSet) -> dict[str, ImageSet]:
@@ -233,7 +299,11 @@ def few_shot_split(images: ImageSet) -> dict[str, ImageSet]:
     rank = torch.empty(len(images.class_names), dtype=torch.int64)
     rank[sorted(range(len(rank)), key=images.class_names.__getitem__)] = torch.arange(len(rank))
     place = rank[images.labels] % 4
-    return {"base": images.subset(place % 2 == 0), "validation": images.subset(place == 1), "novel": images.subset(place == 3)}
+    return {
+        "base": images.subset(place % 2 == 0),
+        "validation": images.subset(place == 1),
+        "novel": images.subset(place == 3),
+    }
 
 
 def settled_attributes(images: ImageSet, certainty: int) -> tuple[ImageSet, str]:
@@ -242,22 +312,31 @@ def settled_attributes(images: ImageSet, certainty: int) -> tuple[ImageSet, str]
         return images, "no attributes"
     count = f"{images.attributes.shape[1]} attributes"
     try:
-        return certain_attributes(images, certainty), f"{count} of single images, known where certainty is {certainty} or more"
+        return certain_attributes(
+            images, certainty
+        ), f"{count} of single images, known where certainty is {certainty} or more"
     except FileNotFoundError:
         whole = dataclasses.replace(images, attributes=binarise(images.attributes, PERCENTAGE))
-        return whole, f"{count} of whole classes: there if seen in {PERCENTAGE:.0%} or more of the answers"
+        return (
+            whole,
+            f"{count} of whole classes: there if seen in {PERCENTAGE:.0%} or more of the answers",
+        )
 
 
 def _episodes(name: str, images: ImageSet, p: Parameters, count: int, seed: int) -> Episodes:
     try:
-        return sample_episodes(images.labels, p.ways, p.shots, p.queries, count, torch.Generator().manual_seed(seed))
+        return sample_episodes(
+            images.labels, p.ways, p.shots, p.queries, count, torch.Generator().manual_seed(seed)
+        )
     except ValueError as error:
         raise ValueError(f"{name} classes of {p.dataset}: {error}") from None
 
 
 def base_pairs(p: Parameters, labels: Tensor, epoch: int = 1) -> tuple[Tensor, Tensor]:
     """The pairs that an epoch learns from: (2 P, 2) positions and (2 P,) 1. or 0."""
-    return pairs_from_labels(labels, p.pairs or positive_pairs(labels) // 2, seeded(p.seed, 21, epoch if p.redraw else 1))
+    return pairs_from_labels(
+        labels, p.pairs or positive_pairs(labels) // 2, seeded(p.seed, 21, epoch if p.redraw else 1)
+    )
 
 
 def train(experiment: Experiment) -> History:
@@ -268,9 +347,21 @@ def train(experiment: Experiment) -> History:
     attributes = e.base.images.attributes.to(e.device) if p.method in WITH_ATTRIBUTES else None
 
     def on_validation() -> dict[str, float]:
-        return {"accuracy": accuracies(method_scores(e, e.validation, e.validation_episodes)).mean().item()}
+        return {
+            "accuracy": accuracies(method_scores(e, e.validation, e.validation_episodes))
+            .mean()
+            .item()
+        }
+
     labels = e.base.images.labels
-    return fit_on_pairs(e.network, e.base.features, lambda epoch: base_pairs(p, labels, epoch), attributes, p, on_validation)
+    return fit_on_pairs(
+        e.network,
+        e.base.features,
+        lambda epoch: base_pairs(p, labels, epoch),
+        attributes,
+        p,
+        on_validation,
+    )
 
 
 def evaluate(experiment: Experiment) -> Classification:
@@ -281,28 +372,46 @@ def evaluate(experiment: Experiment) -> Classification:
     they rank novel pairs by the attribute they stand for, averaged over attributes (0.5: not at all). Intervals are over episodes.
     """
     e = experiment
-    scores, validation = (method_scores(e, *each) for each in ((e.novel, e.episodes), (e.validation, e.validation_episodes)))
+    scores, validation = (
+        method_scores(e, *each)
+        for each in ((e.novel, e.episodes), (e.validation, e.validation_episodes))
+    )
     features = e.novel.features.cpu()
     episode_values = {"accuracy": accuracies(scores)}
-    episode_values |= {f"accuracy_{name}": episode_accuracies(features, e.episodes, classify) for name, classify in UNTRAINED.items()}
+    episode_values |= {
+        f"accuracy_{name}": episode_accuracies(features, e.episodes, classify)
+        for name, classify in UNTRAINED.items()
+    }
     metrics = {name: values.mean().item() for name, values in episode_values.items()}
     metrics["accuracy_validation"] = accuracies(validation).mean().item()
     concepts = None
-    if e.network is not None and isinstance(e.network.head, SimilarityHead) and e.network.head.attributes:
+    if (
+        e.network is not None
+        and isinstance(e.network.head, SimilarityHead)
+        and e.network.head.attributes
+    ):
         concepts = concept_scores(e)
         metrics["concept_auc"] = mean_area_under_curves(*concepts)
     own = episode_values["accuracy"]
     others = {name: episode_values[f"accuracy_{name}"] for name in UNTRAINED}
     return Classification(
-        scores, validation, own, others, concepts, metrics,
+        scores,
+        validation,
+        own,
+        others,
+        concepts,
+        metrics,
         {name: list(seed_interval(values)[1:]) for name, values in episode_values.items()},
-        {name: paired_bootstrap(own, values) for name, values in others.items()})
+        {name: paired_bootstrap(own, values) for name, values in others.items()},
+    )
 
 
 def method_scores(experiment: Experiment, part: Part, episodes: Episodes) -> Tensor:
     """What the method says of a part's episodes: (E, ways * queries, ways)."""
     classify, rows = experiment.class_scores(part, episodes)
-    return episode_scores(rows.cpu(), episodes, lambda query, support: classify(query, support).cpu())
+    return episode_scores(
+        rows.cpu(), episodes, lambda query, support: classify(query, support).cpu()
+    )
 
 
 def pair_table(score, encoded: Tensor, episodes: Episodes) -> Tensor:
@@ -323,10 +432,17 @@ def concept_scores(experiment: Experiment, pairs: int = 2000) -> tuple[Tensor, T
     """Supervised concepts (P, A) of random novel pairs of both kinds, and the attributes that they stand for, of 0, 1 and NaN (P, A)."""
     e, head = experiment, experiment.network.head
     first, second = random_pairs(e.novel.images.labels, pairs, TEST_SEED)[0].T
-    targets = pair_labels(e.novel.images.attributes[first], e.novel.images.attributes[second], head.rule)
+    targets = pair_labels(
+        e.novel.images.attributes[first], e.novel.images.attributes[second], head.rule
+    )
     encoded = e.network.encode(e.novel.features)
-    concepts = torch.cat([head(encoded[i], encoded[j])[1].cpu() for i, j in zip(first.split(CHUNK), second.split(CHUNK))])
-    return concepts[:, :targets.shape[1]], targets
+    concepts = torch.cat(
+        [
+            head(encoded[i], encoded[j])[1].cpu()
+            for i, j in zip(first.split(CHUNK), second.split(CHUNK))
+        ]
+    )
+    return concepts[:, : targets.shape[1]], targets
 
 
 def sibling_runs(experiment: Experiment) -> list[tuple[dict, Tensor]]:
@@ -335,47 +451,89 @@ def sibling_runs(experiment: Experiment) -> list[tuple[dict, Tensor]]:
 
     p = experiment.parameters
     same = ("ways", "shots", "queries", "episodes")
-    return [(result, load_file(folder / "episodes.safetensors")["accuracies"])
-            for folder, result in siblings(experiment.folder, p.kind, experiment.identity()["data"])
-            if result["method"] not in UNTRAINED and all(result["parameters"][name] == getattr(p, name) for name in same)]
+    return [
+        (result, load_file(folder / "episodes.safetensors")["accuracies"])
+        for folder, result in siblings(experiment.folder, p.kind, experiment.identity()["data"])
+        if result["method"] not in UNTRAINED
+        and all(result["parameters"][name] == getattr(p, name) for name in same)
+    ]
 
 
-def finish(experiment: Experiment, history: History, classification: Classification, figures: list[str], notebook: str) -> Path:
+def finish(
+    experiment: Experiment,
+    history: History,
+    classification: Classification,
+    figures: list[str],
+    notebook: str,
+) -> Path:
     """Save what the metrics can be computed from anew and the network, and write result.json; returns its path."""
     from safetensors.torch import save_file
 
     e, p, c = experiment, experiment.parameters, classification
-    saved = {"support": e.episodes.support, "query": e.episodes.query, "class_scores": c.class_scores.float(),
-             "validation_scores": c.validation_scores.float(), "accuracies": c.accuracies,
-             **{f"accuracies_{name}": values for name, values in c.others.items()}}
+    saved = {
+        "support": e.episodes.support,
+        "query": e.episodes.query,
+        "class_scores": c.class_scores.float(),
+        "validation_scores": c.validation_scores.float(),
+        "accuracies": c.accuracies,
+        **{f"accuracies_{name}": values for name, values in c.others.items()},
+    }
     if c.concepts:
         saved |= dict(zip(("concepts", "concept_targets"), c.concepts))
     with written_whole(e.folder / "episodes.safetensors") as temporary:
         save_file({name: value.contiguous() for name, value in saved.items()}, temporary)
     if e.network is not None:
         with written_whole(e.folder / "network.safetensors") as temporary:
-            save_file({**{name: value.cpu().contiguous() for name, value in e.network.state_dict().items()},
-                       "feature_mean": e.mean.cpu(), "feature_deviation": e.deviation.cpu()}, temporary)
+            save_file(
+                {
+                    **{
+                        name: value.cpu().contiguous()
+                        for name, value in e.network.state_dict().items()
+                    },
+                    "feature_mean": e.mean.cpu(),
+                    "feature_deviation": e.deviation.cpu(),
+                },
+                temporary,
+            )
     return write_result(
-        e.folder, experiment=p.kind, notebook=notebook, card=p.card, method=p.method, dataset=e.novel.images.name,
-        parameters=dataclasses.asdict(p), metrics=c.metrics, intervals=c.intervals,
+        e.folder,
+        experiment=p.kind,
+        notebook=notebook,
+        card=p.card,
+        method=p.method,
+        dataset=e.novel.images.name,
+        parameters=dataclasses.asdict(p),
+        metrics=c.metrics,
+        intervals=c.intervals,
         counts={
-            "train": len(e.base.images), "query": int(e.episodes.query.numel()), "gallery": int(e.episodes.support.numel()),
-            "classes": len(e.novel.images.labels.unique()), "train_classes": len(e.base.images.labels.unique()),
+            "train": len(e.base.images),
+            "query": int(e.episodes.query.numel()),
+            "gallery": int(e.episodes.support.numel()),
+            "classes": len(e.novel.images.labels.unique()),
+            "train_classes": len(e.base.images.labels.unique()),
         },
-        curves={"epochs": history.epochs, "evaluations": history.evaluations}, figures=figures,
-        timing={"train_seconds": history.seconds, "images_per_second": history.images_per_second}, device=str(e.device),
-        data_fingerprint=e.identity()["data"], attributes=e.attribute_source, attribute_names=e.base.images.attribute_names or [],
+        curves={"epochs": history.epochs, "evaluations": history.evaluations},
+        figures=figures,
+        timing={"train_seconds": history.seconds, "images_per_second": history.images_per_second},
+        device=str(e.device),
+        data_fingerprint=e.identity()["data"],
+        attributes=e.attribute_source,
+        attribute_names=e.base.images.attribute_names or [],
         above={name: list(values) for name, values in c.above.items()},
-        chosen_epoch=(history.best(p.monitor) or {}).get("epoch"))
+        chosen_epoch=(history.best(p.monitor) or {}).get("epoch"),
+    )
 
 
 def main(arguments: list[str]) -> int:
     """Run all of it from name=value arguments."""
+
     def whole(p: Parameters, rank: int, world: int):
         experiment = prepare(p)
         history, classification = train(experiment), evaluate(experiment)
-        return classification.metrics, partial(finish, experiment, history, classification, [], notebook="")
+        return classification.metrics, partial(
+            finish, experiment, history, classification, [], notebook=""
+        )
+
     return run_experiment(Parameters, arguments, whole)
 
 
@@ -386,7 +544,9 @@ def _check(p: Parameters) -> None:
         raise ValueError(f"method is '{p.method}': it must be one of {', '.join(methods)}")
     check_head(p)
     if p.certainty not in (1, 2, 3, 4):
-        raise ValueError(f"certainty is {p.certainty}: it runs from 1 (not visible) to 4 (definitely)")
+        raise ValueError(
+            f"certainty is {p.certainty}: it runs from 1 (not visible) to 4 (definitely)"
+        )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ The training part of the official split is the database, the test part asks. A n
 
 and `python -m fieldmarks.experiments.hashing name=value ...` (also under torchrun, for several GPUs) goes through it in one go.
 """
+
 import dataclasses
 import sys
 import warnings
@@ -19,28 +20,28 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..backbones import Backbone, create_backbone
-from ..data.augment import TestViews, TrainingViews
-from ..data.batches import SampledStream, TrainingStream, seeded
-from ..data.imageset import ImageSet
-from ..data.pixels import PixelCache
-from ..evaluation.code_usage import distinct_class_codes
-from ..evaluation.hamming import average_precision, lookup
-from ..evaluation.statistics import bootstrap_interval
-from ..files import hold, written_whole
-from ..labs.results import write_result
-from ..methods.fcaenet import FCAENet
-from ..methods.hash_baselines import create_hash_baseline
-from ..methods.hash_functions import create_hash_function
-from ..methods.hashing import to_codes
-from ..methods.method import Method
-from ..processes import main_first
-from ..progress import counter
-from ..search import CodeIndex
-from ..training import History, choose_device, choose_precision, embed_all, fit
-from . import parameters as reading
-from .command_line import run_experiment
-from .common import BIRDS, RunParameters, load_images, named_run, siblings
+from fieldmarks.backbones import Backbone, create_backbone
+from fieldmarks.data.augment import TestViews, TrainingViews
+from fieldmarks.data.batches import SampledStream, TrainingStream, seeded
+from fieldmarks.data.imageset import ImageSet
+from fieldmarks.data.pixels import PixelCache
+from fieldmarks.evaluation.code_usage import distinct_class_codes
+from fieldmarks.evaluation.hamming import average_precision, lookup
+from fieldmarks.evaluation.statistics import bootstrap_interval
+from fieldmarks.experiments import parameters as reading
+from fieldmarks.experiments.command_line import run_experiment
+from fieldmarks.experiments.common import BIRDS, RunParameters, load_images, named_run, siblings
+from fieldmarks.experiments.result import write_result
+from fieldmarks.files import hold, written_whole
+from fieldmarks.methods.fcaenet import FCAENet
+from fieldmarks.methods.hash_baselines import create_hash_baseline
+from fieldmarks.methods.hash_functions import create_hash_function
+from fieldmarks.methods.hashing import to_codes
+from fieldmarks.methods.method import Method
+from fieldmarks.processes import main_first
+from fieldmarks.progress import counter
+from fieldmarks.search.codes import CodeIndex
+from fieldmarks.training import History, choose_device, choose_precision, embed_all, fit
 
 ASYMMETRIC = ("fcaenet", "adsh")  # database codes are optimised, not computed by the network
 PAIRWISE = ("dpsh", "dsh", "hashnet")
@@ -81,7 +82,9 @@ class Parameters(RunParameters):
     relate: bool = True  # ESRL
     alpha: float = 1.0  # weight of L_self
     beta: float = 1.0  # weight of L_others
-    quantisation: float = 0.0  # gamma, weight of ADSH's quantisation term in the code update (ADSH: 200)
+    quantisation: float = (
+        0.0  # gamma, weight of ADSH's quantisation term in the code update (ADSH: 200)
+    )
     negative: str = "balanced"  # similarity of images of different classes; "literal": -1, as printed, which collapses the codes
     # Training
     sample: int = 0  # r, images in an iteration of fcaenet and adsh; 0: all
@@ -111,13 +114,17 @@ class Parameters(RunParameters):
     progress: str = "auto"
     out: str = ""  # output folder; empty: runs/hashing-<hash of the parameters>
     card: str = ""  # the lab card that this run belongs to
-    baseline: str = ""  # a finished run to compare with; empty: adsh of as many bits beside this one, else none
+    baseline: str = (
+        ""  # a finished run to compare with; empty: adsh of as many bits beside this one, else none
+    )
 
     def __post_init__(self):
         _check(self)
 
 
-read = partial(reading.from_notebook, Parameters)  # the parameters of a notebook, from its globals()
+read = partial(
+    reading.from_notebook, Parameters
+)  # the parameters of a notebook, from its globals()
 
 
 @dataclass
@@ -142,7 +149,10 @@ class Experiment:
         return self.method.backbone
 
     def identity(self) -> dict:
-        return {**self.parameters.identity(), "data": f"{self.database.fingerprint} {self.queries.fingerprint}"}
+        return {
+            **self.parameters.identity(),
+            "data": f"{self.database.fingerprint} {self.queries.fingerprint}",
+        }
 
     def query_images(self, index) -> Tensor:
         """Normalised test views of query images, (B, 3, size, size), on the device."""
@@ -182,7 +192,11 @@ class Retrieval:
         distances = self.distances(rows)
         order = torch.randperm(distances.shape[1], generator=seeded(seed, 9))
         nearest = order[distances[:, order].argsort(dim=1, stable=True)[:, :k]]
-        return nearest, distances.gather(1, nearest), self.database_labels[nearest] == self.query_labels[rows][:, None]
+        return (
+            nearest,
+            distances.gather(1, nearest),
+            self.database_labels[nearest] == self.query_labels[rows][:, None],
+        )
 
 
 def prepare(parameters: Parameters, rank: int = 0, world: int = 1) -> Experiment:
@@ -197,26 +211,55 @@ def prepare(parameters: Parameters, rank: int = 0, world: int = 1) -> Experiment
     device = choose_device(p.device)
     with main_first():
         database, queries = load_split(p)
-        pixels = [PixelCache.open(part.paths, p.resize, progress=counter("images decoded", p.progress)) for part in (database, queries)]
+        pixels = [
+            PixelCache.open(part.paths, p.resize, progress=counter("images decoded", p.progress))
+            for part in (database, queries)
+        ]
     torch.manual_seed(p.seed)
     backbone = create_backbone(p.backbone, p.weights, p.size)
     method = build_method(p, backbone, database.labels)
-    training_views = TrainingViews(p.size, backbone.mean, backbone.std, scale=p.crop_scale, jitter=p.jitter)
+    training_views = TrainingViews(
+        p.size, backbone.mean, backbone.std, scale=p.crop_scale, jitter=p.jitter
+    )
     shared = {"seed": p.seed, "device": device, "rank": rank, "world": world}
     if p.method in ASYMMETRIC:
         stream = SampledStream(
-            pixels[0], database.labels, training_views, p.batch_size, sample=p.sample or len(database), passes=p.passes,
-            positives=method.relate, **shared)
+            pixels[0],
+            database.labels,
+            training_views,
+            p.batch_size,
+            sample=p.sample or len(database),
+            passes=p.passes,
+            positives=method.relate,
+            **shared,
+        )
     elif p.method in PAIRWISE:
-        stream = TrainingStream(pixels[0], database.labels, training_views, p.batch_size, per_class=p.per_class, **shared)
+        stream = TrainingStream(
+            pixels[0],
+            database.labels,
+            training_views,
+            p.batch_size,
+            per_class=p.per_class,
+            **shared,
+        )
     else:
         stream = None
     method.to(device, memory_format=torch.channels_last)
     if rank == 0:
         hold(p.folder())  # last, so that whatever else is wrong leaves no folder behind
     return Experiment(
-        p, database, queries, *pixels, method, stream, training_views, TestViews(p.size, backbone.mean, backbone.std, p.resize),
-        device, choose_precision(p.precision, device, method), p.folder())
+        p,
+        database,
+        queries,
+        *pixels,
+        method,
+        stream,
+        training_views,
+        TestViews(p.size, backbone.mean, backbone.std, p.resize),
+        device,
+        choose_precision(p.precision, device, method),
+        p.folder(),
+    )
 
 
 def load_split(p: Parameters) -> tuple[ImageSet, ImageSet]:
@@ -229,14 +272,22 @@ def load_split(p: Parameters) -> tuple[ImageSet, ImageSet]:
         database, queries = hold_out(database, p.validation, p.seed)
     classes = database.labels.unique()
     if p.max_classes:
-        classes = classes[:p.max_classes]
-        database, queries = (part.subset(torch.isin(part.labels, classes)) for part in (database, queries))
+        classes = classes[: p.max_classes]
+        database, queries = (
+            part.subset(torch.isin(part.labels, classes)) for part in (database, queries)
+        )
     if strangers := sorted(set(queries.labels.unique().tolist()) - set(classes.tolist())):
-        raise ValueError(f"{len(strangers)} classes of the queries have nothing in the database (first: "
-                         f"{queries.class_names[strangers[0]]}): leave them out")
+        raise ValueError(
+            f"{len(strangers)} classes of the queries have nothing in the database (first: "
+            f"{queries.class_names[strangers[0]]}): leave them out"
+        )
     names = [database.class_names[label] for label in classes.tolist()]
-    return tuple(dataclasses.replace(part, labels=torch.searchsorted(classes, part.labels), class_names=names)
-                 for part in (database, queries))
+    return tuple(
+        dataclasses.replace(
+            part, labels=torch.searchsorted(classes, part.labels), class_names=names
+        )
+        for part in (database, queries)
+    )
 
 
 def hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
@@ -248,7 +299,9 @@ def hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, Image
         count = min(max(1, round(share * len(members))), max(0, len(members) - 2))
         held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
     if not held.any():
-        raise ValueError(f"validation needs classes of at least 3 images, and {images.name} has none")
+        raise ValueError(
+            f"validation needs classes of at least 3 images, and {images.name} has none"
+        )
     return images.subset(~held), images.subset(held)
 
 
@@ -261,11 +314,25 @@ def build_method(p: Parameters, backbone: Backbone, labels: Tensor) -> Method:
         return method
     whole = p.method == "fcaenet"
     if whole and p.erase and p.region_size > p.size:
-        raise ValueError(f"region_size is {p.region_size}, but images are {p.size} px a side: use a region_size of at most {p.size}")
+        raise ValueError(
+            f"region_size is {p.region_size}, but images are {p.size} px a side: use a region_size of at most {p.size}"
+        )
     return FCAENet(
-        backbone, p.bits, labels, erase=whole and p.erase, regions=p.regions, region_size=p.region_size, relate=whole and p.relate,
-        alpha=p.alpha, beta=p.beta, gamma=p.quantisation, negative=NEGATIVE[p.negative], seed=p.seed, freeze_norm=p.freeze_norm,
-        hash_lr=p.hash_lr)
+        backbone,
+        p.bits,
+        labels,
+        erase=whole and p.erase,
+        regions=p.regions,
+        region_size=p.region_size,
+        relate=whole and p.relate,
+        alpha=p.alpha,
+        beta=p.beta,
+        gamma=p.quantisation,
+        negative=NEGATIVE[p.negative],
+        seed=p.seed,
+        freeze_norm=p.freeze_norm,
+        hash_lr=p.hash_lr,
+    )
 
 
 def train(experiment: Experiment) -> History:
@@ -277,16 +344,27 @@ def train(experiment: Experiment) -> History:
     if experiment.stream is None:
         return History()
     return fit(
-        experiment.method, experiment.stream, experiment.parameters.settings(), folder=experiment.folder,
-        evaluate=lambda: evaluate(experiment, resamples=0).metrics, identity=experiment.identity(),
-        progress=experiment.parameters.progress)
+        experiment.method,
+        experiment.stream,
+        experiment.parameters.settings(),
+        folder=experiment.folder,
+        evaluate=lambda: evaluate(experiment, resamples=0).metrics,
+        identity=experiment.identity(),
+        progress=experiment.parameters.progress,
+    )
 
 
 def evaluate(experiment: Experiment, resamples: int = 2000) -> Retrieval:
     """Code both sides and score the retrieval; `resamples` of the bootstrap, 0 leaves the intervals out."""
     query_codes, database_codes = encode(experiment)
-    return measure(query_codes, experiment.queries.labels, database_codes, experiment.database.labels,
-                   top=experiment.parameters.top, resamples=resamples)
+    return measure(
+        query_codes,
+        experiment.queries.labels,
+        database_codes,
+        experiment.database.labels,
+        top=experiment.parameters.top,
+        resamples=resamples,
+    )
 
 
 def encode(experiment: Experiment) -> tuple[Tensor, Tensor]:
@@ -297,7 +375,15 @@ def encode(experiment: Experiment) -> tuple[Tensor, Tensor]:
     e, p = experiment, experiment.parameters
 
     def outputs(pixels: PixelCache) -> Tensor:
-        return embed_all(e.method, pixels, e.test_views, device=e.device, precision=e.precision, batch_size=4 * p.batch_size)
+        return embed_all(
+            e.method,
+            pixels,
+            e.test_views,
+            device=e.device,
+            precision=e.precision,
+            batch_size=4 * p.batch_size,
+        )
+
     if p.method in ASYMMETRIC:
         return to_codes(outputs(e.query_pixels)), e.method.codes.cpu()
     queries, database = outputs(e.query_pixels), outputs(e.database_pixels)
@@ -308,7 +394,12 @@ def encode(experiment: Experiment) -> tuple[Tensor, Tensor]:
 
 
 def measure(
-    query_codes: Tensor, query_labels: Tensor, database_codes: Tensor, database_labels: Tensor, top: int = 0, resamples: int = 0,
+    query_codes: Tensor,
+    query_labels: Tensor,
+    database_codes: Tensor,
+    database_labels: Tensor,
+    top: int = 0,
+    resamples: int = 0,
 ) -> Retrieval:
     """Score codes against codes.
 
@@ -321,15 +412,22 @@ def measure(
     values = average_precision(*sides, top=top or None)
     known = values[~values.isnan()]
     if not len(known):
-        raise ValueError("no query has anything of its class in the database: there is nothing to measure")
+        raise ValueError(
+            "no query has anything of its class in the database: there is nothing to measure"
+        )
     stable = average_precision(*sides, ties="stable", top=top or None)
     near = lookup(*sides, radius=2)
     metrics = {
-        "map": known.mean().item(), "map_stable": stable[~stable.isnan()].mean().item(), "precision@r2": near.precision,
-        "recall@r2": near.recall, "found@r2": 1 - near.empty,
+        "map": known.mean().item(),
+        "map_stable": stable[~stable.isnan()].mean().item(),
+        "precision@r2": near.precision,
+        "recall@r2": near.recall,
+        "found@r2": 1 - near.empty,
         "class_codes": distinct_class_codes(database_codes, database_labels),
     }
-    intervals = {"map": list(bootstrap_interval(known, resamples=resamples)[1:])} if resamples else {}
+    intervals = (
+        {"map": list(bootstrap_interval(known, resamples=resamples)[1:])} if resamples else {}
+    )
     return Retrieval(*sides, metrics, intervals, values)
 
 
@@ -345,7 +443,9 @@ def compare_with(experiment: Experiment) -> tuple[str, Retrieval] | None:
         return result["method"], load_codes(experiment, Path(p.baseline))
     for folder, result in sibling_runs(experiment):
         same = ("bits", "backbone", "weights", "size", "resize", "seed")
-        if result["method"] == "adsh" and all(result["parameters"][name] == getattr(p, name) for name in same):
+        if result["method"] == "adsh" and all(
+            result["parameters"][name] == getattr(p, name) for name in same
+        ):
             return "adsh", load_codes(experiment, folder)
     return None
 
@@ -359,30 +459,64 @@ def load_codes(experiment: Experiment, folder: Path) -> Retrieval:
     """The codes that a finished run on the same data saved, measured."""
     from safetensors.torch import load_file
 
-    saved = {name: value.float() for name, value in load_file(Path(folder) / "codes.safetensors").items()}
-    return measure(saved["query_codes"], experiment.queries.labels, saved["database_codes"], experiment.database.labels)
+    saved = {
+        name: value.float() for name, value in load_file(Path(folder) / "codes.safetensors").items()
+    }
+    return measure(
+        saved["query_codes"],
+        experiment.queries.labels,
+        saved["database_codes"],
+        experiment.database.labels,
+    )
 
 
-def finish(experiment: Experiment, history: History, retrieval: Retrieval, figures: list[str], notebook: str) -> Path:
+def finish(
+    experiment: Experiment,
+    history: History,
+    retrieval: Retrieval,
+    figures: list[str],
+    notebook: str,
+) -> Path:
     """Save the codes and a searchable index of the database, and write result.json; returns its path."""
     from safetensors.torch import save_file
 
     e, p = experiment, experiment.parameters
     with written_whole(e.folder / "codes.safetensors") as temporary:
-        save_file({
-            "query_codes": retrieval.query_codes.to(torch.int8), "query_labels": retrieval.query_labels,
-            "database_codes": retrieval.database_codes.to(torch.int8), "database_labels": retrieval.database_labels}, temporary)
+        save_file(
+            {
+                "query_codes": retrieval.query_codes.to(torch.int8),
+                "query_labels": retrieval.query_labels,
+                "database_codes": retrieval.database_codes.to(torch.int8),
+                "database_labels": retrieval.database_labels,
+            },
+            temporary,
+        )
     CodeIndex.build(retrieval.database_codes).save(e.folder / "database.index")
     return write_result(
-        e.folder, experiment=p.kind, notebook=notebook, card=p.card, method=describe(p), dataset=e.queries.name,
-        parameters=dataclasses.asdict(p), metrics=retrieval.metrics, intervals=retrieval.intervals,
+        e.folder,
+        experiment=p.kind,
+        notebook=notebook,
+        card=p.card,
+        method=describe(p),
+        dataset=e.queries.name,
+        parameters=dataclasses.asdict(p),
+        metrics=retrieval.metrics,
+        intervals=retrieval.intervals,
         counts={
-            "train": len(e.database), "query": len(e.queries), "gallery": len(e.database), "classes": len(e.database.class_names),
+            "train": len(e.database),
+            "query": len(e.queries),
+            "gallery": len(e.database),
+            "classes": len(e.database.class_names),
             "train_classes": len(e.database.class_names),
         },
-        curves={"epochs": history.epochs, "evaluations": history.evaluations}, figures=figures,
-        timing={"train_seconds": history.seconds, "images_per_second": history.images_per_second}, device=str(e.device),
-        best_on_test=history.best(p.monitor), data_fingerprint=e.identity()["data"], precision=e.precision)
+        curves={"epochs": history.epochs, "evaluations": history.evaluations},
+        figures=figures,
+        timing={"train_seconds": history.seconds, "images_per_second": history.images_per_second},
+        device=str(e.device),
+        best_on_test=history.best(p.monitor),
+        data_fingerprint=e.identity()["data"],
+        precision=e.precision,
+    )
 
 
 def describe(p: Parameters) -> str:
@@ -395,10 +529,12 @@ def describe(p: Parameters) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run all of it from name=value arguments; under torchrun each process takes its share of every batch."""
+
     def whole(p: Parameters, rank: int, world: int):
         experiment = prepare(p, rank, world)
         history, retrieval = train(experiment), evaluate(experiment)
         return retrieval.metrics, partial(finish, experiment, history, retrieval, [], notebook="")
+
     return run_experiment(Parameters, arguments, whole)
 
 
@@ -413,7 +549,9 @@ def _check(p: Parameters) -> None:
     if not 0 <= p.validation < 1:
         raise ValueError(f"validation is {p.validation}: it is a share, at least 0 and below 1")
     if p.top < 0 or p.sample < 0:
-        raise ValueError(f"top ({p.top}) and sample ({p.sample}) must not be negative; 0 stands for all")
+        raise ValueError(
+            f"top ({p.top}) and sample ({p.sample}) must not be negative; 0 stands for all"
+        )
     p.check_pictures()
     p.settings()
 

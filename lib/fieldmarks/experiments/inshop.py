@@ -13,6 +13,7 @@ and `python -m fieldmarks.experiments.inshop name=value ...` goes through it in 
 Source: Mishra et al. 2021, Sec. 3 and Table 3. NOTE the paper published no code for this data set; it does not tell lambda, nor
 how pairs are drawn, nor for how long the head is trained.
 """
+
 import dataclasses
 import sys
 import warnings
@@ -24,27 +25,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backbones import create_backbone
-from ..data.augment import TestViews
-from ..data.batches import seeded
-from ..data.imageset import ImageSet
-from ..data.layouts import inshop as layout
-from ..data.pixels import PixelCache
-from ..evaluation.pair_scores import rerank, top_scores
-from ..evaluation.recall import nearest
-from ..evaluation.statistics import Interval, bootstrap_interval, paired_bootstrap
-from ..files import hold, written_whole
-from ..labs.results import write_result
-from ..methods.method import Method
-from ..methods.pairs import pairs_from_labels
-from ..progress import counter
-from ..training import History, choose_device
-from . import parameters as reading
-from .command_line import run_experiment
-from .common import WARDROBE, RunParameters, load_images, siblings
-from .features import check_images, frozen_features
-from .outfit_network import OutfitNetwork
-from .pair_heads import HEADS, WITH_ATTRIBUTES, check_head, create_network, fit_on_pairs, positive_pairs, searchable
+from fieldmarks.backbones import create_backbone
+from fieldmarks.data.augment import TestViews
+from fieldmarks.data.batches import seeded
+from fieldmarks.data.imageset import ImageSet
+from fieldmarks.data.layouts import inshop as layout
+from fieldmarks.data.pixels import PixelCache
+from fieldmarks.evaluation.pair_scores import rerank, top_scores
+from fieldmarks.evaluation.recall import nearest
+from fieldmarks.evaluation.statistics import Interval, bootstrap_interval, paired_bootstrap
+from fieldmarks.experiments import parameters as reading
+from fieldmarks.experiments.command_line import run_experiment
+from fieldmarks.experiments.common import WARDROBE, RunParameters, load_images, siblings
+from fieldmarks.experiments.features import check_images, frozen_features
+from fieldmarks.experiments.outfit_network import OutfitNetwork
+from fieldmarks.experiments.pair_heads import (
+    HEADS,
+    WITH_ATTRIBUTES,
+    check_head,
+    create_network,
+    fit_on_pairs,
+    positive_pairs,
+    searchable,
+)
+from fieldmarks.experiments.result import write_result
+from fieldmarks.files import hold, written_whole
+from fieldmarks.methods.method import Method
+from fieldmarks.methods.pairs import pairs_from_labels
+from fieldmarks.progress import counter
+from fieldmarks.training import History, choose_device
 
 COSINE = "cosine"
 VALIDATION_SEED = 44  # the same items for every method and seed
@@ -64,7 +73,9 @@ class Parameters(RunParameters):
     dataset: str = "wardrobe"  # or "inshop"
     root: str = ""  # its folder; empty: the generated wardrobe, made once and kept in the cache
     wardrobe: str = WARDROBE  # which wardrobe to make when root is empty
-    validation: float = 0.2  # share of the training items that are held out to choose the best epoch by
+    validation: float = (
+        0.2  # share of the training items that are held out to choose the best epoch by
+    )
     resize: int = 128  # shorter side of the decoded images
     size: int = 128  # pixels a side of what the network sees
     # Network
@@ -76,7 +87,9 @@ class Parameters(RunParameters):
     # Method
     method: str = "pan_supervised"  # or pan_unsupervised, pan_hybrid; multitask, attribute_similarity, plain, cosine
     concepts: int = 50  # free concepts of pan_unsupervised and pan_hybrid
-    rule: str = "xnor"  # how the attributes of two images become those of the pair: and, or, xor, xnor
+    rule: str = (
+        "xnor"  # how the attributes of two images become those of the pair: and, or, xor, xnor
+    )
     attribute_weight: float = 1.0  # lambda, of the attribute term of all methods that have one
     # Training
     pairs: int = 0  # positive pairs to learn from, and as many negatives; 0: all positive ones
@@ -99,7 +112,9 @@ class Parameters(RunParameters):
         _check(self)
 
 
-read = partial(reading.from_notebook, Parameters)  # the parameters of a notebook, from its globals()
+read = partial(
+    reading.from_notebook, Parameters
+)  # the parameters of a notebook, from its globals()
 
 
 @dataclass
@@ -133,7 +148,10 @@ class Experiment:
     folder: Path
 
     def identity(self) -> dict:
-        return {**self.parameters.identity(), "data": f"{self.train.fingerprint} {self.test.fingerprint}"}
+        return {
+            **self.parameters.identity(),
+            "data": f"{self.train.fingerprint} {self.test.fingerprint}",
+        }
 
     def test_images(self, index) -> Tensor:
         """Normalised test views of test images, (B, 3, size, size), on the device."""
@@ -188,8 +206,12 @@ def prepare(parameters: Parameters) -> Experiment:
     embedder, views, resize = create_embedder(p, device)
     pixels, embeddings = [], []
     for images in (train, test):
-        pixels.append(PixelCache.open(images.paths, resize, progress=counter("images decoded", p.progress)))
-        found = frozen_features(pixels[-1], embedder, views, device=device, precision=p.precision, progress=p.progress).to(device)
+        pixels.append(
+            PixelCache.open(images.paths, resize, progress=counter("images decoded", p.progress))
+        )
+        found = frozen_features(
+            pixels[-1], embedder, views, device=device, precision=p.precision, progress=p.progress
+        ).to(device)
         embeddings.append(scaled(found))
     network = None
     if p.method != COSINE:
@@ -197,7 +219,22 @@ def prepare(parameters: Parameters) -> Experiment:
         network = create_network(p, embeddings[0].shape[1], count).to(device).eval()
         training_pairs(p, train.labels[learned], 1)
     hold(p.folder())  # last, so that whatever else is wrong leaves no folder behind
-    return Experiment(p, train, test, *pixels, *embeddings, learned, validation, queries, gallery, embedder, network, views, device, p.folder())
+    return Experiment(
+        p,
+        train,
+        test,
+        *pixels,
+        *embeddings,
+        learned,
+        validation,
+        queries,
+        gallery,
+        embedder,
+        network,
+        views,
+        device,
+        p.folder(),
+    )
 
 
 def load_split(p: Parameters) -> tuple[ImageSet, ImageSet]:
@@ -207,7 +244,9 @@ def load_split(p: Parameters) -> tuple[ImageSet, ImageSet]:
         layout.require_attributes(images)
     train, test = images.open_split()
     if test.query_gallery() is None:
-        raise ValueError(f"{p.dataset}: the test items have no queries or no gallery: give the whole of list_eval_partition.txt")
+        raise ValueError(
+            f"{p.dataset}: the test items have no queries or no gallery: give the whole of list_eval_partition.txt"
+        )
     return train, test
 
 
@@ -220,31 +259,42 @@ def hold_out_items(labels: Tensor, share: float) -> tuple[Tensor, tuple[Tensor, 
     items, sizes = labels.unique(return_counts=True)
     several = items[sizes > 1]
     generator = seeded(VALIDATION_SEED)
-    held = several[torch.randperm(len(several), generator=generator)[:round(share * len(several))]]
+    held = several[torch.randperm(len(several), generator=generator)[: round(share * len(several))]]
     if not 2 <= len(held) < len(several):
-        raise ValueError(f"validation is {share}: of {len(several)} training items with two images or more it holds out {len(held)}, and "
-                         "at least 2 are needed, and as many to learn from")
+        raise ValueError(
+            f"validation is {share}: of {len(several)} training items with two images or more it holds out {len(held)}, and "
+            "at least 2 are needed, and as many to learn from"
+        )
     queries, gallery = [], []
     for item in held.tolist():
         own = (labels == item).nonzero().squeeze(1)
         own = own[torch.randperm(len(own), generator=generator)]
-        queries.append(own[:len(own) // 2])
-        gallery.append(own[len(own) // 2:])
-    return (~torch.isin(labels, held)).nonzero().squeeze(1), (torch.cat(queries), torch.cat(gallery))
+        queries.append(own[: len(own) // 2])
+        gallery.append(own[len(own) // 2 :])
+    return (~torch.isin(labels, held)).nonzero().squeeze(1), (
+        torch.cat(queries),
+        torch.cat(gallery),
+    )
 
 
 def create_embedder(p: Parameters, device: torch.device) -> tuple[Method, TestViews, int]:
     """The frozen method that makes the embeddings, its views, and the shorter side of the images that it sees."""
     if p.embedding:
-        from .models import load_model
+        from fieldmarks.experiments.models import load_model
 
         model = load_model(Path(p.embedding), str(device))
         if model.bits:
-            raise ValueError(f"embedding '{p.embedding}' is a run that makes codes: give an open-set run, such as one of proxynca++")
+            raise ValueError(
+                f"embedding '{p.embedding}' is a run that makes codes: give an open-set run, such as one of proxynca++"
+            )
         return model.method, model.views, model.resize
     torch.manual_seed(p.seed)
     backbone = create_backbone(p.backbone, p.weights, p.size)
-    return Method(backbone).to(device).eval(), TestViews(p.size, backbone.mean, backbone.std, p.resize), p.resize
+    return (
+        Method(backbone).to(device).eval(),
+        TestViews(p.size, backbone.mean, backbone.std, p.resize),
+        p.resize,
+    )
 
 
 def scaled(embeddings: Tensor) -> Tensor:
@@ -266,14 +316,33 @@ def train(experiment: Experiment) -> History:
     query_labels, gallery_labels = e.train.labels[queries], e.train.labels[gallery]
 
     def on_validation() -> dict[str, float]:
-        found = rank(e.network, e.train_embeddings[queries.to(e.device)], e.train_embeddings[gallery.to(e.device)], 1).index
+        found = rank(
+            e.network,
+            e.train_embeddings[queries.to(e.device)],
+            e.train_embeddings[gallery.to(e.device)],
+            1,
+        ).index
         return {"recall@1": (gallery_labels[found[:, 0]] == query_labels).double().mean().item()}
+
     attributes = e.train.attributes[e.learned].to(e.device) if p.method in WITH_ATTRIBUTES else None
     embeddings, labels = e.train_embeddings[e.learned.to(e.device)], e.train.labels[e.learned]
-    return fit_on_pairs(e.network, embeddings, lambda epoch: training_pairs(p, labels, epoch), attributes, p, on_validation)
+    return fit_on_pairs(
+        e.network,
+        embeddings,
+        lambda epoch: training_pairs(p, labels, epoch),
+        attributes,
+        p,
+        on_validation,
+    )
 
 
-def rank(network: OutfitNetwork | None, query: Tensor, gallery: Tensor, k: int, candidates: Tensor | None = None) -> Ranking:
+def rank(
+    network: OutfitNetwork | None,
+    query: Tensor,
+    gallery: Tensor,
+    k: int,
+    candidates: Tensor | None = None,
+) -> Ranking:
     """The k best of the gallery for each query, exactly; equal scores: lower position first. Without a network by cosine.
 
     Args:
@@ -284,7 +353,7 @@ def rank(network: OutfitNetwork | None, query: Tensor, gallery: Tensor, k: int, 
         scores, index = nearest(query, gallery, k)
     else:
         similarity, encoded = searchable(network, torch.cat([query, gallery]))
-        sides = encoded[:len(query)], encoded[len(query):]
+        sides = encoded[: len(query)], encoded[len(query) :]
         if candidates is None:
             scores, index = top_scores(similarity, *sides, k)
         else:
@@ -303,18 +372,29 @@ def evaluate(experiment: Experiment, resamples: int = 2000) -> Retrieval:
         resamples: of the bootstrap over items, of the 95 % intervals; 0 leaves them out.
     """
     e, p = experiment, experiment.parameters
-    query, gallery = e.test_embeddings[e.queries.to(e.device)], e.test_embeddings[e.gallery.to(e.device)]
+    query, gallery = (
+        e.test_embeddings[e.queries.to(e.device)],
+        e.test_embeddings[e.gallery.to(e.device)],
+    )
     depth = min(max(*p.ks, 10), len(gallery))
     near = rank(None, query, gallery, min(max(p.rerank, depth), len(gallery)))
     rankings = {p.method: near if e.network is None else rank(e.network, query, gallery, depth)}
     if e.network is not None and p.rerank:
-        candidates = near.index[:, :p.rerank].to(e.device)
-        rankings[f"{p.method}, nearest {candidates.shape[1]}"] = rank(e.network, query, gallery, depth, candidates)
+        candidates = near.index[:, : p.rerank].to(e.device)
+        rankings[f"{p.method}, nearest {candidates.shape[1]}"] = rank(
+            e.network, query, gallery, depth, candidates
+        )
     rankings[COSINE] = near
     return measure(rankings, p, e.test.labels[e.queries], e.test.labels[e.gallery], resamples)
 
 
-def measure(rankings: dict[str, Ranking], p: Parameters, query_labels: Tensor, gallery_labels: Tensor, resamples: int) -> Retrieval:
+def measure(
+    rankings: dict[str, Ranking],
+    p: Parameters,
+    query_labels: Tensor,
+    gallery_labels: Tensor,
+    resamples: int,
+) -> Retrieval:
     """Score rankings; see `evaluate`."""
     found = Retrieval(rankings, query_labels, gallery_labels, {}, {}, Interval(0.0, 0.0, 0.0))
     for name in rankings:
@@ -323,10 +403,17 @@ def measure(rankings: dict[str, Ranking], p: Parameters, query_labels: Tensor, g
             metric = f"recall@{k}{ending(name, p)}"
             found.metrics[metric] = hits.double().mean().item()
             if resamples:
-                found.intervals[metric] = list(bootstrap_interval(hits, groups=query_labels, resamples=resamples)[1:])
+                found.intervals[metric] = list(
+                    bootstrap_interval(hits, groups=query_labels, resamples=resamples)[1:]
+                )
     best = rankings[p.method].scores
     found.metrics["tied@1"] = (best[:, 0] == best[:, 1]).double().mean().item()
-    found.above_cosine = paired_bootstrap(found.hits(p.method, 1), found.hits(COSINE, 1), groups=query_labels, resamples=resamples or 1)
+    found.above_cosine = paired_bootstrap(
+        found.hits(p.method, 1),
+        found.hits(COSINE, 1),
+        groups=query_labels,
+        resamples=resamples or 1,
+    )
     return found
 
 
@@ -348,7 +435,13 @@ def load_hits(folder: Path) -> Tensor:
     return saved["gallery_labels"][saved["index"][:, 0].long()] == saved["query_labels"]
 
 
-def finish(experiment: Experiment, history: History, retrieval: Retrieval, figures: list[str], notebook: str) -> Path:
+def finish(
+    experiment: Experiment,
+    history: History,
+    retrieval: Retrieval,
+    figures: list[str],
+    notebook: str,
+) -> Path:
     """Save the rankings and the network, and write result.json; returns its path."""
     from safetensors.torch import save_file
 
@@ -357,38 +450,63 @@ def finish(experiment: Experiment, history: History, retrieval: Retrieval, figur
     depth = max(*p.ks, 2)
     for name, ranking in retrieval.rankings.items():
         end = ending(name, p)
-        saved |= {f"index{end}": ranking.index[:, :depth].int().contiguous(), f"scores{end}": ranking.scores[:, :depth].contiguous()}
+        saved |= {
+            f"index{end}": ranking.index[:, :depth].int().contiguous(),
+            f"scores{end}": ranking.scores[:, :depth].contiguous(),
+        }
     with written_whole(e.folder / "rankings.safetensors") as temporary:
         save_file(saved, temporary)
     if e.network is not None:
         with written_whole(e.folder / "network.safetensors") as temporary:
-            save_file({name: value.cpu().contiguous() for name, value in e.network.state_dict().items()}, temporary)
+            save_file(
+                {name: value.cpu().contiguous() for name, value in e.network.state_dict().items()},
+                temporary,
+            )
     return write_result(
-        e.folder, experiment=p.kind, notebook=notebook, card=p.card, method=p.method, dataset=e.test.name,
-        parameters=dataclasses.asdict(p), metrics=retrieval.metrics, intervals=retrieval.intervals,
+        e.folder,
+        experiment=p.kind,
+        notebook=notebook,
+        card=p.card,
+        method=p.method,
+        dataset=e.test.name,
+        parameters=dataclasses.asdict(p),
+        metrics=retrieval.metrics,
+        intervals=retrieval.intervals,
         counts={
-            "train": len(e.learned), "query": len(e.queries), "gallery": len(e.gallery), "classes": len(e.test.labels.unique()),
+            "train": len(e.learned),
+            "query": len(e.queries),
+            "gallery": len(e.gallery),
+            "classes": len(e.test.labels.unique()),
             "train_classes": len(e.train.labels[e.learned].unique()),
         },
-        curves={"epochs": history.epochs, "evaluations": history.evaluations}, figures=figures,
-        timing={"train_seconds": history.seconds, "images_per_second": history.images_per_second}, device=str(e.device),
-        data_fingerprint=e.identity()["data"], attribute_names=e.train.attribute_names or [], above_cosine=list(retrieval.above_cosine),
-        chosen_epoch=(history.best(p.monitor) or {}).get("epoch"))
+        curves={"epochs": history.epochs, "evaluations": history.evaluations},
+        figures=figures,
+        timing={"train_seconds": history.seconds, "images_per_second": history.images_per_second},
+        device=str(e.device),
+        data_fingerprint=e.identity()["data"],
+        attribute_names=e.train.attribute_names or [],
+        above_cosine=list(retrieval.above_cosine),
+        chosen_epoch=(history.best(p.monitor) or {}).get("epoch"),
+    )
 
 
 def main(arguments: list[str]) -> int:
     """Run all of it from name=value arguments."""
+
     def whole(p: Parameters, rank: int, world: int):
         experiment = prepare(p)
         history, retrieval = train(experiment), evaluate(experiment)
         return retrieval.metrics, partial(finish, experiment, history, retrieval, [], notebook="")
+
     return run_experiment(Parameters, arguments, whole)
 
 
 def _check(p: Parameters) -> None:
     for name, allowed in (("dataset", ("wardrobe", "inshop")), ("method", (*HEADS, COSINE))):
         if getattr(p, name) not in allowed:
-            raise ValueError(f"{name} is '{getattr(p, name)}': it must be one of {', '.join(allowed)}")
+            raise ValueError(
+                f"{name} is '{getattr(p, name)}': it must be one of {', '.join(allowed)}"
+            )
     check_images(p, generated="wardrobe")
     check_head(p)
     if not 0 < p.validation < 1:

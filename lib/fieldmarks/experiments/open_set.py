@@ -10,6 +10,7 @@ A notebook goes through it step by step:
 
 and `python -m fieldmarks.experiments.open_set name=value ...` (also under torchrun, for several GPUs) goes through it in one go.
 """
+
 import dataclasses
 import sys
 import warnings
@@ -20,24 +21,24 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..backbones import Backbone, create_backbone
-from ..checkpoints import load_checkpoint, plain
-from ..data.augment import TestViews, TrainingViews
-from ..data.batches import TrainingStream
-from ..data.imageset import ImageSet
-from ..data.pixels import PixelCache
-from ..evaluation.recall import average_precision_at_r, hits_at_k, nearest
-from ..evaluation.statistics import bootstrap_interval
-from ..files import hold, written_whole
-from ..labs.results import write_result
-from ..methods.method import Method
-from ..methods.vapnet import VAPNet, patch_boxes
-from ..processes import main_first
-from ..progress import counter
-from ..training import History, choose_device, choose_precision, embed_all, fit
-from . import parameters as reading
-from .command_line import run_experiment
-from .common import BIRDS, RunParameters, load_images, named_run, siblings
+from fieldmarks.backbones import Backbone, create_backbone
+from fieldmarks.checkpoints import load_checkpoint, plain
+from fieldmarks.data.augment import TestViews, TrainingViews
+from fieldmarks.data.batches import TrainingStream
+from fieldmarks.data.imageset import ImageSet
+from fieldmarks.data.pixels import PixelCache
+from fieldmarks.evaluation.recall import average_precision_at_r, hits_at_k, nearest
+from fieldmarks.evaluation.statistics import bootstrap_interval
+from fieldmarks.experiments import parameters as reading
+from fieldmarks.experiments.command_line import run_experiment
+from fieldmarks.experiments.common import BIRDS, RunParameters, load_images, named_run, siblings
+from fieldmarks.experiments.result import write_result
+from fieldmarks.files import hold, written_whole
+from fieldmarks.methods.method import Method
+from fieldmarks.methods.vapnet import VAPNet, patch_boxes
+from fieldmarks.processes import main_first
+from fieldmarks.progress import counter
+from fieldmarks.training import History, choose_device, choose_precision, embed_all, fit
 
 BASELINES = ("normsoftmax", "proxynca++", "proxyanchor", "multisimilarity", "scda")
 
@@ -115,7 +116,9 @@ class Parameters(RunParameters):
         return f"recall@{self.ks[0]}"
 
 
-read = partial(reading.from_notebook, Parameters)  # the parameters of a notebook, from its globals()
+read = partial(
+    reading.from_notebook, Parameters
+)  # the parameters of a notebook, from its globals()
 
 
 @dataclass
@@ -140,7 +143,10 @@ class Experiment:
         return self.method.backbone
 
     def identity(self) -> dict:
-        return {**self.parameters.identity(), "data": f"{self.train.fingerprint} {self.test.fingerprint}"}
+        return {
+            **self.parameters.identity(),
+            "data": f"{self.train.fingerprint} {self.test.fingerprint}",
+        }
 
     def test_images(self, index) -> Tensor:
         """Normalised test views of images of the test set, (B, 3, size, size), on the device."""
@@ -176,10 +182,14 @@ class Retrieval:
         if self.query is None:
             scores, found = nearest(self.embeddings[rows], self.embeddings, k + 1)
             keep = found != rows[:, None]
-            keep[keep.all(1), -1] = False  # the query itself was not among the first k + 1, which copies of it can bring about
+            keep[keep.all(1), -1] = (
+                False  # the query itself was not among the first k + 1, which copies of it can bring about
+            )
             scores, found = scores[keep].view(-1, k), found[keep].view(-1, k)
         else:
-            scores, found = nearest(self.embeddings[self.query[rows]], self.embeddings[self.gallery], k)
+            scores, found = nearest(
+                self.embeddings[self.query[rows]], self.embeddings[self.gallery], k
+            )
             found = self.gallery[found]
         return found, scores, self.labels[found] == self.labels[self.queries()[rows]][:, None]
 
@@ -198,23 +208,46 @@ def prepare(parameters: Parameters, rank: int = 0, world: int = 1) -> Experiment
         patch_boxes(p.size, p.size, p.grids)
     with main_first():
         train, test = load_split(p)
-        pixels = [PixelCache.open(part.paths, p.resize, progress=counter("images decoded", p.progress)) for part in (train, test)]
+        pixels = [
+            PixelCache.open(part.paths, p.resize, progress=counter("images decoded", p.progress))
+            for part in (train, test)
+        ]
     class_numbers = train.labels.unique()
     torch.manual_seed(p.seed)
     backbone = create_backbone(p.backbone, p.weights, p.size)
     method = build_method(p, backbone, len(class_numbers))
-    training_views = TrainingViews(p.size, backbone.mean, backbone.std, scale=p.crop_scale, jitter=p.jitter)
+    training_views = TrainingViews(
+        p.size, backbone.mean, backbone.std, scale=p.crop_scale, jitter=p.jitter
+    )
     stream = None
     if method.trains:
         stream = TrainingStream(
-            pixels[0], torch.searchsorted(class_numbers, train.labels), training_views, p.batch_size, per_class=p.per_class,
-            seed=p.seed, device=device, rank=rank, world=world)
+            pixels[0],
+            torch.searchsorted(class_numbers, train.labels),
+            training_views,
+            p.batch_size,
+            per_class=p.per_class,
+            seed=p.seed,
+            device=device,
+            rank=rank,
+            world=world,
+        )
     method.to(device, memory_format=torch.channels_last)
     if rank == 0:
         hold(p.folder())  # last, so that whatever else is wrong leaves no folder behind
     return Experiment(
-        p, train, test, *pixels, method, stream, training_views, TestViews(p.size, backbone.mean, backbone.std, p.resize),
-        device, choose_precision(p.precision, device, method), p.folder())
+        p,
+        train,
+        test,
+        *pixels,
+        method,
+        stream,
+        training_views,
+        TestViews(p.size, backbone.mean, backbone.std, p.resize),
+        device,
+        choose_precision(p.precision, device, method),
+        p.folder(),
+    )
 
 
 def load_split(p: Parameters) -> tuple[ImageSet, ImageSet]:
@@ -222,7 +255,10 @@ def load_split(p: Parameters) -> tuple[ImageSet, ImageSet]:
     images = load_images(p)
     train, test = images.open_split() if p.split == "open" else images.closed_split()
     if p.max_classes:
-        train, test = (part.subset(torch.isin(part.labels, part.labels.unique()[:p.max_classes])) for part in (train, test))
+        train, test = (
+            part.subset(torch.isin(part.labels, part.labels.unique()[: p.max_classes]))
+            for part in (train, test)
+        )
     check_test_set(test)
     return train, test
 
@@ -242,20 +278,42 @@ def check_test_set(test: ImageSet) -> None:
         lonely = query[~torch.isin(query, gallery)].unique()
         cause = "queries but nothing in the gallery"
     if len(lonely):
-        names = ", ".join(test.class_names[i] for i in lonely[:5].tolist()) + (", ..." if len(lonely) > 5 else "")
-        raise ValueError(f"{len(lonely)} test class{'es have' if len(lonely) > 1 else ' has'} {cause} ({names}): "
-                         "add images to them or leave them out")
+        names = ", ".join(test.class_names[i] for i in lonely[:5].tolist()) + (
+            ", ..." if len(lonely) > 5 else ""
+        )
+        raise ValueError(
+            f"{len(lonely)} test class{'es have' if len(lonely) > 1 else ' has'} {cause} ({names}): "
+            "add images to them or leave them out"
+        )
 
 
 def build_method(p: Parameters, backbone: Backbone, classes: int) -> Method:
     if p.method != "vapnet":
-        from ..methods.metric_baselines import create_baseline  # its library takes seconds to load
-        return create_baseline(p.method, backbone, classes, freeze_norm=p.freeze_norm, proxy_lr=p.proxy_lr)
+        from fieldmarks.methods.metric_baselines import (
+            create_baseline,
+        )  # its library takes seconds to load
+
+        return create_baseline(
+            p.method, backbone, classes, freeze_norm=p.freeze_norm, proxy_lr=p.proxy_lr
+        )
     return VAPNet(
-        backbone, classes, classification=p.classification, constraint=p.constraint, views=p.views, attributes=p.attributes,
-        update_ratio=p.update_ratio, weight=p.weight, grids=p.grids, uniform_over=p.uniform_over, temperature=p.temperature,
-        grad_through_teacher=p.grad_through_teacher, joint_batch=p.joint_batch, cosine_head=p.cosine_head,
-        label_smoothing=p.label_smoothing, freeze_norm=p.freeze_norm)
+        backbone,
+        classes,
+        classification=p.classification,
+        constraint=p.constraint,
+        views=p.views,
+        attributes=p.attributes,
+        update_ratio=p.update_ratio,
+        weight=p.weight,
+        grids=p.grids,
+        uniform_over=p.uniform_over,
+        temperature=p.temperature,
+        grad_through_teacher=p.grad_through_teacher,
+        joint_batch=p.joint_batch,
+        cosine_head=p.cosine_head,
+        label_smoothing=p.label_smoothing,
+        freeze_norm=p.freeze_norm,
+    )
 
 
 def train(experiment: Experiment) -> History:
@@ -267,28 +325,52 @@ def train(experiment: Experiment) -> History:
     if not experiment.method.trains:
         return History()
     return fit(
-        experiment.method, experiment.stream, experiment.parameters.settings(), folder=experiment.folder,
-        evaluate=lambda: evaluate(experiment, resamples=0).metrics, identity=experiment.identity(),
-        progress=experiment.parameters.progress)
+        experiment.method,
+        experiment.stream,
+        experiment.parameters.settings(),
+        folder=experiment.folder,
+        evaluate=lambda: evaluate(experiment, resamples=0).metrics,
+        identity=experiment.identity(),
+        progress=experiment.parameters.progress,
+    )
 
 
 def evaluate(experiment: Experiment, resamples: int = 2000) -> Retrieval:
     """Embed the test set and score its retrieval; `resamples` of the bootstrap, 0 leaves the intervals out."""
     e, ks = experiment, experiment.parameters.ks
     embeddings = embed_all(
-        e.method, e.test_pixels, e.test_views, device=e.device, precision=e.precision, batch_size=4 * e.parameters.batch_size)
+        e.method,
+        e.test_pixels,
+        e.test_views,
+        device=e.device,
+        precision=e.precision,
+        batch_size=4 * e.parameters.batch_size,
+    )
     if vanished := int((embeddings.norm(dim=1) == 0).sum()):
         raise RuntimeError(
             f"the network maps {vanished} of {len(embeddings)} images to zero: training has collapsed, for features that vanish "
-            "satisfy VAPNet's constraint; use freeze_norm false, or a smaller weight or lr")
+            "satisfy VAPNet's constraint; use freeze_norm false, or a smaller weight or lr"
+        )
     query, gallery = e.test.query_gallery() or (None, None)
     labels = e.test.labels
-    sides = (embeddings, labels) if query is None else (
-        embeddings[query], labels[query], embeddings[gallery], labels[gallery])
+    sides = (
+        (embeddings, labels)
+        if query is None
+        else (embeddings[query], labels[query], embeddings[gallery], labels[gallery])
+    )
     hits = hits_at_k(*sides, ks=ks)
-    values = {f"recall@{k}": column.double() for k, column in zip(ks, hits.T)} | {"map@r": average_precision_at_r(*sides)}
+    values = {f"recall@{k}": column.double() for k, column in zip(ks, hits.T)} | {
+        "map@r": average_precision_at_r(*sides)
+    }
     metrics = {name: value.mean().item() for name, value in values.items()}
-    intervals = {name: list(bootstrap_interval(value, resamples=resamples)[1:]) for name, value in values.items()} if resamples else {}
+    intervals = (
+        {
+            name: list(bootstrap_interval(value, resamples=resamples)[1:])
+            for name, value in values.items()
+        }
+        if resamples
+        else {}
+    )
     return Retrieval(embeddings, labels, query, gallery, metrics, intervals, hits)
 
 
@@ -302,8 +384,20 @@ def compare_with(experiment: Experiment) -> tuple[str, Method]:
     if p.baseline:
         result = named_run(p.baseline, data)
         return result["method"], load_run(experiment, Path(p.baseline), result)
-    wanted = plain(dataclasses.asdict(dataclasses.replace(p, constraint="none", classification=True)))
-    same = ("method", "constraint", "classification", "backbone", "weights", "size", "resize", "seed", "epochs")
+    wanted = plain(
+        dataclasses.asdict(dataclasses.replace(p, constraint="none", classification=True))
+    )
+    same = (
+        "method",
+        "constraint",
+        "classification",
+        "backbone",
+        "weights",
+        "size",
+        "resize",
+        "seed",
+        "epochs",
+    )
     for folder, result in siblings(experiment.folder, p.kind, data):
         if all(result["parameters"].get(name) == wanted[name] for name in same):
             return result["method"], load_run(experiment, folder, result)
@@ -319,10 +413,19 @@ def load_run(experiment: Experiment, folder: Path, result: dict) -> Method:
 
 def _fresh_method(p: Parameters, experiment: Experiment) -> Method:
     torch.manual_seed(p.seed)
-    return build_method(p, create_backbone(p.backbone, p.weights, p.size), len(experiment.train.labels.unique())).eval()
+    return build_method(
+        p, create_backbone(p.backbone, p.weights, p.size), len(experiment.train.labels.unique())
+    ).eval()
 
 
-def finish(experiment: Experiment, history: History, before: Retrieval | None, after: Retrieval, figures: list[str], notebook: str) -> Path:
+def finish(
+    experiment: Experiment,
+    history: History,
+    before: Retrieval | None,
+    after: Retrieval,
+    figures: list[str],
+    notebook: str,
+) -> Path:
     """Save the test embeddings and write result.json; returns its path."""
     from safetensors.torch import save_file
 
@@ -333,39 +436,63 @@ def finish(experiment: Experiment, history: History, before: Retrieval | None, a
     best = history.best(p.monitor)
     queries = len(after.queries())
     return write_result(
-        e.folder, experiment=p.kind, notebook=notebook, card=p.card, method=describe(p), dataset=e.test.name,
-        parameters=dataclasses.asdict(p), metrics=after.metrics, intervals=after.intervals,
+        e.folder,
+        experiment=p.kind,
+        notebook=notebook,
+        card=p.card,
+        method=describe(p),
+        dataset=e.test.name,
+        parameters=dataclasses.asdict(p),
+        metrics=after.metrics,
+        intervals=after.intervals,
         counts={
-            "train": len(e.train), "query": queries, "gallery": len(after.labels) if after.gallery is None else len(after.gallery),
-            "classes": len(e.test.labels.unique()), "train_classes": len(e.train.labels.unique()),
+            "train": len(e.train),
+            "query": queries,
+            "gallery": len(after.labels) if after.gallery is None else len(after.gallery),
+            "classes": len(e.test.labels.unique()),
+            "train_classes": len(e.train.labels.unique()),
         },
-        curves={"epochs": history.epochs, "evaluations": history.evaluations}, figures=figures,
-        timing={"train_seconds": history.seconds, "images_per_second": history.images_per_second}, device=str(e.device),
-        start=before.metrics if before else None, best_on_test=best, data_fingerprint=e.identity()["data"], precision=e.precision)
+        curves={"epochs": history.epochs, "evaluations": history.evaluations},
+        figures=figures,
+        timing={"train_seconds": history.seconds, "images_per_second": history.images_per_second},
+        device=str(e.device),
+        start=before.metrics if before else None,
+        best_on_test=best,
+        data_fingerprint=e.identity()["data"],
+        precision=e.precision,
+    )
 
 
 def describe(p: Parameters) -> str:
     """The method's name, with the loss terms that VAPNet uses."""
     if p.method != "vapnet":
         return p.method
-    terms = ["L_a"] * p.classification + {"mean": ["mean L_c"], "direct": ["L_c"], "none": []}[p.constraint]
+    terms = ["L_a"] * p.classification + {"mean": ["mean L_c"], "direct": ["L_c"], "none": []}[
+        p.constraint
+    ]
     return f"vapnet ({' + '.join(terms)})"
 
 
 def main(arguments: list[str]) -> int:
     """Run all of it from name=value arguments; under torchrun each process takes its share of every batch."""
+
     def whole(p: Parameters, rank: int, world: int):
         experiment = prepare(p, rank, world)
         history, after = train(experiment), evaluate(experiment)
         return after.metrics, partial(finish, experiment, history, None, after, [], notebook="")
+
     return run_experiment(Parameters, arguments, whole)
 
 
 def _check(p: Parameters) -> None:
     if p.method != "vapnet" and p.method not in BASELINES:
-        raise ValueError(f"method is '{p.method}': it must be vapnet or a baseline ({', '.join(BASELINES)})")
+        raise ValueError(
+            f"method is '{p.method}': it must be vapnet or a baseline ({', '.join(BASELINES)})"
+        )
     if p.split not in ("open", "closed"):
-        raise ValueError(f"split is '{p.split}': it must be 'open' (by classes) or 'closed' (the official one)")
+        raise ValueError(
+            f"split is '{p.split}': it must be 'open' (by classes) or 'closed' (the official one)"
+        )
     if not p.ks or min(p.ks) < 1:
         raise ValueError(f"ks are {list(p.ks)}: give one or more whole numbers of at least 1")
     p.check_pictures()

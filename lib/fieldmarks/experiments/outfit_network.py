@@ -1,4 +1,5 @@
 """Similarity of garments worn together: an encoder of frozen features, a head, and how both are trained on a graph."""
+
 import copy
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -7,15 +8,33 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from ..data.batches import seeded
-from ..methods.attribute_baselines import AttributeSimilarityHead, MultitaskHead, PlainSimilarity
-from ..methods.graph_encoder import Context, Graph, GraphEncoder, Standardise, embed_contexts
-from ..methods.pairs import pairs_from_edges, split_edges
-from ..methods.pan import SimilarityHead
-from ..progress import choose_mode, counter
-from ..training import DTYPES, History, LossWatch
+from fieldmarks.data.batches import seeded
+from fieldmarks.methods.attribute_baselines import (
+    AttributeSimilarityHead,
+    MultitaskHead,
+    PlainSimilarity,
+)
+from fieldmarks.methods.graph_encoder import (
+    Context,
+    Graph,
+    GraphEncoder,
+    Standardise,
+    embed_contexts,
+)
+from fieldmarks.methods.pairs import pairs_from_edges, split_edges
+from fieldmarks.methods.pan import SimilarityHead
+from fieldmarks.progress import choose_mode, counter
+from fieldmarks.training import DTYPES, History, LossWatch
 
-METHODS = ("pan_unsupervised", "pan_supervised", "pan_hybrid", "multitask", "attribute_similarity", "plain", "cosine")
+METHODS = (
+    "pan_unsupervised",
+    "pan_supervised",
+    "pan_hybrid",
+    "multitask",
+    "attribute_similarity",
+    "plain",
+    "cosine",
+)
 WITH_ATTRIBUTES = ("pan_supervised", "pan_hybrid", "multitask", "attribute_similarity")
 ENCODERS = ("graph", "linear", "none")
 CHUNK = 2**12  # pairs at a time: what the head makes of them stays in the cache
@@ -35,11 +54,25 @@ class OutfitNetwork(nn.Module):
     """
 
     def __init__(
-        self, method: str, dim: int, attributes: int, *, encoder: str = "graph", hidden: Sequence[int] = (200, 200),
-        dropout: float = 0.5, concepts: int = 50, none_slot: bool = True, rule: str = "or", weight: float = 1.0,
+        self,
+        method: str,
+        dim: int,
+        attributes: int,
+        *,
+        encoder: str = "graph",
+        hidden: Sequence[int] = (200, 200),
+        dropout: float = 0.5,
+        concepts: int = 50,
+        none_slot: bool = True,
+        rule: str = "or",
+        weight: float = 1.0,
     ):
         super().__init__()
-        self.standardise, self.encoder, self.head = Standardise(dim), nn.Identity(), nn.CosineSimilarity(dim=-1)
+        self.standardise, self.encoder, self.head = (
+            Standardise(dim),
+            nn.Identity(),
+            nn.CosineSimilarity(dim=-1),
+        )
         if method == "cosine":
             return
         if encoder == "graph":
@@ -56,8 +89,13 @@ class OutfitNetwork(nn.Module):
             self.head = SimilarityHead(dim, free=concepts)
         else:
             self.head = SimilarityHead(
-                dim, attributes=attributes, free=concepts if method == "pan_hybrid" else 0, none_slot=none_slot, rule=rule,
-                weight=weight)
+                dim,
+                attributes=attributes,
+                free=concepts if method == "pan_hybrid" else 0,
+                none_slot=none_slot,
+                rule=rule,
+                weight=weight,
+            )
 
     @property
     def sees_graph(self) -> bool:
@@ -67,18 +105,29 @@ class OutfitNetwork(nn.Module):
     def learns(self) -> bool:
         return not isinstance(self.head, nn.CosineSimilarity)
 
-    def encode(self, features: Tensor, support: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+    def encode(
+        self,
+        features: Tensor,
+        support: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """Standardised features (N, d) -> (N, h). Without a support every item is seen alone."""
         if not self.sees_graph:
             return self.encoder(features)
-        return self.encoder(features, no_edges(len(features), features.device) if support is None else support, generator)
+        return self.encoder(
+            features,
+            no_edges(len(features), features.device) if support is None else support,
+            generator,
+        )
 
     def score(self, a: Tensor, b: Tensor) -> Tensor:
         """Encoded items (..., h) twice -> similarity (...,)."""
         return self.head.score(a, b) if self.learns else self.head(a, b)
 
     @torch.no_grad()
-    def encode_contexts(self, features: Tensor, contexts: Sequence[Context]) -> tuple[Tensor, list[list[int]], list[list[int]]]:
+    def encode_contexts(
+        self, features: Tensor, contexts: Sequence[Context]
+    ) -> tuple[Tensor, list[list[int]], list[list[int]]]:
         """Encoded items of questions, and each question's outfit and choices as rows of them; see `embed_contexts`."""
         if self.sees_graph:
             return embed_contexts(self.encoder, features, contexts)
@@ -99,9 +148,21 @@ def outfit_edges(outfits: Sequence[Sequence[int]]) -> Tensor:
 
 
 def fit(
-    network: OutfitNetwork, features: Tensor, edges: Tensor, labels: Tensor | None, *, steps: int, lr: float,
-    weight_decay: float = 0.0, message_share: float = 0.5, support_dropout: float = 0.15,
-    evaluate: Callable[[], dict[str, float]], evaluate_every: int, monitor: str, seed: int, precision: str = "fp32",
+    network: OutfitNetwork,
+    features: Tensor,
+    edges: Tensor,
+    labels: Tensor | None,
+    *,
+    steps: int,
+    lr: float,
+    weight_decay: float = 0.0,
+    message_share: float = 0.5,
+    support_dropout: float = 0.15,
+    evaluate: Callable[[], dict[str, float]],
+    evaluate_every: int,
+    monitor: str,
+    seed: int,
+    precision: str = "fp32",
     progress: str = "none",
 ) -> History:
     """Train in place, every step on the whole graph; the network then holds the weights that were best by `monitor`, the
@@ -119,9 +180,13 @@ def fit(
         Diverged: the loss is no longer a number.  ValueError: too few edges.
     """
     device, nodes = features.device, len(features)
-    messages, targets = split_edges(edges, seeded(seed, 30), message_share if network.sees_graph else 0.0)
+    messages, targets = split_edges(
+        edges, seeded(seed, 30), message_share if network.sees_graph else 0.0
+    )
     if not len(targets):
-        raise ValueError(f"{len(edges)} edges, a share of {message_share} of which are shown, leave none to learn from")
+        raise ValueError(
+            f"{len(edges)} edges, a share of {message_share} of which are shown, leave none to learn from"
+        )
     pairs, same = pairs_from_edges(targets, nodes, seeded(seed, 31), known=messages)
     pairs, same = pairs.to(device), same.to(device)
     graph = Graph.of(messages.to(device), nodes) if network.sees_graph else None
@@ -130,8 +195,21 @@ def fit(
     count = counter("steps", "bar" if mode == "bar" else "none")
     for number in range(1, steps + 1):
         began = perf_counter()
-        watch.add(number, step(
-            network, optimizer, features, graph, pairs, same, labels, seeded(seed, 32, number), support_dropout, precision))
+        watch.add(
+            number,
+            step(
+                network,
+                optimizer,
+                features,
+                graph,
+                pairs,
+                same,
+                labels,
+                seeded(seed, 32, number),
+                support_dropout,
+                precision,
+            ),
+        )
         history.seconds += perf_counter() - began
         history.images += nodes
         count(number, steps)
@@ -145,8 +223,16 @@ def fit(
         if best is None or measured[monitor] > best[0]:
             best = measured[monitor], copy.deepcopy(network.state_dict())
         if mode == "lines":
-            shown = {name: value for name, value in {**row, **measured}.items() if name not in ("epoch", "lr")}
-            print(f"step {number:5d}/{steps}  " + "  ".join(f"{name} {value:.4f}" for name, value in shown.items()), flush=True)
+            shown = {
+                name: value
+                for name, value in {**row, **measured}.items()
+                if name not in ("epoch", "lr")
+            }
+            print(
+                f"step {number:5d}/{steps}  "
+                + "  ".join(f"{name} {value:.4f}" for name, value in shown.items()),
+                flush=True,
+            )
     if best is not None:
         network.load_state_dict(best[1])
     network.eval()
@@ -154,8 +240,16 @@ def fit(
 
 
 def step(
-    network: OutfitNetwork, optimizer: torch.optim.Optimizer, features: Tensor, graph: Graph | None, pairs: Tensor,
-    same: Tensor, labels: Tensor | None, generator: torch.Generator, support_dropout: float, precision: str = "fp32",
+    network: OutfitNetwork,
+    optimizer: torch.optim.Optimizer,
+    features: Tensor,
+    graph: Graph | None,
+    pairs: Tensor,
+    same: Tensor,
+    labels: Tensor | None,
+    generator: torch.Generator,
+    support_dropout: float,
+    precision: str = "fp32",
 ) -> dict[str, Tensor]:
     """One step on all pairs, CHUNK at a time: the encoder runs once, and the head's gradients are added up behind it.
 
@@ -164,9 +258,15 @@ def step(
     """
     network.train()
     optimizer.zero_grad(set_to_none=True)
-    autocast = {"device_type": features.device.type, "dtype": DTYPES[precision], "enabled": precision != "fp32"}
+    autocast = {
+        "device_type": features.device.type,
+        "dtype": DTYPES[precision],
+        "enabled": precision != "fp32",
+    }
     with torch.autocast(**autocast):
-        encoded = network.encode(features, graph and graph.support(support_dropout, generator), generator)
+        encoded = network.encode(
+            features, graph and graph.support(support_dropout, generator), generator
+        )
     items, terms = encoded.detach(), {}
     gradient = torch.zeros_like(items)
     for part, target in zip(pairs.split(CHUNK), same.split(CHUNK)):
@@ -175,7 +275,9 @@ def step(
         seen = () if labels is None else labels[ends].chunk(2)
         with torch.autocast(**autocast):
             found = network.head.losses(*both.chunk(2), target, *seen)
-        share = len(part) / len(pairs)  # every term is a mean over pairs, so those of the chunks add up to that of all
+        share = len(part) / len(
+            pairs
+        )  # every term is a mean over pairs, so those of the chunks add up to that of all
         (share * sum(found.values())).backward()
         gradient.index_add_(0, ends, both.grad)
         for name, value in found.items():

@@ -10,6 +10,7 @@ blank in that outfit (FITB). A notebook goes through it step by step:
 
 and `python -m fieldmarks.experiments.outfits name=value ...` goes through it in one go.
 """
+
 import dataclasses
 import hashlib
 import sys
@@ -23,26 +24,54 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..backbones import Backbone, create_backbone
-from ..data.augment import TestViews
-from ..data.layouts import polyvore
-from ..data.pixels import PixelCache
-from ..evaluation.outfits import area_under_curve, auc_interval, choice_scores, fill_in_blank_hits, outfit_scores
-from ..evaluation.statistics import bootstrap_interval
-from ..files import hold, written_whole
-from ..labs.results import write_result
-from ..methods.graph_encoder import Context, Graph, Neighbours, outfit_context, question_context
-from ..methods.pan import RULES
-from ..progress import counter
-from ..training import History, choose_device, choose_precision
-from . import parameters as reading
-from .command_line import run_experiment
-from .common import WARDROBE, RunParameters, draw_wardrobe, named_run, siblings
-from .features import frozen_features
-from .outfit_network import ENCODERS, METHODS, WITH_ATTRIBUTES, OutfitNetwork, fit, outfit_edges
+from fieldmarks.backbones import Backbone, create_backbone
+from fieldmarks.data.augment import TestViews
+from fieldmarks.data.layouts import polyvore
+from fieldmarks.data.pixels import PixelCache
+from fieldmarks.evaluation.outfits import (
+    area_under_curve,
+    auc_interval,
+    choice_scores,
+    fill_in_blank_hits,
+    outfit_scores,
+)
+from fieldmarks.evaluation.statistics import bootstrap_interval
+from fieldmarks.experiments import parameters as reading
+from fieldmarks.experiments.command_line import run_experiment
+from fieldmarks.experiments.common import (
+    WARDROBE,
+    RunParameters,
+    draw_wardrobe,
+    named_run,
+    siblings,
+)
+from fieldmarks.experiments.features import frozen_features
+from fieldmarks.experiments.outfit_network import (
+    ENCODERS,
+    METHODS,
+    WITH_ATTRIBUTES,
+    OutfitNetwork,
+    fit,
+    outfit_edges,
+)
+from fieldmarks.experiments.result import write_result
+from fieldmarks.files import hold, written_whole
+from fieldmarks.methods.graph_encoder import (
+    Context,
+    Graph,
+    Neighbours,
+    outfit_context,
+    question_context,
+)
+from fieldmarks.methods.pan import RULES
+from fieldmarks.progress import counter
+from fieldmarks.training import History, choose_device, choose_precision
 
 DATASETS = ("wardrobe", "polyvore")
-VALIDATION, TESTS = "valid", {"test": "", "test resampled": "_resampled"}  # parts, and what their metrics' names end in
+VALIDATION, TESTS = (
+    "valid",
+    {"test": "", "test resampled": "_resampled"},
+)  # parts, and what their metrics' names end in
 DEGREE = -1  # stands where K does for answers by the number of edges
 
 
@@ -67,7 +96,10 @@ class Parameters(RunParameters):
     backbone: str = "tf_efficientnet_lite0"  # frozen
     weights: str = "bundled"  # "imagenet" (downloaded), "bundled", "none", or a checkpoint
     encoder: str = "graph"  # of its features: "graph", "linear" or "none"
-    hidden: tuple[int, ...] = (200, 200)  # units of the graph encoder's layers; "linear" has one, the last of these
+    hidden: tuple[int, ...] = (
+        200,
+        200,
+    )  # units of the graph encoder's layers; "linear" has one, the last of these
     dropout: float = 0.5  # of the features that enter each of its layers
     support_dropout: float = 0.15  # of the graph's nodes, then of its edges
     # Method
@@ -91,13 +123,17 @@ class Parameters(RunParameters):
     progress: str = "auto"
     out: str = ""  # output folder; empty: runs/outfits-<hash of the parameters>
     card: str = ""  # the lab card that this run belongs to
-    baseline: str = ""  # a finished run to compare with; empty: multitask beside this one, else none
+    baseline: str = (
+        ""  # a finished run to compare with; empty: multitask beside this one, else none
+    )
 
     def __post_init__(self):
         _check(self)
 
 
-read = partial(reading.from_notebook, Parameters)  # the parameters of a notebook, from its globals()
+read = partial(
+    reading.from_notebook, Parameters
+)  # the parameters of a notebook, from its globals()
 
 
 @dataclass
@@ -167,20 +203,45 @@ def prepare(parameters: Parameters) -> Experiment:
     torch.manual_seed(p.seed)
     backbone = create_backbone(p.backbone, p.weights, p.size).to(device).eval()
     views = TestViews(p.size, backbone.mean, backbone.std, p.resize)
-    features = frozen_features(pixels, backbone, views, device=device, precision=p.precision, progress=p.progress)
-    training_items = torch.tensor(sorted({item for outfit in data.outfits["train"] for item in outfit}))
+    features = frozen_features(
+        pixels, backbone, views, device=device, precision=p.precision, progress=p.progress
+    )
+    training_items = torch.tensor(
+        sorted({item for outfit in data.outfits["train"] for item in outfit})
+    )
     place = {item: row for row, item in enumerate(training_items.tolist())}
     edges = outfit_edges([[place[item] for item in outfit] for outfit in data.outfits["train"]])
     torch.manual_seed(p.seed)
     network = OutfitNetwork(
-        p.method, features.shape[1], len(data.attribute_names or []), encoder=p.encoder, hidden=p.hidden, dropout=p.dropout,
-        concepts=p.concepts, none_slot=p.none_slot, rule=p.rule, weight=p.attribute_weight)
+        p.method,
+        features.shape[1],
+        len(data.attribute_names or []),
+        encoder=p.encoder,
+        hidden=p.hidden,
+        dropout=p.dropout,
+        concepts=p.concepts,
+        none_slot=p.none_slot,
+        rule=p.rule,
+        weight=p.attribute_weight,
+    )
     network.standardise.fit(features[training_items])
     network.to(device).eval()
     hold(p.folder())  # last, so that whatever else is wrong leaves no folder behind
     return Experiment(
-        p, data, pixels, backbone, views, network.standardise(features.to(device)), training_items, edges, network, device,
-        choose_precision(p.precision, device, network), p.folder(), fingerprint(data))
+        p,
+        data,
+        pixels,
+        backbone,
+        views,
+        network.standardise(features.to(device)),
+        training_items,
+        edges,
+        network,
+        device,
+        choose_precision(p.precision, device, network),
+        p.folder(),
+        fingerprint(data),
+    )
 
 
 def load_outfits(p: Parameters) -> polyvore.Outfits:
@@ -209,12 +270,26 @@ def train(experiment: Experiment) -> History:
     e, p = experiment, experiment.parameters
     if not e.network.learns:
         return History()
-    labels = e.outfits.attributes[e.training_items].to(e.device) if p.method in WITH_ATTRIBUTES else None
+    labels = (
+        e.outfits.attributes[e.training_items].to(e.device) if p.method in WITH_ATTRIBUTES else None
+    )
     return fit(
-        e.network, e.features[e.training_items.to(e.device)], e.edges, labels, steps=p.steps, lr=p.lr,
-        weight_decay=p.weight_decay, message_share=p.message_share, support_dropout=p.support_dropout,
-        evaluate=lambda: validate(e), evaluate_every=p.evaluate_every, monitor=p.monitor, seed=p.seed, precision=e.precision,
-        progress=p.progress)
+        e.network,
+        e.features[e.training_items.to(e.device)],
+        e.edges,
+        labels,
+        steps=p.steps,
+        lr=p.lr,
+        weight_decay=p.weight_decay,
+        message_share=p.message_share,
+        support_dropout=p.support_dropout,
+        evaluate=lambda: validate(e),
+        evaluate_every=p.evaluate_every,
+        monitor=p.monitor,
+        seed=p.seed,
+        precision=e.precision,
+        progress=p.progress,
+    )
 
 
 def validate(experiment: Experiment) -> dict[str, float]:
@@ -239,13 +314,20 @@ def evaluate(experiment: Experiment, resamples: int = 2000) -> Answers:
     """
     e, metrics, intervals = experiment, {}, {}
     choices, outfits = {}, {}
-    asked = {part: end for part, end in TESTS.items() if part in e.outfits.blanks and part in e.outfits.compatibility}
+    asked = {
+        part: end
+        for part, end in TESTS.items()
+        if part in e.outfits.blanks and part in e.outfits.compatibility
+    }
     for part, end in asked.items():
         labels = outfit_labels(e, part)
         for k in sorted({0, 1, e.parameters.neighbours}):
             choices[part, k], outfits[part, k] = answer(e, part, k)
             hits = blank_hits(e, part, choices[part, k])
-            found = {f"fitb{end}": hits.mean().item(), f"auc{end}": area_under_curve(outfits[part, k], labels)}
+            found = {
+                f"fitb{end}": hits.mean().item(),
+                f"auc{end}": area_under_curve(outfits[part, k], labels),
+            }
             metrics |= {f"{name}_k{k}": value for name, value in found.items()}
             if k != e.parameters.neighbours:
                 continue
@@ -257,7 +339,12 @@ def evaluate(experiment: Experiment, resamples: int = 2000) -> Answers:
         metrics[f"fitb{end}_degree"] = blank_hits(e, part, choices[part, DEGREE]).mean().item()
         metrics[f"auc{end}_degree"] = area_under_curve(outfits[part, DEGREE], labels)
     order = [f"{name}{end}" for name in ("fitb", "auc") for end in asked.values()]
-    return Answers(choices, outfits, {name: metrics[name] for name in [*order, *sorted(set(metrics) - set(order))]}, intervals)
+    return Answers(
+        choices,
+        outfits,
+        {name: metrics[name] for name in [*order, *sorted(set(metrics) - set(order))]},
+        intervals,
+    )
 
 
 def answer(experiment: Experiment, part: str, k: int) -> tuple[Tensor, Tensor]:
@@ -277,14 +364,20 @@ def contexts(experiment: Experiment, part: str, k: int) -> tuple[list[Context], 
     if (part, k) not in e.contexts:
         neighbours = graph_of(e, part)
         e.contexts[part, k] = (
-            [question_context(neighbours, q.question, q.choices, k) for q in e.outfits.blanks[part]],
-            [outfit_context(neighbours, q.items, k) for q in e.outfits.compatibility[part]])
+            [
+                question_context(neighbours, q.question, q.choices, k)
+                for q in e.outfits.blanks[part]
+            ],
+            [outfit_context(neighbours, q.items, k) for q in e.outfits.compatibility[part]],
+        )
     return e.contexts[part, k]
 
 
 def graph_of(experiment: Experiment, part: str) -> Neighbours:
     """The graph of the part's own outfits, over all items."""
-    return Graph.of(outfit_edges(experiment.outfits.outfits[part.split()[0]]), len(experiment.outfits)).neighbours()
+    return Graph.of(
+        outfit_edges(experiment.outfits.outfits[part.split()[0]]), len(experiment.outfits)
+    ).neighbours()
 
 
 def degree_answers(experiment: Experiment, part: str) -> tuple[Tensor, Tensor]:
@@ -292,15 +385,22 @@ def degree_answers(experiment: Experiment, part: str) -> tuple[Tensor, Tensor]:
     blanks, whole = contexts(experiment, part, 1)
 
     def edges_at(context: Context, rows: list[int]) -> list[float]:
-        ends = Counter(end for edge in {tuple(sorted(edge)) for edge in context.edges} for end in edge)
+        ends = Counter(
+            end for edge in {tuple(sorted(edge)) for edge in context.edges} for end in edge
+        )
         return [-float(ends[row]) for row in rows]
+
     outfits = [np.mean(edges_at(context, context.outfit)) for context in whole]
-    return torch.tensor([edges_at(context, context.choices) for context in blanks]), torch.tensor(outfits)
+    return torch.tensor([edges_at(context, context.choices) for context in blanks]), torch.tensor(
+        outfits
+    )
 
 
 def blank_hits(experiment: Experiment, part: str, scores: Tensor) -> Tensor:
     """Chance that each blank is filled rightly: scores (Q, C) -> (Q,)."""
-    return fill_in_blank_hits(scores, [question.answer for question in experiment.outfits.blanks[part]])
+    return fill_in_blank_hits(
+        scores, [question.answer for question in experiment.outfits.blanks[part]]
+    )
 
 
 def outfit_labels(experiment: Experiment, part: str) -> Tensor:
@@ -320,7 +420,9 @@ def compare_with(experiment: Experiment) -> tuple[str, Answers] | None:
         return result["method"], load_answers(Path(p.baseline), result)
     for folder, result in sibling_runs(experiment):
         same = ("encoder", "backbone", "weights", "size", "resize", "neighbours", "seed")
-        if result["method"].startswith("multitask") and all(result["parameters"][name] == getattr(p, name) for name in same):
+        if result["method"].startswith("multitask") and all(
+            result["parameters"][name] == getattr(p, name) for name in same
+        ):
             return result["method"], load_answers(folder, result)
     return None
 
@@ -342,13 +444,18 @@ def load_answers(folder: Path, result: dict) -> Answers:
     return Answers(**found, metrics=result["metrics"], intervals=result["intervals"])
 
 
-def finish(experiment: Experiment, history: History, answers: Answers, figures: list[str], notebook: str) -> Path:
+def finish(
+    experiment: Experiment, history: History, answers: Answers, figures: list[str], notebook: str
+) -> Path:
     """Save the scores of all questions and the network, and write result.json; returns its path."""
     from safetensors.torch import save_file
 
     e, p, data = experiment, experiment.parameters, experiment.outfits
-    scores = {f"{kind}/{part}/{k}": value
-              for kind in ("choices", "outfits") for (part, k), value in getattr(answers, kind).items()}
+    scores = {
+        f"{kind}/{part}/{k}": value
+        for kind in ("choices", "outfits")
+        for (part, k), value in getattr(answers, kind).items()
+    }
     for part in {part for part, _ in answers.choices}:
         scores[f"right/{part}"] = torch.tensor([question.answer for question in data.blanks[part]])
         scores[f"true/{part}"] = outfit_labels(e, part)
@@ -356,16 +463,30 @@ def finish(experiment: Experiment, history: History, answers: Answers, figures: 
         with written_whole(e.folder / f"{name}.safetensors") as temporary:
             save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, temporary)
     return write_result(
-        e.folder, experiment=p.kind, notebook=notebook, card=p.card, method=describe(p), dataset=data.name,
-        parameters=dataclasses.asdict(p), metrics=answers.metrics, intervals=answers.intervals,
+        e.folder,
+        experiment=p.kind,
+        notebook=notebook,
+        card=p.card,
+        method=describe(p),
+        dataset=data.name,
+        parameters=dataclasses.asdict(p),
+        metrics=answers.metrics,
+        intervals=answers.intervals,
         counts={  # here a class is an outfit, of things that go together
-            "train": len(e.training_items), "query": len(data.blanks["test"]) + len(data.compatibility["test"]),
-            "gallery": len({item for outfit in data.outfits["test"] for item in outfit}), "classes": len(data.outfits["test"]),
+            "train": len(e.training_items),
+            "query": len(data.blanks["test"]) + len(data.compatibility["test"]),
+            "gallery": len({item for outfit in data.outfits["test"] for item in outfit}),
+            "classes": len(data.outfits["test"]),
             "train_classes": len(data.outfits["train"]),
         },
-        curves={"epochs": history.epochs, "evaluations": history.evaluations}, figures=figures,
-        timing={"train_seconds": history.seconds, "images_per_second": history.images_per_second}, device=str(e.device),
-        best_on_validation=history.best(p.monitor), data_fingerprint=e.data, precision=e.precision)
+        curves={"epochs": history.epochs, "evaluations": history.evaluations},
+        figures=figures,
+        timing={"train_seconds": history.seconds, "images_per_second": history.images_per_second},
+        device=str(e.device),
+        best_on_validation=history.best(p.monitor),
+        data_fingerprint=e.data,
+        precision=e.precision,
+    )
 
 
 def describe(p: Parameters) -> str:
@@ -375,24 +496,39 @@ def describe(p: Parameters) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run all of it from name=value arguments."""
+
     def whole(p: Parameters, rank: int, world: int):
         experiment = prepare(p)
         history, answers = train(experiment), evaluate(experiment)
         return answers.metrics, partial(finish, experiment, history, answers, [], notebook="")
+
     return run_experiment(Parameters, arguments, whole)
 
 
 def _check(p: Parameters) -> None:
-    for name, allowed in (("dataset", DATASETS), ("outfits_split", ("nondisjoint", "disjoint")), ("method", METHODS),
-                          ("encoder", ENCODERS), ("rule", tuple(RULES))):
+    for name, allowed in (
+        ("dataset", DATASETS),
+        ("outfits_split", ("nondisjoint", "disjoint")),
+        ("method", METHODS),
+        ("encoder", ENCODERS),
+        ("rule", tuple(RULES)),
+    ):
         if getattr(p, name) not in allowed:
-            raise ValueError(f"{name} is '{getattr(p, name)}': it must be one of {', '.join(allowed)}")
+            raise ValueError(
+                f"{name} is '{getattr(p, name)}': it must be one of {', '.join(allowed)}"
+            )
     if not p.root and p.dataset != "wardrobe":
-        raise ValueError(f"root is empty: give the folder of {p.dataset} (only the generated wardrobe needs none)")
+        raise ValueError(
+            f"root is empty: give the folder of {p.dataset} (only the generated wardrobe needs none)"
+        )
     if not 1 <= p.size <= p.resize:
-        raise ValueError(f"size is {p.size} and resize is {p.resize}: size must be at least 1 and at most resize")
+        raise ValueError(
+            f"size is {p.size} and resize is {p.resize}: size must be at least 1 and at most resize"
+        )
     if not p.hidden or min(p.hidden) < 1:
-        raise ValueError(f"hidden is {list(p.hidden)}: give the units of one layer or more, each at least 1")
+        raise ValueError(
+            f"hidden is {list(p.hidden)}: give the units of one layer or more, each at least 1"
+        )
     for name in ("dropout", "support_dropout", "message_share"):
         if not 0 <= getattr(p, name) < 1:
             raise ValueError(f"{name} is {getattr(p, name)}: it is a share, at least 0 and below 1")

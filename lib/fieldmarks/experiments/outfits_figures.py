@@ -1,28 +1,36 @@
 """The figures of the outfits experiment: what is drawn from where. How it is drawn is `show`'s business."""
+
 from itertools import combinations
 
 import torch
+from fieldguide.garments.attributes import VOCABULARY
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..data.batches import seeded
-from ..data.generated.garment_attributes import VOCABULARY
-from ..explain.gradcam import dimension_map
-from ..methods.method import pool
-from ..methods.pan import SimilarityHead
-from ..show import concepts, galleries, maps, tables
-from .common_figures import shown
-from .outfits import TESTS, Answers, Experiment, blank_hits, sibling_runs
-from .pair_heads import concept_means
+from fieldmarks.data.batches import seeded
+from fieldmarks.experiments.common_figures import shown
+from fieldmarks.experiments.outfits import TESTS, Answers, Experiment, blank_hits, sibling_runs
+from fieldmarks.experiments.pair_heads import concept_means
+from fieldmarks.explain.gradcam import dimension_map
+from fieldmarks.methods.method import pool
+from fieldmarks.methods.pan import SimilarityHead
+from fieldmarks.show import concepts, galleries, maps, tables
 
-SCORES = {"fitb": "FITB original", "auc": "AUC original", "fitb_resampled": "FITB resampled", "auc_resampled": "AUC resampled"}
+SCORES = {
+    "fitb": "FITB original",
+    "auc": "AUC original",
+    "fitb_resampled": "FITB resampled",
+    "auc_resampled": "AUC resampled",
+}
 TITLES = {"test": "original questions", "test resampled": "resampled questions"}
 
 
 def outfits_at_a_glance(experiment: Experiment, count: int = 12) -> Figure:
     """Training outfits drawn at random."""
     outfits = experiment.outfits.outfits["train"]
-    rows = torch.randperm(len(outfits), generator=seeded(experiment.parameters.seed, 8))[:count].tolist()
+    rows = torch.randperm(len(outfits), generator=seeded(experiment.parameters.seed, 8))[
+        :count
+    ].tolist()
     strips = [[experiment.pixels[item] for item in outfits[row][:6]] for row in rows]
     return galleries.class_board(strips, [f"training outfit {row + 1}" for row in rows], columns=2)
 
@@ -34,15 +42,24 @@ def against_others(experiment: Experiment, name: str, answers: Answers) -> Figur
         if all(result["parameters"][key] == getattr(p, key) for key in ("seed", "neighbours")):
             rows[result["method"]] = result["metrics"]
     rows[name] = answers.metrics
-    return tables.score_table({method: _columns(metrics) for method, metrics in rows.items()}, this=name,
-                              title=f"{experiment.outfits.name}, seed {p.seed}, K = {p.neighbours}, in per cent")
+    return tables.score_table(
+        {method: _columns(metrics) for method, metrics in rows.items()},
+        this=name,
+        title=f"{experiment.outfits.name}, seed {p.seed}, K = {p.neighbours}, in per cent",
+    )
 
 
 def what_the_graph_tells(name: str, answers: Answers) -> Figure:
     """The same metrics with nothing but the question in sight, with an edge about each item, and of the edges' number alone."""
-    rows = {f"{name}, K = 0": "_k0", f"{name}, K = 1": "_k1", "number of edges alone, K = 1": "_degree"}
-    return tables.score_table({row: _columns(answers.metrics, end) for row, end in rows.items()},
-                              title="what neighbours tell, in per cent")
+    rows = {
+        f"{name}, K = 0": "_k0",
+        f"{name}, K = 1": "_k1",
+        "number of edges alone, K = 1": "_degree",
+    }
+    return tables.score_table(
+        {row: _columns(answers.metrics, end) for row, end in rows.items()},
+        title="what neighbours tell, in per cent",
+    )
 
 
 def k_agreement(experiment: Experiment, answers: Answers) -> Figure:
@@ -50,11 +67,15 @@ def k_agreement(experiment: Experiment, answers: Answers) -> Figure:
     panels = {}
     for part in TESTS:
         if (part, 0) in answers.choices:
-            panels[TITLES[part]] = tuple(blank_hits(experiment, part, answers.choices[part, k]) > 0.5 for k in (0, 1))
+            panels[TITLES[part]] = tuple(
+                blank_hits(experiment, part, answers.choices[part, k]) > 0.5 for k in (0, 1)
+            )
     return tables.agreement(panels, "K = 0", "K = 1")
 
 
-def filled_blanks(experiment: Experiment, answers: Answers, part: str = "test", right: int = 3, wrong: int = 3) -> Figure:
+def filled_blanks(
+    experiment: Experiment, answers: Answers, part: str = "test", right: int = 3, wrong: int = 3
+) -> Figure:
     """Questions drawn at random among those answered rightly and those answered wrongly."""
     e, k = experiment, experiment.parameters.neighbours
     scores = answers.choices[part, k]
@@ -64,9 +85,15 @@ def filled_blanks(experiment: Experiment, answers: Answers, part: str = "test", 
     for kind, count, word in ((True, right, "right"), (False, wrong, "wrong")):
         for row in order[hits[order] == kind][:count].tolist():
             q = e.outfits.blanks[part][row]
-            rows.append(concepts.Blank(
-                [e.pixels[i] for i in q.question], min(max(q.blank_position - 1, 0), len(q.question)),
-                [e.pixels[i] for i in q.choices], scores[row].tolist(), q.answer))
+            rows.append(
+                concepts.Blank(
+                    [e.pixels[i] for i in q.question],
+                    min(max(q.blank_position - 1, 0), len(q.question)),
+                    [e.pixels[i] for i in q.choices],
+                    scores[row].tolist(),
+                    q.answer,
+                )
+            )
             titles.append(f"question {row + 1}, answered {word}")
     return concepts.question_rows(rows, titles)
 
@@ -89,19 +116,33 @@ def pair_board(experiment: Experiment, pairs: Tensor, captions: list[str]) -> Fi
     e = experiment
     first, second = (shown(e.backbone, e.images(side)) for side in pairs.T)
     if not isinstance(e.network.head, SimilarityHead):
-        titles = [f"{caption} {number // 2 + 1}" for number, caption in enumerate(sum([[c, c] for c in captions], []))]
+        titles = [
+            f"{caption} {number // 2 + 1}"
+            for number, caption in enumerate(sum([[c, c] for c in captions], []))
+        ]
         images = [image for both in zip(first, second) for image in both]
         heat = torch.stack(pair_maps(e, pairs), dim=1).flatten(0, 1)
-        return maps.map_grid([("item", images, None), ("what speaks for the pair", images, heat)], titles)
+        return maps.map_grid(
+            [("item", images, None), ("what speaks for the pair", images, heat)], titles
+        )
     with torch.no_grad():
-        _, scores, relevance = e.network.head(*(e.network.encode(e.features[side.to(e.device)]) for side in pairs.T))
+        _, scores, relevance = e.network.head(
+            *(e.network.encode(e.features[side.to(e.device)]) for side in pairs.T)
+        )
     contributions, names = scores * relevance, concept_names(e)
     strongest = contributions.argmax(1).cpu()
-    columns = [("similarity", *pair_maps(e, pairs)), ([names[m] for m in strongest.tolist()], *pair_maps(e, pairs, strongest))]
-    return concepts.pair_board(first, second, contributions, relevance, scores, names, captions, columns)
+    columns = [
+        ("similarity", *pair_maps(e, pairs)),
+        ([names[m] for m in strongest.tolist()], *pair_maps(e, pairs, strongest)),
+    ]
+    return concepts.pair_board(
+        first, second, contributions, relevance, scores, names, captions, columns
+    )
 
 
-def pair_maps(experiment: Experiment, pairs: Tensor, concept: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def pair_maps(
+    experiment: Experiment, pairs: Tensor, concept: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Grad-CAM of pairs (n, 2) of items through the backbone, the encoder and the head, each item seen alone (K = 0).
 
     Args:
@@ -120,6 +161,7 @@ def pair_maps(experiment: Experiment, pairs: Tensor, concept: Tensor | None = No
             if concept is None:
                 return e.network.score(encoded, reference)[:, None]
             return e.network.head.similarity.logits(encoded, reference)[0]
+
         target = 0 if concept is None else concept
         found.append(dimension_map(respond, e.backbone, e.images(pairs[:, own]), target).cpu())
     return tuple(found)
@@ -140,7 +182,9 @@ def concept_importance(experiment: Experiment, part: str = "test") -> Figure:
 def concept_names(experiment: Experiment) -> list[str]:
     head = experiment.network.head
     free = head.similarity.concept.out_features - head.attributes - head.none_slot
-    return concepts.concept_names((experiment.outfits.attribute_names or [])[:head.attributes], head.none_slot, free)
+    return concepts.concept_names(
+        (experiment.outfits.attribute_names or [])[: head.attributes], head.none_slot, free
+    )
 
 
 def groups_of(names: list[str]) -> list[str] | None:

@@ -1,4 +1,5 @@
 """Similarities learned on pairs of images of one class and of two, from cached features: what few-shot and in-shop share."""
+
 import copy
 from collections.abc import Callable
 from time import perf_counter
@@ -6,13 +7,13 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from ..data.batches import seeded
-from ..methods.attribute_baselines import AttributeSimilarityHead
-from ..methods.pan import RULES, ConceptSimilarity, SimilarityHead
-from ..methods.pairs import pairs_from_labels
-from ..progress import choose_mode, counter
-from ..training import History, LossWatch, choose_precision
-from .outfit_network import OutfitNetwork, step
+from fieldmarks.data.batches import seeded
+from fieldmarks.experiments.outfit_network import OutfitNetwork, step
+from fieldmarks.methods.attribute_baselines import AttributeSimilarityHead
+from fieldmarks.methods.pairs import pairs_from_labels
+from fieldmarks.methods.pan import RULES, ConceptSimilarity, SimilarityHead
+from fieldmarks.progress import choose_mode, counter
+from fieldmarks.training import History, LossWatch, choose_precision
 
 WITH_ATTRIBUTES = ("pan_supervised", "pan_hybrid", "multitask", "attribute_similarity")
 HEADS = (*WITH_ATTRIBUTES, "pan_unsupervised", "plain")
@@ -24,7 +25,9 @@ def check_head(p) -> None:
     """Raises ValueError, one line, where parameters of a head or of its training cannot be."""
     for name, allowed in (("encoder", ENCODERS), ("rule", tuple(RULES))):
         if getattr(p, name) not in allowed:
-            raise ValueError(f"{name} is '{getattr(p, name)}': it must be one of {', '.join(allowed)}")
+            raise ValueError(
+                f"{name} is '{getattr(p, name)}': it must be one of {', '.join(allowed)}"
+            )
     for name in ("hidden", "concepts", "epochs", "evaluate_every"):
         if getattr(p, name) < 1:
             raise ValueError(f"{name} is {getattr(p, name)}: it must be at least 1")
@@ -37,8 +40,17 @@ def check_head(p) -> None:
 def create_network(p, dim: int, attributes: int) -> OutfitNetwork:
     """The encoder and the head that the parameters name, for features of `dim` dimensions and so many attributes."""
     torch.manual_seed(p.seed)
-    return OutfitNetwork(p.method, dim, attributes, encoder=p.encoder, hidden=(p.hidden,), concepts=p.concepts, none_slot=False,
-                         rule=p.rule, weight=p.attribute_weight)
+    return OutfitNetwork(
+        p.method,
+        dim,
+        attributes,
+        encoder=p.encoder,
+        hidden=(p.hidden,),
+        concepts=p.concepts,
+        none_slot=False,
+        rule=p.rule,
+        weight=p.attribute_weight,
+    )
 
 
 def positive_pairs(labels: Tensor) -> int:
@@ -48,7 +60,11 @@ def positive_pairs(labels: Tensor) -> int:
 
 
 def fit_on_pairs(
-    network: OutfitNetwork, features: Tensor, draw: Callable[[int], tuple[Tensor, Tensor]], attributes: Tensor | None, p,
+    network: OutfitNetwork,
+    features: Tensor,
+    draw: Callable[[int], tuple[Tensor, Tensor]],
+    attributes: Tensor | None,
+    p,
     evaluate: Callable[[], dict[str, float]],
 ) -> History:
     """Train in place with Adam, every step (which is an epoch) on all pairs; the network then holds the weights that were best by
@@ -72,14 +88,33 @@ def fit_on_pairs(
     for epoch in range(1, p.epochs + 1):
         began = perf_counter()
         pairs, same = (part.to(device) for part in draw(epoch))
-        watch.add(epoch, step(network, optimizer, features, None, pairs, same, attributes, seeded(p.seed, 20, epoch), 0.0, precision))
+        watch.add(
+            epoch,
+            step(
+                network,
+                optimizer,
+                features,
+                None,
+                pairs,
+                same,
+                attributes,
+                seeded(p.seed, 20, epoch),
+                0.0,
+                precision,
+            ),
+        )
         watch.check()
         history.seconds += perf_counter() - began
         history.images += len(features)
         count(epoch, p.epochs)
         if epoch % p.evaluate_every and epoch < p.epochs:
             continue
-        row = {"epoch": epoch, **watch.means(), "lr": p.lr, "images_per_second": history.images_per_second}
+        row = {
+            "epoch": epoch,
+            **watch.means(),
+            "lr": p.lr,
+            "images_per_second": history.images_per_second,
+        }
         watch = LossWatch(first=watch.first)
         network.eval()
         measured = evaluate()
@@ -88,17 +123,30 @@ def fit_on_pairs(
         if best is None or measured[p.monitor] > best[0]:
             best = measured[p.monitor], copy.deepcopy(network.state_dict())
         if mode == "lines":
-            shown = {name: value for name, value in {**row, **measured}.items() if name not in ("epoch", "lr", "images_per_second")}
-            print(f"epoch {epoch:3d}/{p.epochs}  " + "  ".join(f"{name} {value:.4f}" for name, value in shown.items()), flush=True)
+            shown = {
+                name: value
+                for name, value in {**row, **measured}.items()
+                if name not in ("epoch", "lr", "images_per_second")
+            }
+            print(
+                f"epoch {epoch:3d}/{p.epochs}  "
+                + "  ".join(f"{name} {value:.4f}" for name, value in shown.items()),
+                flush=True,
+            )
     network.load_state_dict(best[1])
     network.eval()
     return history
 
 
 @torch.no_grad()
-def score_pairs(score: Callable[[Tensor, Tensor], Tensor], encoded: Tensor, pairs: Tensor) -> Tensor:
+def score_pairs(
+    score: Callable[[Tensor, Tensor], Tensor], encoded: Tensor, pairs: Tensor
+) -> Tensor:
     """Similarity of each pair of rows, a chunk at a time: encoded images (N, h), pairs (P, 2) -> (P,) on their device."""
-    parts = [score(encoded[part[:, 0]], encoded[part[:, 1]]) for part in pairs.to(encoded.device).split(CHUNK)]
+    parts = [
+        score(encoded[part[:, 0]], encoded[part[:, 1]])
+        for part in pairs.to(encoded.device).split(CHUNK)
+    ]
     return torch.cat(parts) if parts else encoded.new_empty(0)
 
 

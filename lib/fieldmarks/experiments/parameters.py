@@ -1,4 +1,5 @@
 """Reading an experiment's parameters from a notebook, a card or a command line: strict, with the right spelling in every complaint."""
+
 import dataclasses
 import difflib
 import json
@@ -27,15 +28,22 @@ def parse(cls: type[T], values: Mapping) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         name = first["loc"][0] if first["loc"] else ""
-        if first["type"] == "value_error":  # raised by the dataclass's own checks, which name the parameter
+        if (
+            first["type"] == "value_error"
+        ):  # raised by the dataclass's own checks, which name the parameter
             raise ValueError(str(first["ctx"]["error"])) from None
         wanted = next((field.type for field in dataclasses.fields(cls) if field.name == name), "")
         wanted = wanted if isinstance(wanted, str) else getattr(wanted, "__name__", str(wanted))
-        raise ValueError(f"parameter '{name}' is {values.get(name)!r}: it must be {WORDS.get(wanted, wanted)}") from None
+        raise ValueError(
+            f"parameter '{name}' is {values.get(name)!r}: it must be {WORDS.get(wanted, wanted)}"
+        ) from None
 
 
 WORDS = {
-    "int": "a whole number", "float": "a number", "bool": "true or false", "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
     "tuple": "a list of numbers",
 }
 
@@ -50,12 +58,17 @@ def from_notebook(cls: type[T], namespace: dict) -> T:
         ValueError: as `parse`, and for a parameter that the notebook does not set.
     """
     plain = {
-        name: value for name, value in namespace.items()
-        if not name.startswith("_") and name not in ("In", "Out") and isinstance(value, (bool, int, float, str, list, dict, tuple))
+        name: value
+        for name, value in namespace.items()
+        if not name.startswith("_")
+        and name not in ("In", "Out")
+        and isinstance(value, (bool, int, float, str, list, dict, tuple))
     }
     fields = [field.name for field in dataclasses.fields(cls)]
     known = namespace.setdefault("_parameter_names", frozenset(plain))
-    parameters = parse(cls, {name: value for name, value in plain.items() if name in known or name in fields})
+    parameters = parse(
+        cls, {name: value for name, value in plain.items() if name in known or name in fields}
+    )
     if missing := [name for name in fields if name not in plain]:
         raise ValueError(f"the parameters cell does not set {', '.join(missing)}")
     return parameters
@@ -94,7 +107,9 @@ def _as_json(values: Mapping) -> str:
         return json.dumps(dict(values))
     except (TypeError, ValueError) as error:
         name = next((k for k, v in values.items() if not _is_json(v)), "?")
-        raise ValueError(f"parameter '{name}' is {values[name]!r}: give numbers, text, true or false, or a list of them") from error
+        raise ValueError(
+            f"parameter '{name}' is {values[name]!r}: give numbers, text, true or false, or a list of them"
+        ) from error
 
 
 def _is_json(value) -> bool:

@@ -38,11 +38,17 @@ def top_patches(responses: Responses, dimensions, count: int = 8) -> TopPatches:
     seen = 0
     for batch in _batches(responses):
         if int(dimensions.min()) < 0 or int(dimensions.max()) >= batch.shape[2]:
-            raise ValueError(f"dimensions must lie between 0 and {batch.shape[2] - 1}, got {dimensions.tolist()}")
+            raise ValueError(
+                f"dimensions must lie between 0 and {batch.shape[2] - 1}, got {dimensions.tolist()}"
+            )
         chosen = batch[:, :, dimensions.to(batch.device)]  # (n, P, d)
         if chosen.isnan().any():
-            raise ValueError(f"attribute responses hold NaN, in the batch that starts at image {seen}")
-        scores, patch = (part.T.cpu() for part in chosen.max(dim=1))  # the strongest patch of each image, (d, n)
+            raise ValueError(
+                f"attribute responses hold NaN, in the batch that starts at image {seen}"
+            )
+        scores, patch = (
+            part.T.cpu() for part in chosen.max(dim=1)
+        )  # the strongest patch of each image, (d, n)
         image = torch.arange(seen, seen + len(batch)).expand_as(patch)
         best = _keep_best(best, TopPatches(scores, image, patch), count)
         seen += len(batch)
@@ -63,7 +69,12 @@ def selective_dimensions(responses: Responses, count: int, *, by: str = "peak") 
     """
     if by not in ("peak", "variance"):
         raise ValueError(f'by must be "peak" or "variance", got "{by}"')
-    number, mean, squares, peak = 0, 0.0, 0.0, None  # squares: summed squared distances from the mean
+    number, mean, squares, peak = (
+        0,
+        0.0,
+        0.0,
+        None,
+    )  # squares: summed squared distances from the mean
     for batch in _batches(responses):
         flat = batch.flatten(0, 1).double().cpu()  # (n * P, k)
         # Chan et al. 1979: merge two means and two sums of squares without losing digits
@@ -74,7 +85,9 @@ def selective_dimensions(responses: Responses, count: int, *, by: str = "peak") 
     if peak is None:
         raise ValueError("there are no images to look at")
     if not 1 <= count <= len(peak):
-        raise ValueError(f"count must lie between 1 and the {len(peak)} dimensions there are, got {count}")
+        raise ValueError(
+            f"count must lie between 1 and the {len(peak)} dimensions there are, got {count}"
+        )
     variance = squares / number
     score = variance if by == "variance" else (peak - mean) / variance.sqrt()
     score = torch.where(variance > 0, score, -torch.inf)  # a dead dimension is never selective
@@ -95,6 +108,8 @@ def _batches(responses: Responses) -> Iterator[Tensor]:
         responses = responses()
     for batch in responses:
         if batch.ndim != 3 or 0 in batch.shape[1:]:
-            raise ValueError(f"attribute responses must be (images, patches, dimensions), got {tuple(batch.shape)}")
+            raise ValueError(
+                f"attribute responses must be (images, patches, dimensions), got {tuple(batch.shape)}"
+            )
         if len(batch):
             yield batch.detach()

@@ -18,8 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def pair_map(embed: Callable[[Tensor], Tensor], backbone: nn.Module, images: Tensor, reference_embeddings: Tensor
-             ) -> Tensor:
+def pair_map(
+    embed: Callable[[Tensor], Tensor],
+    backbone: nn.Module,
+    images: Tensor,
+    reference_embeddings: Tensor,
+) -> Tensor:
     """What in each image makes it similar to its reference: the target is the cosine to the reference embedding.
 
     For a query and its match call it twice: the query with the match's embedding, and the match with the query's.
@@ -40,17 +44,22 @@ def pair_map(embed: Callable[[Tensor], Tensor], backbone: nn.Module, images: Ten
     Raises:
         ValueError: shapes do not fit. RuntimeError: `embed` does not run the backbone, or not differentiably.
     """
+
     def target(embeddings: Tensor) -> Tensor:
         if reference_embeddings.shape not in (embeddings.shape, embeddings.shape[1:]):
-            raise ValueError(f"reference embeddings of shape {tuple(reference_embeddings.shape)} do not fit embeddings "
-                             f"of shape {tuple(embeddings.shape)}")
+            raise ValueError(
+                f"reference embeddings of shape {tuple(reference_embeddings.shape)} do not fit embeddings "
+                f"of shape {tuple(embeddings.shape)}"
+            )
         reference = reference_embeddings.to(embeddings).detach().expand_as(embeddings)
         return (embeddings * F.normalize(reference, dim=1)).sum(1) / embeddings.norm(dim=1).detach()
 
     return _explain(embed, backbone, images, target)
 
 
-def class_map(logits: Callable[[Tensor], Tensor], backbone: nn.Module, images: Tensor, classes) -> Tensor:
+def class_map(
+    logits: Callable[[Tensor], Tensor], backbone: nn.Module, images: Tensor, classes
+) -> Tensor:
     """What in each image speaks for a class: the target is one logit per image.
 
     Args:
@@ -60,14 +69,18 @@ def class_map(logits: Callable[[Tensor], Tensor], backbone: nn.Module, images: T
     return _explain(logits, backbone, images, lambda output: _select(output, classes, "class"))
 
 
-def dimension_map(respond: Callable[[Tensor], Tensor], backbone: nn.Module, images: Tensor, dimensions) -> Tensor:
+def dimension_map(
+    respond: Callable[[Tensor], Tensor], backbone: nn.Module, images: Tensor, dimensions
+) -> Tensor:
     """What in each image fires one output unit, such as one dimension of an attribute encoder.
 
     Args:
         respond: (B, 3, H, W) -> (B, k), running `backbone` inside.
         dimensions: one index, or (B,) indices. Others as `pair_map`, as what it returns and raises.
     """
-    return _explain(respond, backbone, images, lambda output: _select(output, dimensions, "dimension"))
+    return _explain(
+        respond, backbone, images, lambda output: _select(output, dimensions, "dimension")
+    )
 
 
 @torch.no_grad()
@@ -84,8 +97,12 @@ def grad_cam(features: Tensor, gradients: Tensor) -> Tensor:
     return torch.einsum("bc,bchw->bhw", weights, features).relu()
 
 
-def _explain(forward: Callable[[Tensor], Tensor], backbone: nn.Module, images: Tensor,
-             target: Callable[[Tensor], Tensor]) -> Tensor:
+def _explain(
+    forward: Callable[[Tensor], Tensor],
+    backbone: nn.Module,
+    images: Tensor,
+    target: Callable[[Tensor], Tensor],
+) -> Tensor:
     features = []
 
     def keep(module, inputs, output: Tensor) -> Tensor:
@@ -96,21 +113,29 @@ def _explain(forward: Callable[[Tensor], Tensor], backbone: nn.Module, images: T
     handle = backbone.register_forward_hook(keep)
     try:
         with torch.enable_grad():
-            score = target(forward(images)).sum()  # images do not meet, so the gradient of the sum is each one's own
+            score = target(
+                forward(images)
+            ).sum()  # images do not meet, so the gradient of the sum is each one's own
     finally:
         handle.remove()
     if len(features) != 1 or len(features[0]) != len(images):
-        raise RuntimeError(f"the backbone must see all {len(images)} images once, "
-                           f"it saw batches of {[len(batch) for batch in features]}")
+        raise RuntimeError(
+            f"the backbone must see all {len(images)} images once, "
+            f"it saw batches of {[len(batch) for batch in features]}"
+        )
     if not score.requires_grad:
-        raise RuntimeError("no gradient reaches the backbone's output: is the embedding computed under no_grad?")
+        raise RuntimeError(
+            "no gradient reaches the backbone's output: is the embedding computed under no_grad?"
+        )
     (gradients,) = torch.autograd.grad(score, features)
     return _scale(grad_cam(features[0].detach().float(), gradients.float()), images.shape[-2:])
 
 
 def _scale(maps: Tensor, size) -> Tensor:
     """(B, h, w) -> (B, H, W) bilinear, each divided by its maximum."""
-    maps = F.interpolate(maps[:, None].relu(), size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    maps = F.interpolate(
+        maps[:, None].relu(), size=tuple(size), mode="bilinear", align_corners=False
+    )[:, 0]
     peak = maps.amax(dim=(1, 2), keepdim=True)
     return torch.where(peak > 0, maps / peak, 0.0)
 
@@ -118,7 +143,9 @@ def _scale(maps: Tensor, size) -> Tensor:
 def _select(output: Tensor, index, what: str) -> Tensor:
     index = torch.as_tensor(index, device=output.device).expand(len(output))
     if index.min() < 0 or index.max() >= output.shape[1]:
-        raise ValueError(f"{what} must lie between 0 and {output.shape[1] - 1}, got {index.min()} to {index.max()}")
+        raise ValueError(
+            f"{what} must lie between 0 and {output.shape[1] - 1}, got {index.min()} to {index.max()}"
+        )
     return output.gather(1, index[:, None])[:, 0]
 
 

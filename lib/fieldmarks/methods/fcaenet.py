@@ -9,12 +9,13 @@ the network on r sampled images against fixed V, then renews V for all n images 
 whose most attended places are erased (SREM), and asks that an image, its erased copy and another image of its class get one code
 (ESRL). At test time neither costs anything.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .hashing import HashMethod
-from .method import gather, pool
+from fieldmarks.methods.hashing import HashMethod
+from fieldmarks.methods.method import gather, pool
 
 EPSILON = 1e-6
 
@@ -44,38 +45,69 @@ class FCAENet(HashMethod):
     """
 
     def __init__(
-        self, backbone: nn.Module, bits: int, labels: Tensor, *, erase: bool = True, regions: int = 50, region_size: int = 32,
-        relate: bool = True, alpha: float = 1.0, beta: float = 1.0, gamma: float = 0.0, negative: str | float = "balanced",
-        seed: int = 0, freeze_norm: bool = False, hash_lr: float = 1.0,
+        self,
+        backbone: nn.Module,
+        bits: int,
+        labels: Tensor,
+        *,
+        erase: bool = True,
+        regions: int = 50,
+        region_size: int = 32,
+        relate: bool = True,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        gamma: float = 0.0,
+        negative: str | float = "balanced",
+        seed: int = 0,
+        freeze_norm: bool = False,
+        hash_lr: float = 1.0,
     ):
         super().__init__(backbone, bits, freeze_norm, hash_lr)
         if min(alpha, beta, gamma) < 0:
-            raise ValueError(f"alpha ({alpha}), beta ({beta}) and gamma ({gamma}) are weights: none may be negative")
+            raise ValueError(
+                f"alpha ({alpha}), beta ({beta}) and gamma ({gamma}) are weights: none may be negative"
+            )
         if regions < 1 or region_size < 1:
-            raise ValueError(f"regions ({regions}) and region_size ({region_size}) must be at least 1")
+            raise ValueError(
+                f"regions ({regions}) and region_size ({region_size}) must be at least 1"
+            )
         self.erase, self.regions, self.region_size = erase, regions, region_size
         self.relate, self.alpha, self.beta, self.gamma = relate, alpha, beta, gamma
-        self.negative = balanced_negative(labels, labels) if negative == "balanced" else float(negative)
-        nn.init.zeros_(self.hash_layer.weight)  # a random layer's first gradients only disturb trained features; V tells bits apart
+        self.negative = (
+            balanced_negative(labels, labels) if negative == "balanced" else float(negative)
+        )
+        nn.init.zeros_(
+            self.hash_layer.weight
+        )  # a random layer's first gradients only disturb trained features; V tells bits apart
         nn.init.zeros_(self.hash_layer.bias)
         generator = torch.Generator().manual_seed(seed)
         self.register_buffer("labels", labels.clone(), persistent=False)
-        self.register_buffer("codes", torch.randint(2, (len(labels), bits), generator=generator) * 2.0 - 1)  # V (n, k)
-        self.register_buffer("outputs", torch.zeros(len(labels), bits))  # U, rows of the images sampled in this iteration
+        self.register_buffer(
+            "codes", torch.randint(2, (len(labels), bits), generator=generator) * 2.0 - 1
+        )  # V (n, k)
+        self.register_buffer(
+            "outputs", torch.zeros(len(labels), bits)
+        )  # U, rows of the images sampled in this iteration
         self.register_buffer("sampled", torch.zeros(len(labels), dtype=torch.bool))
         self.iteration_ends = False
 
     def losses(self, batch) -> dict[str, Tensor]:
         """{"J": eq. 10, "L_self": eq. 7, "L_others": eq. 8}, weighted, those that are in use."""
         images, count = batch.images, len(batch.images)
-        features = self.backbone(torch.cat([images, batch.positives]) if self.relate else images)  # eq. 1
+        features = self.backbone(
+            torch.cat([images, batch.positives]) if self.relate else images
+        )  # eq. 1
         outputs, *positive = self.hash(features).split(count)  # u and u^P (B, k)
         self.remember(outputs.detach(), batch)
         terms = {"J": self.asymmetric_loss(outputs, batch.labels)}
         if self.relate:
             terms["L_others"] = self.beta * mean_square(outputs, *positive)
         if self.erase:
-            mask = erase_mask(attention(features[:count].detach(), images.shape[-2:]), self.regions, self.region_size)
+            mask = erase_mask(
+                attention(features[:count].detach(), images.shape[-2:]),
+                self.regions,
+                self.region_size,
+            )
             erased = self.hash(self.backbone(mask.to(images) * images))  # eq. 5: u~ (B, k)
             if self.relate:
                 terms["L_self"] = self.alpha * mean_square(outputs, erased)
@@ -89,7 +121,9 @@ class FCAENet(HashMethod):
 
     def asymmetric_loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Eq. 10: how far the inner products of u (B, k) and V are from k s."""
-        with torch.autocast(outputs.device.type, enabled=False):  # the targets of negatives vanish in 16 bits
+        with torch.autocast(
+            outputs.device.type, enabled=False
+        ):  # the targets of negatives vanish in 16 bits
             wanted = self.bits * similarity(labels, self.labels, self.negative)  # (B, n)
             return (outputs @ self.codes.T - wanted).square().mean() * (12 / self.bits)
 
@@ -112,6 +146,7 @@ class FCAENet(HashMethod):
 
 
 # SREM
+
 
 def attention(features: Tensor, size: int | tuple[int, int]) -> Tensor:
     """The attention mask M, eq. 3-4: the mean over channels, enlarged bilinearly and brought to EPSILON .. 1 + EPSILON.
@@ -144,17 +179,25 @@ def erase_mask(attention: Tensor, regions: int = 50, size: int = 32) -> Tensor:
     """
     batch, height, width = attention.shape
     if not 1 <= size <= min(height, width):
-        raise ValueError(f"regions of {size} x {size} px do not fit an image of {height} x {width}: use a size of 1 to "
-                         f"{min(height, width)}")
+        raise ValueError(
+            f"regions of {size} x {size} px do not fit an image of {height} x {width}: use a size of 1 to "
+            f"{min(height, width)}"
+        )
     if not 1 <= regions <= height * width:
-        raise ValueError(f"{regions} regions, but the image has {height * width} pixels: use 1 to {height * width}")
+        raise ValueError(
+            f"{regions} regions, but the image has {height * width} pixels: use 1 to {height * width}"
+        )
     if attention.isnan().any():
-        raise ValueError("the attention map holds values that are not numbers: the network has diverged; train with a lower lr")
+        raise ValueError(
+            "the attention map holds values that are not numbers: the network has diverged; train with a lower lr"
+        )
     flat = attention.flatten(1)
     values, corners = flat.topk(regions, dim=1)
     coldest = values[:, -1:]  # (B, 1)
     tied = ((flat >= coldest).sum(1) > regions).nonzero().squeeze(1)
-    if len(tied):  # more pixels are as hot as the last one than there is room for: the first of them, as enlarged maps have plateaus
+    if len(
+        tied
+    ):  # more pixels are as hot as the last one than there is room for: the first of them, as enlarged maps have plateaus
         hotter, equal = flat[tied] > coldest[tied], flat[tied] == coldest[tied]
         room = regions - hotter.sum(1, keepdim=True)
         chosen = hotter | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))
@@ -164,8 +207,14 @@ def erase_mask(attention: Tensor, regions: int = 50, size: int = 32) -> Tensor:
     # Each box as +1 and -1 at its corners: sums over columns, then over rows, count the boxes that a pixel lies in.
     edges = torch.zeros(batch, (height + 1) * (width + 1), dtype=torch.int32, device=flat.device)
     for at_y, at_x, sign in ((y, x, 1), (y, right, -1), (bottom, x, -1), (bottom, right, 1)):
-        edges.scatter_add_(1, at_y * (width + 1) + at_x, torch.full_like(corners, sign, dtype=torch.int32))
-    boxes = edges.view(batch, height + 1, width + 1).cumsum(2, dtype=torch.int32).cumsum(1, dtype=torch.int32)
+        edges.scatter_add_(
+            1, at_y * (width + 1) + at_x, torch.full_like(corners, sign, dtype=torch.int32)
+        )
+    boxes = (
+        edges.view(batch, height + 1, width + 1)
+        .cumsum(2, dtype=torch.int32)
+        .cumsum(1, dtype=torch.int32)
+    )
     return (boxes[:, :height, :width] == 0).float()[:, None]
 
 
@@ -176,7 +225,10 @@ def mean_square(outputs: Tensor, others: Tensor) -> Tensor:
 
 # The asymmetric codes
 
-def similarity(row_labels: Tensor, column_labels: Tensor, negative: str | float = "balanced") -> Tensor:
+
+def similarity(
+    row_labels: Tensor, column_labels: Tensor, negative: str | float = "balanced"
+) -> Tensor:
     """S of eq. 10: 1 for two images of one class, `negative` for others.
 
     Args:
@@ -198,7 +250,14 @@ def similarity(row_labels: Tensor, column_labels: Tensor, negative: str | float 
 def balanced_negative(row_labels: Tensor, column_labels: Tensor) -> float:
     """-(pairs of one class) / (pairs of two classes), counted by class."""
     classes = int(max(row_labels.max(), column_labels.max())) + 1
-    same = (torch.bincount(row_labels, minlength=classes) * torch.bincount(column_labels, minlength=classes)).sum().item()
+    same = (
+        (
+            torch.bincount(row_labels, minlength=classes)
+            * torch.bincount(column_labels, minlength=classes)
+        )
+        .sum()
+        .item()
+    )
     different = len(row_labels) * len(column_labels) - same
     if not different:
         raise ValueError("all images are of one class: hashing needs at least two classes")
@@ -206,7 +265,11 @@ def balanced_negative(row_labels: Tensor, column_labels: Tensor) -> float:
 
 
 def update_codes(
-    codes: Tensor, outputs: Tensor, similarity: Tensor, sampled: Tensor | None = None, gamma: float = 0.0,
+    codes: Tensor,
+    outputs: Tensor,
+    similarity: Tensor,
+    sampled: Tensor | None = None,
+    gamma: float = 0.0,
 ) -> Tensor:
     """One pass over the bits of V; each column in turn takes its best value given the others, so that J never rises.
 
@@ -225,15 +288,19 @@ def update_codes(
     """
     (images, bits), rows = codes.shape, len(outputs)
     if outputs.shape != (rows, bits) or similarity.shape != (rows, images):
-        raise ValueError(f"codes {tuple(codes.shape)}, outputs {tuple(outputs.shape)} and similarity {tuple(similarity.shape)} do "
-                         "not fit: they must be (n, k), (r, k) and (r, n)")
+        raise ValueError(
+            f"codes {tuple(codes.shape)}, outputs {tuple(outputs.shape)} and similarity {tuple(similarity.shape)} do "
+            "not fit: they must be (n, k), (r, k) and (r, n)"
+        )
     agreement = torch.zeros(images, bits, dtype=torch.float64, device=codes.device)
     for part, of_part in zip(similarity.split(512), outputs.double().split(512)):
         agreement += part.double().T @ of_part
     return _renew(codes, outputs, agreement, sampled, gamma)
 
 
-def class_agreement(outputs: Tensor, row_labels: Tensor, column_labels: Tensor, negative: float) -> Tensor:
+def class_agreement(
+    outputs: Tensor, row_labels: Tensor, column_labels: Tensor, negative: float
+) -> Tensor:
     """S'U (n, k) float64 without S: sums over classes instead of over all pairs."""
     outputs = outputs.double()
     sums = outputs.new_zeros(int(max(row_labels.max(), column_labels.max())) + 1, outputs.shape[1])
@@ -241,11 +308,17 @@ def class_agreement(outputs: Tensor, row_labels: Tensor, column_labels: Tensor, 
     return ((1 - negative) * sums + negative * outputs.sum(0))[column_labels]
 
 
-def _renew(codes: Tensor, outputs: Tensor, agreement: Tensor, sampled: Tensor | None, gamma: float) -> Tensor:
+def _renew(
+    codes: Tensor, outputs: Tensor, agreement: Tensor, sampled: Tensor | None, gamma: float
+) -> Tensor:
     if not outputs.isfinite().all():
-        raise ValueError("the hash outputs hold values that are not numbers: the network has diverged; train with a lower lr")
+        raise ValueError(
+            "the hash outputs hold values that are not numbers: the network has diverged; train with a lower lr"
+        )
     if gamma and (sampled is None or len(sampled) != len(outputs)):
-        raise ValueError("gamma weighs the distance between the outputs and the codes of the same images: give `sampled`, their positions")
+        raise ValueError(
+            "gamma weighs the distance between the outputs and the codes of the same images: give `sampled`, their positions"
+        )
     bits = codes.shape[1]
     outputs = outputs.double()
     pull = bits * agreement.T.contiguous()  # (k, n) k S'U

@@ -5,6 +5,7 @@ official code. A layer adds up what an item says itself and the mean of what its
 set has an edge for every pair of items that share an outfit; at test time each question comes with a small graph of its own
 (`Context`).
 """
+
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -36,7 +37,9 @@ class Graph(NamedTuple):
         if edges.ndim != 2 or edges.shape[1] != 2:
             raise ValueError(f"edges must be (E, 2), got shape {tuple(edges.shape)}")
         if len(edges) and (edges.min() < 0 or edges.max() >= nodes):
-            raise ValueError(f"edges must lie between nodes 0 and {nodes - 1}, got {edges.min()} to {edges.max()}")
+            raise ValueError(
+                f"edges must lie between nodes 0 and {nodes - 1}, got {edges.min()} to {edges.max()}"
+            )
         loops = torch.arange(nodes, device=edges.device)[:, None].expand(-1, 2)
         low, high = torch.cat([edges, loops]).sort(dim=1).values.T
         key = (low * nodes + high).unique()
@@ -56,7 +59,9 @@ class Graph(NamedTuple):
         row, column = self.row, self.column
         if dropout:
             isolated = torch.zeros(self.nodes, dtype=torch.bool)
-            isolated[torch.randperm(self.nodes, generator=generator)[:int(self.nodes * dropout)]] = True
+            isolated[
+                torch.randperm(self.nodes, generator=generator)[: int(self.nodes * dropout)]
+            ] = True
             kept = torch.rand(int(self.edge.max()) + 1, generator=generator) >= dropout
             isolated, kept = isolated.to(row.device), kept.to(row.device)
             kept = kept[self.edge] & ~isolated[row] & ~isolated[column]
@@ -65,7 +70,9 @@ class Graph(NamedTuple):
         starts = F.pad(degree.cumsum(0), (1, 0))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
-            return torch.sparse_csr_tensor(starts, column, 1 / degree[row], (self.nodes, self.nodes), check_invariants=False)
+            return torch.sparse_csr_tensor(
+                starts, column, 1 / degree[row], (self.nodes, self.nodes), check_invariants=False
+            )
 
     def neighbours(self) -> "Neighbours":
         ends = torch.bincount(self.row, minlength=self.nodes).cumsum(0)
@@ -79,7 +86,7 @@ class Neighbours(NamedTuple):
     column: list[int]
 
     def of(self, node: int) -> list[int]:
-        return self.column[self.start[node]:self.start[node + 1]]
+        return self.column[self.start[node] : self.start[node + 1]]
 
 
 class GraphEncoder(nn.Module):
@@ -95,9 +102,13 @@ class GraphEncoder(nn.Module):
         super().__init__()
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}: it must lie between 0 and 1, as 0.5")
-        self.layers = nn.ModuleList(GraphLayer(*size, dropout) for size in zip([dim, *hidden], hidden))
+        self.layers = nn.ModuleList(
+            GraphLayer(*size, dropout) for size in zip([dim, *hidden], hidden)
+        )
 
-    def forward(self, features: Tensor, support: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, features: Tensor, support: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
         """(N, d) and a sparse (N, N) as of `Graph.support` -> (N, hidden[-1]). `generator`: of the dropout, on the CPU."""
         for layer in self.layers:
             features = layer(features, support, generator)
@@ -109,26 +120,37 @@ class GraphLayer(nn.Module):
 
     def __init__(self, dim: int, units: int, dropout: float):
         super().__init__()
-        self.own, self.neighbours = nn.Linear(dim, units, bias=False), nn.Linear(dim, units, bias=False)
+        self.own, self.neighbours = (
+            nn.Linear(dim, units, bias=False),
+            nn.Linear(dim, units, bias=False),
+        )
         for linear in (self.own, self.neighbours):
             nn.init.xavier_uniform_(linear.weight)
         self.norm, self.dropout = nn.BatchNorm1d(units), dropout
 
-    def forward(self, features: Tensor, support: Tensor, generator: torch.Generator | None) -> Tensor:
+    def forward(
+        self, features: Tensor, support: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
         weight = torch.cat([self.own.weight, self.neighbours.weight])
         if self.training and self.dropout:
-            features = features * kept_features(features.shape, self.dropout, generator).to(features.device)
+            features = features * kept_features(features.shape, self.dropout, generator).to(
+                features.device
+            )
             weight = weight / (1 - self.dropout)
         own, said = F.linear(features, weight).chunk(2, dim=1)
         with torch.autocast(features.device.type, enabled=False):  # sparse products are in float32
             return self.norm(F.relu(own + support @ said.to(support.dtype).contiguous()))
 
 
-def kept_features(shape: torch.Size, dropout: float, generator: torch.Generator | None = None) -> Tensor:
+def kept_features(
+    shape: torch.Size, dropout: float, generator: torch.Generator | None = None
+) -> Tensor:
     """A random mask, each value False with probability `dropout` (to 1/65536). Five times as fast as bernoulli_ on CPUs."""
-    words = torch.empty(-(-shape.numel() // 4), dtype=torch.int64).random_(-2**63, None, generator=generator)
+    words = torch.empty(-(-shape.numel() // 4), dtype=torch.int64).random_(
+        -(2**63), None, generator=generator
+    )
     threshold = min(round(dropout * 2**16), 2**16 - 1) - 2**15
-    return (words.view(torch.int16)[:shape.numel()] >= threshold).view(shape)
+    return (words.view(torch.int16)[: shape.numel()] >= threshold).view(shape)
 
 
 class Standardise(nn.Module):
@@ -164,8 +186,12 @@ class Context(NamedTuple):
     choices: list[int]
 
 
-def neighbourhood(neighbours: Neighbours, start: int, count: int, hidden: Callable[[int, int], bool] = lambda u, v: False
-                  ) -> list[tuple[int, int]]:
+def neighbourhood(
+    neighbours: Neighbours,
+    start: int,
+    count: int,
+    hidden: Callable[[int, int], bool] = lambda u, v: False,
+) -> list[tuple[int, int]]:
     """The first `count` edges that a breadth-first walk from `start` meets, neighbours of lower number first.
 
     An edge is met once, from the end that is visited first; edges that `hidden` names are not there.
@@ -192,13 +218,17 @@ def outfit_context(neighbours: Neighbours, outfit: Sequence[int], count: int) ->
     return _context(neighbours, outfit, [], outfit, count, [])
 
 
-def question_context(neighbours: Neighbours, outfit: Sequence[int], choices: Sequence[int], count: int) -> Context:
+def question_context(
+    neighbours: Neighbours, outfit: Sequence[int], choices: Sequence[int], count: int
+) -> Context:
     """For filling a blank: all edges within the outfit, and `count` edges about each choice, none to the outfit."""
-    within = [(u, v) for i, u in enumerate(outfit) for v in outfit[i + 1:] if u != v]
+    within = [(u, v) for i, u in enumerate(outfit) for v in outfit[i + 1 :] if u != v]
     return _context(neighbours, outfit, choices, choices, count, within)
 
 
-def _context(neighbours: Neighbours, outfit, choices, explored, count: int, edges: list[tuple[int, int]]) -> Context:
+def _context(
+    neighbours: Neighbours, outfit, choices, explored, count: int, edges: list[tuple[int, int]]
+) -> Context:
     inside, asked = set(outfit), {*outfit, *choices}
 
     def hidden(u: int, v: int) -> bool:
@@ -208,11 +238,17 @@ def _context(neighbours: Neighbours, outfit, choices, explored, count: int, edge
         edges = edges + neighbourhood(neighbours, item, count, hidden)
     items = list(dict.fromkeys([*outfit, *choices, *(node for edge in edges for node in edge)]))
     place = {item: position for position, item in enumerate(items)}
-    return Context(items, [(place[u], place[v]) for u, v in edges], [place[i] for i in outfit], [place[i] for i in choices])
+    return Context(
+        items,
+        [(place[u], place[v]) for u, v in edges],
+        [place[i] for i in outfit],
+        [place[i] for i in choices],
+    )
 
 
-def embed_contexts(encoder: GraphEncoder, features: Tensor, contexts: Sequence[Context], batch: int = 1024
-                   ) -> tuple[Tensor, list[list[int]], list[list[int]]]:
+def embed_contexts(
+    encoder: GraphEncoder, features: Tensor, contexts: Sequence[Context], batch: int = 1024
+) -> tuple[Tensor, list[list[int]], list[list[int]]]:
     """Encode every question in a graph of its own, many questions in one sparse matrix.
 
     Args:
@@ -230,14 +266,16 @@ def embed_contexts(encoder: GraphEncoder, features: Tensor, contexts: Sequence[C
     if not contexts:
         raise ValueError("there are no contexts to embed")
     embeddings, outfits, choices, start = [], [], [], 0
-    for part in (contexts[i:i + batch] for i in range(0, len(contexts), batch)):
+    for part in (contexts[i : i + batch] for i in range(0, len(contexts), batch)):
         items, edges = [], []
         for context in part:
             edges += [(len(items) + u, len(items) + v) for u, v in context.edges]
             outfits.append([start + len(items) + i for i in context.outfit])
             choices.append([start + len(items) + i for i in context.choices])
             items += context.items
-        graph = Graph.of(torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).to(features.device), len(items))
+        graph = Graph.of(
+            torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).to(features.device), len(items)
+        )
         with torch.no_grad():
             embeddings.append(encoder(features[items], graph.support()))
         start += len(items)

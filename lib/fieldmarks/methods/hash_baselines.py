@@ -3,12 +3,13 @@
 All three learn codes whose Hamming distances say which images share a class, from the similarity s_ij (1 or 0) of pairs alone.
 They differ in what they ask of the real outputs u whose signs become the codes. FCAENet's own Baseline, ADSH, is in fcaenet.py.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .hashing import HashMethod
-from .method import gather
+from fieldmarks.methods.hashing import HashMethod
+from fieldmarks.methods.method import gather
 
 
 class DSH(HashMethod):
@@ -22,7 +23,14 @@ class DSH(HashMethod):
     for 12 to 48 bits. In later comparisons it is a mean, weighted by 0.1 or 0.01.
     """
 
-    def __init__(self, backbone: nn.Module, bits: int, *, quantisation: float = 0.1, freeze_norm: bool = False):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        bits: int,
+        *,
+        quantisation: float = 0.1,
+        freeze_norm: bool = False,
+    ):
         super().__init__(backbone, bits, freeze_norm)
         self.quantisation = quantisation
 
@@ -54,10 +62,14 @@ class MemoryHashing(HashMethod):
     def __init__(self, backbone: nn.Module, bits: int, labels: Tensor, freeze_norm: bool = False):
         super().__init__(backbone, bits, freeze_norm)
         if labels.ndim != 1 or not len(labels) or labels.is_floating_point():
-            raise ValueError(f"labels must be those of the training images, whole numbers (n,), got {labels.dtype} of "
-                             f"shape {tuple(labels.shape)}")
+            raise ValueError(
+                f"labels must be those of the training images, whole numbers (n,), got {labels.dtype} of "
+                f"shape {tuple(labels.shape)}"
+            )
         self.register_buffer("labels", labels.clone(), persistent=False)
-        self.register_buffer("outputs", torch.full((len(labels), bits), torch.nan))  # NaN: not seen yet
+        self.register_buffer(
+            "outputs", torch.full((len(labels), bits), torch.nan)
+        )  # NaN: not seen yet
 
     def pair(self, outputs: Tensor, batch) -> tuple[Tensor, Tensor, Tensor]:
         """Pairs of the batch with the training images seen so far, of which the batch itself is the latest.
@@ -72,14 +84,26 @@ class MemoryHashing(HashMethod):
 
         NOTE an image is also paired with itself, as in the authors' programs.
         """
-        outputs, labels, index = gather(outputs), gather(batch.labels), gather(batch.index.to(outputs.device))
+        outputs, labels, index = (
+            gather(outputs),
+            gather(batch.labels),
+            gather(batch.index.to(outputs.device)),
+        )
         if index.max() >= len(self.labels) or not torch.equal(self.labels[index], labels):
-            raise ValueError("a batch's labels differ from those that the method was made with: give it the labels of the "
-                             "training images, in the order that the batches' index counts them")
+            raise ValueError(
+                "a batch's labels differ from those that the method was made with: give it the labels of the "
+                "training images, in the order that the batches' index counts them"
+            )
         self.outputs[index] = outputs.detach()
         seen = ~self.outputs[:, 0].isnan()
-        with torch.autocast(outputs.device.type, enabled=False):  # 8 bits of mantissa are too few for sums over k
-            return outputs, outputs @ self.outputs[seen].T, (labels[:, None] == self.labels[seen]).float()
+        with torch.autocast(
+            outputs.device.type, enabled=False
+        ):  # 8 bits of mantissa are too few for sums over k
+            return (
+                outputs,
+                outputs @ self.outputs[seen].T,
+                (labels[:, None] == self.labels[seen]).float(),
+            )
 
 
 class DPSH(MemoryHashing):
@@ -93,7 +117,15 @@ class DPSH(MemoryHashing):
     the classes apart slowly. That is the method; HashNet balances the pairs.
     """
 
-    def __init__(self, backbone: nn.Module, bits: int, labels: Tensor, *, quantisation: float = 0.1, freeze_norm: bool = False):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        bits: int,
+        labels: Tensor,
+        *,
+        quantisation: float = 0.1,
+        freeze_norm: bool = False,
+    ):
         super().__init__(backbone, bits, labels, freeze_norm)
         self.quantisation = quantisation
 
@@ -127,7 +159,13 @@ class HashNet(MemoryHashing):
     """
 
     def __init__(
-        self, backbone: nn.Module, bits: int, labels: Tensor, *, sharpness: float = 0.1, growth: float = 0.005,
+        self,
+        backbone: nn.Module,
+        bits: int,
+        labels: Tensor,
+        *,
+        sharpness: float = 0.1,
+        growth: float = 0.005,
         freeze_norm: bool = False,
     ):
         super().__init__(backbone, bits, labels, freeze_norm)
@@ -147,7 +185,11 @@ class HashNet(MemoryHashing):
     def losses(self, batch) -> dict[str, Tensor]:
         """{"likelihood": ...}."""
         _, products, similar = self.pair(self.embed(batch.images), batch)
-        return {"likelihood": balanced_mean(pair_likelihood(self.sharpness * products, similar), similar)}
+        return {
+            "likelihood": balanced_mean(
+                pair_likelihood(self.sharpness * products, similar), similar
+            )
+        }
 
     def after_step(self) -> None:
         self.steps += 1
@@ -186,7 +228,9 @@ def contrastive_loss(outputs: Tensor, labels: Tensor, margin: float) -> Tensor:
     return loss.sum() / max(2 * len(loss), 1)
 
 
-def create_hash_baseline(name: str, backbone: nn.Module, bits: int, labels: Tensor, freeze_norm: bool = False) -> HashMethod:
+def create_hash_baseline(
+    name: str, backbone: nn.Module, bits: int, labels: Tensor, freeze_norm: bool = False
+) -> HashMethod:
     """A deep hashing baseline by the name that lab cards use: "dpsh", "dsh" or "hashnet", with its usual settings.
 
     Args:

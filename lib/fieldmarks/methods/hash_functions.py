@@ -4,6 +4,7 @@
 
 None of them trains a network. What they are given is up to the experiment: usually a pretrained backbone's pooled features.
 """
+
 import math
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .hashing import to_codes
+from fieldmarks.methods.hashing import to_codes
 
 ROWS = 4096  # features hashed at a time
 
@@ -53,7 +54,9 @@ class HashFunction:
             raise ValueError("this hash function has learnt nothing yet: call fit(features) first")
         features = _checked(features)
         if features.shape[1] != self.dimensions:
-            raise ValueError(f"features have {features.shape[1]} dimensions, this function was fitted to {self.dimensions}")
+            raise ValueError(
+                f"features have {features.shape[1]} dimensions, this function was fitted to {self.dimensions}"
+            )
         return torch.cat([to_codes(self.project(rows.double())) for rows in features.split(ROWS)])
 
     def project(self, features: Tensor) -> Tensor:
@@ -93,8 +96,10 @@ class ITQ(HashFunction):
         count, dimensions = features.shape
         most = min(count - 1, dimensions)
         if self.bits > most:
-            raise ValueError(f"ITQ needs a principal direction for each bit: {count} features of {dimensions} dimensions have "
-                             f"at most {most}, too few for {self.bits} bits")
+            raise ValueError(
+                f"ITQ needs a principal direction for each bit: {count} features of {dimensions} dimensions have "
+                f"at most {most}, too few for {self.bits} bits"
+            )
         transform = faiss.ITQTransform(dimensions, self.bits, True)
         transform.itq.seed = self.seed
         transform.train(features.float().numpy())
@@ -116,14 +121,18 @@ class SH(HashFunction):
         _require_variety(features, "SH")
         features = features.double()
         self.mean = features.mean(0, keepdim=True)
-        self.directions = principal_directions(features - self.mean, min(self.bits, features.shape[1]))
+        self.directions = principal_directions(
+            features - self.mean, min(self.bits, features.shape[1])
+        )
         along = (features - self.mean) @ self.directions.T  # (N, d)
         self.low, self.extent = along.amin(0), along.amax(0) - along.amin(0)
         self.direction, self.mode = smoothest_waves(self.extent, self.bits)
 
     def project(self, features: Tensor) -> Tensor:
         along = (features - self.mean) @ self.directions.T - self.low
-        return torch.cos(math.pi * self.mode * along[:, self.direction] / self.extent[self.direction])
+        return torch.cos(
+            math.pi * self.mode * along[:, self.direction] / self.extent[self.direction]
+        )
 
 
 class SDH(HashFunction):
@@ -152,13 +161,17 @@ class SDH(HashFunction):
             raise ValueError("SDH is supervised: give fit the labels of the features")
         labels = torch.as_tensor(labels).cpu()
         if labels.shape != (len(features),):
-            raise ValueError(f"{len(features)} features need as many labels, got shape {tuple(labels.shape)}")
+            raise ValueError(
+                f"{len(features)} features need as many labels, got shape {tuple(labels.shape)}"
+            )
         classes, labels = labels.unique(return_inverse=True)
         if len(classes) < 2:
             raise ValueError("all features are of one class: SDH needs at least two classes")
         _require_variety(features, "SDH")
         features, generator = features.double(), torch.Generator().manual_seed(self.seed)
-        self.anchors = features[torch.randperm(len(features), generator=generator)[:self.anchor_count]]  # (m - 1, D)
+        self.anchors = features[
+            torch.randperm(len(features), generator=generator)[: self.anchor_count]
+        ]  # (m - 1, D)
         self.width = torch.cdist(features, self.anchors).mean()
         kernel = self._kernel(features)  # (N, m)
         target = F.one_hot(labels).double()  # Y (N, C)
@@ -166,14 +179,20 @@ class SDH(HashFunction):
         fit_projection = ridge_regression(kernel, 0.01)
         for _ in range(self.rounds):
             classifier = ridge_regression(codes, 1.0)(target)
-            codes = discrete_descent(codes, classifier, target @ classifier.T + self.nu * (kernel @ fit_projection(codes)))
+            codes = discrete_descent(
+                codes,
+                classifier,
+                target @ classifier.T + self.nu * (kernel @ fit_projection(codes)),
+            )
         self.projection = fit_projection(codes)
 
     def project(self, features: Tensor) -> Tensor:
         return self._kernel(features) @ self.projection
 
     def _kernel(self, features: Tensor) -> Tensor:
-        kernel = torch.cdist(features, self.anchors).div_(self.width).square_().div_(-2).exp_()  # in place: N x m is large
+        kernel = (
+            torch.cdist(features, self.anchors).div_(self.width).square_().div_(-2).exp_()
+        )  # in place: N x m is large
         return torch.cat([kernel, kernel.new_ones(len(kernel), 1)], dim=1)
 
 
@@ -206,7 +225,9 @@ def smoothest_waves(extent: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 def ridge_regression(inputs: Tensor, ridge: float) -> Callable[[Tensor], Tensor]:
     """A function from outputs (N, b) to the X (a, b) that minimises |inputs X - outputs|^2 + ridge |X|^2; inputs are (N, a)."""
-    factor = torch.linalg.cholesky(inputs.T @ inputs + ridge * torch.eye(inputs.shape[1], dtype=inputs.dtype))
+    factor = torch.linalg.cholesky(
+        inputs.T @ inputs + ridge * torch.eye(inputs.shape[1], dtype=inputs.dtype)
+    )
     return lambda outputs: torch.cholesky_solve(inputs.T @ outputs, factor)
 
 
@@ -224,7 +245,9 @@ def discrete_descent(codes: Tensor, classifier: Tensor, pull: Tensor, sweeps: in
     for _ in range(sweeps):
         before = codes.clone()
         for bit in range(codes.shape[1]):
-            codes[:, bit] = torch.where(pull[:, bit] - codes @ coupling[bit] >= 0, 1.0, -1.0).to(codes)
+            codes[:, bit] = torch.where(pull[:, bit] - codes @ coupling[bit] >= 0, 1.0, -1.0).to(
+                codes
+            )
         if torch.equal(codes, before):
             break
     return codes
@@ -245,11 +268,15 @@ def create_hash_function(name: str, bits: int, seed: int = 0) -> HashFunction:
 def _checked(features: Tensor) -> Tensor:
     features = torch.as_tensor(features).detach().cpu()
     if features.ndim != 2 or 0 in features.shape or not features.is_floating_point():
-        raise ValueError(f"features must be a non-empty (N, D) matrix of real numbers, got {features.dtype} of shape "
-                         f"{tuple(features.shape)}")
+        raise ValueError(
+            f"features must be a non-empty (N, D) matrix of real numbers, got {features.dtype} of shape "
+            f"{tuple(features.shape)}"
+        )
     broken = (~features.isfinite().all(1)).nonzero().flatten()
     if len(broken):
-        raise ValueError(f"{len(broken)} of {len(features)} features hold NaN or infinity, first at row {int(broken[0])}")
+        raise ValueError(
+            f"{len(broken)} of {len(features)} features hold NaN or infinity, first at row {int(broken[0])}"
+        )
     return features
 
 

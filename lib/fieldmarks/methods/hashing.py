@@ -1,8 +1,9 @@
 """What the hashing methods share: a hash layer on a pooled backbone, and codes from its outputs."""
+
 import torch
 from torch import Tensor, nn
 
-from .method import Method, pool
+from fieldmarks.methods.method import Method, pool
 
 
 class HashMethod(Method):
@@ -20,7 +21,9 @@ class HashMethod(Method):
     the backbone as it is.
     """
 
-    def __init__(self, backbone: nn.Module, bits: int, freeze_norm: bool = False, hash_lr: float = 1.0):
+    def __init__(
+        self, backbone: nn.Module, bits: int, freeze_norm: bool = False, hash_lr: float = 1.0
+    ):
         super().__init__(backbone, freeze_norm)
         if bits < 1:
             raise ValueError(f"bits is {bits}: a code has at least 1 bit")
@@ -42,8 +45,10 @@ class HashMethod(Method):
         groups = []
         for group in super().parameter_groups(lr, weight_decay):
             inside = [p for p in group["params"] if id(p) in layer]
-            groups += [group | {"params": [p for p in group["params"] if id(p) not in layer]},
-                       group | {"params": inside, "lr": lr * self.hash_lr}]
+            groups += [
+                group | {"params": [p for p in group["params"] if id(p) not in layer]},
+                group | {"params": inside, "lr": lr * self.hash_lr},
+            ]
         return groups
 
 
@@ -61,6 +66,8 @@ def to_codes(outputs: Tensor) -> Tensor:
     """
     broken = outputs.isnan().any(1).nonzero().flatten()
     if len(broken):
-        raise ValueError(f"the hash outputs of {len(broken)} of {len(outputs)} images are not numbers, first image {int(broken[0])}: "
-                         "the network has diverged; train with a lower lr")
+        raise ValueError(
+            f"the hash outputs of {len(broken)} of {len(outputs)} images are not numbers, first image {int(broken[0])}: "
+            "the network has diverged; train with a lower lr"
+        )
     return torch.where(outputs >= 0, 1.0, -1.0)

@@ -1,4 +1,5 @@
 """What the training loop sees of a method."""
+
 import torch
 import torch.distributed
 import torch.distributed.nn

@@ -1,11 +1,12 @@
 """The metric-learning baselines of VAPNet's Table 2, on pytorch-metric-learning's losses, and SCDA, which needs no training."""
+
 import torch
 import torch.nn.functional as F
 from pytorch_metric_learning import losses, miners
 from scipy import ndimage
 from torch import Tensor, nn
 
-from .method import Method, gather, pool
+from fieldmarks.methods.method import Method, gather, pool
 
 
 class MetricBaseline(Method):
@@ -22,26 +23,44 @@ class MetricBaseline(Method):
     """
 
     def __init__(
-        self, backbone: nn.Module, loss: nn.Module, *, miner: nn.Module | None = None, pooling: str = "average",
-        normalise: bool = False, dimensions: int = 0, proxy_lr: float = 1.0, freeze_norm: bool = False,
+        self,
+        backbone: nn.Module,
+        loss: nn.Module,
+        *,
+        miner: nn.Module | None = None,
+        pooling: str = "average",
+        normalise: bool = False,
+        dimensions: int = 0,
+        proxy_lr: float = 1.0,
+        freeze_norm: bool = False,
     ):
         super().__init__(backbone, freeze_norm)
         if pooling not in ("average", "max", "both"):
             raise ValueError(f"pooling is '{pooling}': it must be 'average', 'max' or 'both'")
         self.loss, self.miner, self.pooling, self.proxy_lr = loss, miner, pooling, proxy_lr
-        self.norm = nn.LayerNorm(backbone.channels, elementwise_affine=False) if normalise else nn.Identity()
+        self.norm = (
+            nn.LayerNorm(backbone.channels, elementwise_affine=False)
+            if normalise
+            else nn.Identity()
+        )
         self.project = nn.Linear(backbone.channels, dimensions) if dimensions else nn.Identity()
 
     def losses(self, batch) -> dict[str, Tensor]:
         embedding, labels = gather(self.describe(batch.images)), gather(batch.labels)
-        return {"metric": self.loss(embedding, labels, self.miner(embedding, labels) if self.miner else None)}
+        return {
+            "metric": self.loss(
+                embedding, labels, self.miner(embedding, labels) if self.miner else None
+            )
+        }
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict]:
         groups = super().parameter_groups(lr, weight_decay)
         proxies = {id(p) for p in self.loss.parameters()}
         for group in groups:
             group["params"] = [p for p in group["params"] if id(p) not in proxies]
-        return groups + [{"params": list(self.loss.parameters()), "lr": lr * self.proxy_lr, "weight_decay": 0.0}]
+        return groups + [
+            {"params": list(self.loss.parameters()), "lr": lr * self.proxy_lr, "weight_decay": 0.0}
+        ]
 
     def describe(self, images: Tensor) -> Tensor:
         features = self.backbone(images)
@@ -82,7 +101,9 @@ def object_mask(activation: Tensor) -> Tensor:
     return torch.stack(masks).to(activation)
 
 
-def create_baseline(name: str, backbone: nn.Module, classes: int, freeze_norm: bool = False, proxy_lr: float = 100.0) -> Method:
+def create_baseline(
+    name: str, backbone: nn.Module, classes: int, freeze_norm: bool = False, proxy_lr: float = 100.0
+) -> Method:
     """A baseline by the name that lab cards use, with its authors' settings.
 
     "normsoftmax": normalised softmax, temperature 0.05 (Zhai & Wu 2019; the CEP row).  "proxynca++": Teh et al. 2020.
@@ -99,13 +120,34 @@ def create_baseline(name: str, backbone: nn.Module, classes: int, freeze_norm: b
     if name == "proxynca++":
         loss = losses.ProxyNCALoss(classes, channels, softmax_scale=9)
         return MetricBaseline(
-            backbone, loss, pooling="max", normalise=True, dimensions=channels, proxy_lr=proxy_lr, freeze_norm=freeze_norm)
+            backbone,
+            loss,
+            pooling="max",
+            normalise=True,
+            dimensions=channels,
+            proxy_lr=proxy_lr,
+            freeze_norm=freeze_norm,
+        )
     if name == "proxyanchor":
         loss = losses.ProxyAnchorLoss(classes, 512, margin=0.1, alpha=32)
-        return MetricBaseline(backbone, loss, pooling="both", dimensions=512, proxy_lr=proxy_lr, freeze_norm=freeze_norm)
+        return MetricBaseline(
+            backbone,
+            loss,
+            pooling="both",
+            dimensions=512,
+            proxy_lr=proxy_lr,
+            freeze_norm=freeze_norm,
+        )
     if name == "multisimilarity":
-        loss, miner = losses.MultiSimilarityLoss(alpha=2, beta=50, base=0.5), miners.MultiSimilarityMiner(epsilon=0.1)
-        return MetricBaseline(backbone, loss, miner=miner, pooling="both", dimensions=512, freeze_norm=freeze_norm)
+        loss, miner = (
+            losses.MultiSimilarityLoss(alpha=2, beta=50, base=0.5),
+            miners.MultiSimilarityMiner(epsilon=0.1),
+        )
+        return MetricBaseline(
+            backbone, loss, miner=miner, pooling="both", dimensions=512, freeze_norm=freeze_norm
+        )
     if name == "scda":
         return SCDA(backbone)
-    raise ValueError(f"unknown baseline '{name}': normsoftmax, proxynca++, proxyanchor, multisimilarity, scda")
+    raise ValueError(
+        f"unknown baseline '{name}': normsoftmax, proxynca++, proxyanchor, multisimilarity, scda"
+    )

@@ -3,11 +3,14 @@
 NOTE the official code differs in what it lets through: on Polyvore negatives may be pairs of an item with itself and may come
 twice; on CUB they may come twice. Here no pair has an item twice and no pair comes twice, in either order.
 """
+
 import torch
 from torch import Tensor
 
 
-def pairs_from_labels(labels: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def pairs_from_labels(
+    labels: Tensor, count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """`count` pairs of one class and `count` pairs of two, each drawn uniformly, without replacement, from all there are.
 
     Args:
@@ -29,15 +32,20 @@ def pairs_from_labels(labels: Tensor, count: int, generator: torch.Generator) ->
     _check_count(count, nodes * (nodes - 1) // 2 - positive, "pairs across classes")
     number = _distinct(positive, count, generator)
     owner = torch.searchsorted(ends, number, right=True)
-    within = _pair_of(number - torch.where(owner > 0, ends[owner - 1], 0))  # positions in the owner's class (count, 2)
+    within = _pair_of(
+        number - torch.where(owner > 0, ends[owner - 1], 0)
+    )  # positions in the owner's class (count, 2)
     together = order[(sizes.cumsum(0) - sizes)[owner, None] + within]
     on_cpu = labels.cpu()
-    apart = _negatives(nodes, count, generator, lambda pairs: on_cpu[pairs[:, 0]] != on_cpu[pairs[:, 1]])
+    apart = _negatives(
+        nodes, count, generator, lambda pairs: on_cpu[pairs[:, 0]] != on_cpu[pairs[:, 1]]
+    )
     return _balanced(together, apart)
 
 
-def pairs_from_edges(edges: Tensor, nodes: int, generator: torch.Generator, known: Tensor | None = None
-                     ) -> tuple[Tensor, Tensor]:
+def pairs_from_edges(
+    edges: Tensor, nodes: int, generator: torch.Generator, known: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """All edges as positives and as many negatives, drawn uniformly, without replacement, from the pairs that are no edges.
 
     Args:
@@ -53,16 +61,22 @@ def pairs_from_edges(edges: Tensor, nodes: int, generator: torch.Generator, know
     """
     taken = _numbers(edges, nodes, "edges")
     if len(taken.unique()) < len(taken):
-        raise ValueError(f"{len(taken) - len(taken.unique())} of {len(taken)} edges come twice, in one direction or both")
+        raise ValueError(
+            f"{len(taken) - len(taken.unique())} of {len(taken)} edges come twice, in one direction or both"
+        )
     if known is not None:
         taken = torch.cat([taken, _numbers(known, nodes, "known edges")])
     taken = taken.unique()
     _check_count(len(edges), nodes * (nodes - 1) // 2 - len(taken), "pairs that are no edges")
-    apart = _negatives(nodes, len(edges), generator, lambda pairs: ~torch.isin(_numbers(pairs, nodes), taken))
+    apart = _negatives(
+        nodes, len(edges), generator, lambda pairs: ~torch.isin(_numbers(pairs, nodes), taken)
+    )
     return _balanced(edges.cpu(), apart)
 
 
-def split_edges(edges: Tensor, generator: torch.Generator, share: float = 0.5) -> tuple[Tensor, Tensor]:
+def split_edges(
+    edges: Tensor, generator: torch.Generator, share: float = 0.5
+) -> tuple[Tensor, Tensor]:
     """(E, 2) -> (messages, targets) at random: `share` of the edges for message passing, the others to be predicted."""
     order = torch.randperm(len(edges), generator=generator)
     cut = int(len(edges) * share)
@@ -70,11 +84,17 @@ def split_edges(edges: Tensor, generator: torch.Generator, share: float = 0.5) -
 
 
 def _negatives(nodes: int, count: int, generator: torch.Generator, accept) -> Tensor:
-    return _pair_of(_distinct(nodes * (nodes - 1) // 2, count, generator, lambda number: accept(_pair_of(number))))
+    return _pair_of(
+        _distinct(
+            nodes * (nodes - 1) // 2, count, generator, lambda number: accept(_pair_of(number))
+        )
+    )
 
 
 def _balanced(together: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.cat([together, apart]), torch.cat([torch.ones(len(together)), torch.zeros(len(apart))])
+    return torch.cat([together, apart]), torch.cat(
+        [torch.ones(len(together)), torch.zeros(len(apart))]
+    )
 
 
 def _distinct(total: int, count: int, generator: torch.Generator, accept=None) -> Tensor:
@@ -89,14 +109,18 @@ def _distinct(total: int, count: int, generator: torch.Generator, accept=None) -
         value, place = found.sort(stable=True)
         first = torch.ones_like(value, dtype=torch.bool)
         first[1:] = value[1:] != value[:-1]
-        found = found[place[first].sort().values]  # repeated draws but the first thrown away: uniform without replacement
+        found = found[
+            place[first].sort().values
+        ]  # repeated draws but the first thrown away: uniform without replacement
     return found[:count]
 
 
 def _pair_of(number: Tensor) -> Tensor:
     """The pairs i > j >= 0 in the order (1, 0), (2, 0), (2, 1), (3, 0) ...: (n,) -> (n, 2)."""
     larger = ((1 + (1 + 8 * number.double()).sqrt()) / 2).long()
-    larger -= (larger * (larger - 1) // 2 > number).long()  # the root may have been rounded up, never down to the next number
+    larger -= (
+        larger * (larger - 1) // 2 > number
+    ).long()  # the root may have been rounded up, never down to the next number
     return torch.stack([larger, number - larger * (larger - 1) // 2], dim=1)
 
 
@@ -106,7 +130,9 @@ def _numbers(pairs: Tensor, nodes: int, name: str = "pairs") -> Tensor:
         raise ValueError(f"{name} must be (E, 2), got shape {tuple(pairs.shape)}")
     low, high = pairs.cpu().long().sort(dim=1).values.T
     if len(pairs) and (low.min() < 0 or high.max() >= nodes):
-        raise ValueError(f"{name} must lie between 0 and {nodes - 1}, got {low.min()} to {high.max()}")
+        raise ValueError(
+            f"{name} must lie between 0 and {nodes - 1}, got {low.min()} to {high.max()}"
+        )
     if (low == high).any():
         raise ValueError(f"{name}: item {low[low == high][0]} is paired with itself")
     return high * (high - 1) // 2 + low

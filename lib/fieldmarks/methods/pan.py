@@ -7,6 +7,7 @@ before it names attributes. From the difference of two feature vectors it predic
 right, and how much each of them matters for this pair, its `relevance`. Their mean, weighted by relevance, is the similarity of
 the pair. Attributes of images, where there are any, tell some or all of the concepts what they stand for.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,7 +31,9 @@ class ConceptSimilarity(nn.Module):
     def __init__(self, dim: int, concepts: int):
         super().__init__()
         if dim < 1 or concepts < 1:
-            raise ValueError(f"a similarity needs features and concepts, got dim {dim} and {concepts} concepts")
+            raise ValueError(
+                f"a similarity needs features and concepts, got dim {dim} and {concepts} concepts"
+            )
         self.concept = nn.Linear(dim, concepts)  # W_1, b_1
         self.relevance = nn.Linear(dim, concepts)  # W_2, b_2
         for linear in (self.concept, self.relevance):
@@ -47,7 +50,9 @@ class ConceptSimilarity(nn.Module):
         """
         concept_logits, relevance_logits = self.logits(a, b)
         concepts, relevance = concept_logits.sigmoid(), relevance_logits.softmax(-1)
-        score = (concepts * relevance).sum(-1).clamp(max=1)  # M rounded weights may add up to a little more than 1
+        score = (
+            (concepts * relevance).sum(-1).clamp(max=1)
+        )  # M rounded weights may add up to a little more than 1
         return score, concepts, relevance
 
     def score(self, a: Tensor, b: Tensor) -> Tensor:
@@ -58,10 +63,14 @@ class ConceptSimilarity(nn.Module):
         """What the sigmoid of eq. 1 and the softmax of eq. 2 are taken of: (..., M) twice, at least float32."""
         dim = self.concept.in_features
         if a.shape[-1:] != (dim,) or b.shape[-1:] != (dim,):
-            raise ValueError(f"features must have {dim} dimensions, got shapes {tuple(a.shape)} and {tuple(b.shape)}")
+            raise ValueError(
+                f"features must have {dim} dimensions, got shapes {tuple(a.shape)} and {tuple(b.shape)}"
+            )
         difference = (a - b).abs()
-        return tuple(logits.to(torch.promote_types(logits.dtype, torch.float32))
-                     for logits in (self.concept(difference), self.relevance(difference)))
+        return tuple(
+            logits.to(torch.promote_types(logits.dtype, torch.float32))
+            for logits in (self.concept(difference), self.relevance(difference))
+        )
 
 
 class SimilarityHead(nn.Module):
@@ -84,15 +93,31 @@ class SimilarityHead(nn.Module):
     """
 
     def __init__(
-        self, dim: int, *, attributes: int = 0, free: int = 0, none_slot: bool = False, rule: str = "or", weight: float = 1.0,
+        self,
+        dim: int,
+        *,
+        attributes: int = 0,
+        free: int = 0,
+        none_slot: bool = False,
+        rule: str = "or",
+        weight: float = 1.0,
     ):
         super().__init__()
         _check_rule(rule)
         if min(attributes, free) < 0 or attributes + free == 0:
-            raise ValueError(f"a head needs supervised or free concepts, got {attributes} attributes and {free} free concepts")
+            raise ValueError(
+                f"a head needs supervised or free concepts, got {attributes} attributes and {free} free concepts"
+            )
         if none_slot and not attributes:
-            raise ValueError('a "none" concept stands for pairs without attributes: it needs supervised attributes beside it')
-        self.attributes, self.none_slot, self.rule, self.weight = attributes, none_slot, rule, weight
+            raise ValueError(
+                'a "none" concept stands for pairs without attributes: it needs supervised attributes beside it'
+            )
+        self.attributes, self.none_slot, self.rule, self.weight = (
+            attributes,
+            none_slot,
+            rule,
+            weight,
+        )
         self.similarity = ConceptSimilarity(dim, attributes + none_slot + free)
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -103,8 +128,14 @@ class SimilarityHead(nn.Module):
         """(..., d) twice -> p (...,) in [0, 1]."""
         return self.similarity.score(a, b)
 
-    def losses(self, a: Tensor, b: Tensor, same: Tensor, labels_a: Tensor | None = None, labels_b: Tensor | None = None
-               ) -> dict[str, Tensor]:
+    def losses(
+        self,
+        a: Tensor,
+        b: Tensor,
+        same: Tensor,
+        labels_a: Tensor | None = None,
+        labels_b: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """The terms of eq. 4, each a mean over P pairs.
 
         Args:
@@ -122,7 +153,7 @@ class SimilarityHead(nn.Module):
         terms = {"similarity": similarity_loss(concept_logits, relevance_logits, same)}
         if self.attributes:
             targets = self.targets(labels_a, labels_b)
-            supervised = concept_logits[..., :targets.shape[-1]]
+            supervised = concept_logits[..., : targets.shape[-1]]
             terms["attributes"] = self.weight * attribute_loss(supervised, targets)
         return terms
 
@@ -157,14 +188,18 @@ def pair_labels(a: Tensor, b: Tensor, rule: str) -> Tensor:
     for values in (a, b):
         wrong = ~((values == 0) | (values == 1) | values.isnan())
         if wrong.any():
-            raise ValueError(f"attributes must be 0, 1 or NaN for unknown, got {values[wrong][0].item():g}: "
-                             "binarise(attributes, threshold) makes 0 and 1 of fractions")
+            raise ValueError(
+                f"attributes must be 0, 1 or NaN for unknown, got {values[wrong][0].item():g}: "
+                "binarise(attributes, threshold) makes 0 and 1 of fractions"
+            )
     return RULES[rule](a, b)
 
 
 def binarise(attributes: Tensor, threshold: float = 0.5) -> Tensor:
     """Fractions to 1. where they reach the threshold, else 0.; NaN stays NaN. For class-level percentages, as fractions."""
-    return torch.where(attributes.isnan(), torch.nan, (attributes >= threshold).to(attributes.dtype))
+    return torch.where(
+        attributes.isnan(), torch.nan, (attributes >= threshold).to(attributes.dtype)
+    )
 
 
 def with_none_slot(labels: Tensor) -> Tensor:
@@ -197,7 +232,9 @@ def attribute_loss(logits: Tensor, targets: Tensor) -> Tensor:
     Targets are 0, 1 or NaN for unknown. A pair with nothing known counts as 0; if nothing is known at all, so does the loss.
     """
     known = ~targets.isnan()
-    each = F.binary_cross_entropy_with_logits(logits, torch.where(known, targets, 0.0).to(logits.dtype), reduction="none")
+    each = F.binary_cross_entropy_with_logits(
+        logits, torch.where(known, targets, 0.0).to(logits.dtype), reduction="none"
+    )
     return ((each * known).sum(-1) / known.sum(-1).clamp(min=1)).mean()
 
 
@@ -207,7 +244,9 @@ def check_labels(labels_a: Tensor | None, labels_b: Tensor | None, attributes: i
         if labels is None:
             raise ValueError(f"{name} is missing: {attributes} attributes are supervised")
         if labels.shape[-1] != attributes:
-            raise ValueError(f"{name} must hold {attributes} attributes of each image, got shape {tuple(labels.shape)}")
+            raise ValueError(
+                f"{name} must hold {attributes} attributes of each image, got shape {tuple(labels.shape)}"
+            )
 
 
 def _check_rule(rule: str) -> None:

@@ -6,14 +6,15 @@ Cross-entropy makes a network look at the few places that separate the classes i
 of every image, where it notices what it overlooks in the whole, and asks that the whole image's features at a patch and the
 features of the magnified patch tell the same `attributes`: k numbers that nobody annotated. At test time only the backbone is left.
 """
+
 from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..resampling import crop_and_resize
-from .method import Method, pool
+from fieldmarks.methods.method import Method, pool
+from fieldmarks.resampling import crop_and_resize
 
 GRIDS = (2, 4, 8, 16)
 
@@ -41,13 +42,36 @@ class VAPNet(Method):
     """
 
     def __init__(
-        self, backbone: nn.Module, classes: int, *, classification: bool = True, constraint: str = "mean", views: int = 4,
-        attributes: int = 256, update_ratio: float = 0.2, weight: float = 10.0, grids: tuple[int, ...] = GRIDS,
-        uniform_over: str = "patches", temperature: float = 1.0, grad_through_teacher: bool = False, joint_batch: bool = True,
-        cosine_head: bool = False, label_smoothing: float = 0.0, freeze_norm: bool = False,
+        self,
+        backbone: nn.Module,
+        classes: int,
+        *,
+        classification: bool = True,
+        constraint: str = "mean",
+        views: int = 4,
+        attributes: int = 256,
+        update_ratio: float = 0.2,
+        weight: float = 10.0,
+        grids: tuple[int, ...] = GRIDS,
+        uniform_over: str = "patches",
+        temperature: float = 1.0,
+        grad_through_teacher: bool = False,
+        joint_batch: bool = True,
+        cosine_head: bool = False,
+        label_smoothing: float = 0.0,
+        freeze_norm: bool = False,
     ):
         super().__init__(backbone, freeze_norm)
-        _check(classification, constraint, views, attributes, update_ratio, grids, uniform_over, temperature)
+        _check(
+            classification,
+            constraint,
+            views,
+            attributes,
+            update_ratio,
+            grids,
+            uniform_over,
+            temperature,
+        )
         self.classification, self.constraint = classification, constraint
         self.views, self.weight, self.update_ratio = views, weight, update_ratio
         self.grids, self.uniform_over, self.temperature = tuple(grids), uniform_over, temperature
@@ -56,11 +80,15 @@ class VAPNet(Method):
         if classification:
             self.classifier = nn.Linear(backbone.channels, classes, bias=False)
             if not cosine_head:
-                nn.init.zeros_(self.classifier.weight)  # a random head's first gradients only disturb trained features
+                nn.init.zeros_(
+                    self.classifier.weight
+                )  # a random head's first gradients only disturb trained features
         if constraint != "none":
             self.local_encoder = nn.Linear(backbone.channels, attributes)  # T_L
             self.global_encoder = nn.Linear(backbone.channels, attributes)  # T_G
-        if constraint == "mean":  # E[T_L] and E[T_G]; they start as their encoders do, E^(0)[T](theta) = theta
+        if (
+            constraint == "mean"
+        ):  # E[T_L] and E[T_G]; they start as their encoders do, E^(0)[T](theta) = theta
             self.mean_local_encoder = deepcopy(self.local_encoder).requires_grad_(False)
             self.mean_global_encoder = deepcopy(self.global_encoder).requires_grad_(False)
 
@@ -72,24 +100,34 @@ class VAPNet(Method):
         features, local_features = self.look(batch.images, boxes)
         local = pool(local_features).unflatten(0, (-1, self.views)).float()  # g(F_L) (B, M, C)
         in_whole = roi_average(features, boxes, batch.images.shape[-2:]).float()  # g(F_G) (B, M, C)
-        terms = {"L_a": self.classification_loss(features, batch.labels)} if self.classification else {}
+        terms = (
+            {"L_a": self.classification_loss(features, batch.labels)} if self.classification else {}
+        )
         return terms | {"L_c": self.weight * self.constrain(local, in_whole)}
 
     def look(self, images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """F (B, C, h, w) and F_L (B*M, C, h, w): whole images and their magnified patches through one backbone (eq. 1)."""
-        local_views = crop_and_resize(images, boxes, tuple(images.shape[-2:])).flatten(0, 1)  # (B*M, 3, H, W)
+        local_views = crop_and_resize(images, boxes, tuple(images.shape[-2:])).flatten(
+            0, 1
+        )  # (B*M, 3, H, W)
         if not self.joint_batch:
             return self.backbone(images), self.backbone(local_views)
-        return self.backbone(torch.cat([images, local_views])).split([len(images), len(local_views)])
+        return self.backbone(torch.cat([images, local_views])).split(
+            [len(images), len(local_views)]
+        )
 
     def classification_loss(self, features: Tensor, labels: Tensor) -> Tensor:
         """Eq. 8. NOTE the print lacks its minus sign."""
-        return F.cross_entropy(self.logits(pool(features)), labels, label_smoothing=self.label_smoothing)
+        return F.cross_entropy(
+            self.logits(pool(features)), labels, label_smoothing=self.label_smoothing
+        )
 
     def logits(self, embedding: Tensor) -> Tensor:
         """(B, C) -> (B, N)."""
         if self.cosine_head:
-            return 20 * F.linear(F.normalize(embedding.float(), dim=1), F.normalize(self.classifier.weight, dim=1))
+            return 20 * F.linear(
+                F.normalize(embedding.float(), dim=1), F.normalize(self.classifier.weight, dim=1)
+            )
         return self.classifier(embedding).float()
 
     def constrain(self, local: Tensor, in_whole: Tensor) -> Tensor:
@@ -100,27 +138,44 @@ class VAPNet(Method):
         """
         own_local, own_global = self.local_encoder(local), self.global_encoder(in_whole)
         if self.constraint == "direct":
-            return attribute_constraint(*self._cooled(
-                own_local, own_global, self.global_encoder(local), self.local_encoder(in_whole)))
+            return attribute_constraint(
+                *self._cooled(
+                    own_local, own_global, self.global_encoder(local), self.local_encoder(in_whole)
+                )
+            )
         with torch.set_grad_enabled(self.grad_through_teacher and torch.is_grad_enabled()):
-            mean_of_local, mean_of_global = self.mean_global_encoder(local), self.mean_local_encoder(in_whole)
-        return attribute_constraint(*self._cooled(own_local, own_global, mean_of_local, mean_of_global))
+            mean_of_local, mean_of_global = (
+                self.mean_global_encoder(local),
+                self.mean_local_encoder(in_whole),
+            )
+        return attribute_constraint(
+            *self._cooled(own_local, own_global, mean_of_local, mean_of_global)
+        )
 
     def attribute_responses(self, images: Tensor) -> Tensor:
         """softmax T_L of whole images taken as views: (B, 3, H, W) -> (B, k). For looking at what attributes mean."""
-        return (self.local_encoder(pool(self.backbone(images)).float()) / self.temperature).softmax(-1)
+        return (self.local_encoder(pool(self.backbone(images)).float()) / self.temperature).softmax(
+            -1
+        )
 
     def sample_patches(self, batch) -> Tensor:
         """M boxes for every image (B, M, 4), in pixels of the images."""
         height, width = batch.images.shape[-2:]
-        chosen = batch.draw(lambda n, generator: sample_patch_index(n, self.views, self.grids, self.uniform_over, generator))
+        chosen = batch.draw(
+            lambda n, generator: sample_patch_index(
+                n, self.views, self.grids, self.uniform_over, generator
+            )
+        )
         return patch_boxes(height, width, self.grids)[chosen].to(batch.images.device)
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Eq. 7. Averaging after a step is averaging before the next one: at the first, mean and encoder are the same."""
         if self.constraint == "mean":
-            for mean, own in ((self.mean_local_encoder, self.local_encoder), (self.mean_global_encoder, self.global_encoder)):
+            for mean, own in (
+                (self.mean_local_encoder, self.local_encoder),
+                (self.mean_global_encoder, self.global_encoder),
+            ):
                 for average, current in zip(mean.parameters(), own.parameters()):
                     average.lerp_(current, self.update_ratio)
 
@@ -128,7 +183,9 @@ class VAPNet(Method):
         return [a.float() / self.temperature for a in attributes]
 
 
-def attribute_constraint(own_local: Tensor, own_global: Tensor, mean_of_local: Tensor, mean_of_global: Tensor) -> Tensor:
+def attribute_constraint(
+    own_local: Tensor, own_global: Tensor, mean_of_local: Tensor, mean_of_global: Tensor
+) -> Tensor:
     """The attribute parameterisation constraint, eq. 6 (and eq. 5, when encoders stand in for mean encoders).
 
     Args:
@@ -139,11 +196,16 @@ def attribute_constraint(own_local: Tensor, own_global: Tensor, mean_of_local: T
 
     NOTE the print takes logarithms of raw encoder outputs, which may be negative; a softmax over k makes them distributions.
     """
+
     def divergence(teacher: Tensor, pupil: Tensor) -> Tensor:
         teacher, pupil = teacher.log_softmax(-1), pupil.log_softmax(-1)
         return (teacher.exp() * (teacher - pupil)).sum(-1)  # (B, M)
 
-    return (divergence(mean_of_local, own_local) + divergence(mean_of_global, own_global)).sum(1).mean()
+    return (
+        (divergence(mean_of_local, own_local) + divergence(mean_of_global, own_global))
+        .sum(1)
+        .mean()
+    )
 
 
 def patch_boxes(height: int, width: int, grids: tuple[int, ...] = GRIDS) -> Tensor:
@@ -167,7 +229,9 @@ def patch_boxes(height: int, width: int, grids: tuple[int, ...] = GRIDS) -> Tens
     return torch.cat(boxes)
 
 
-def sample_patch_index(n: int, views: int, grids: tuple[int, ...], uniform_over: str, generator: torch.Generator) -> Tensor:
+def sample_patch_index(
+    n: int, views: int, grids: tuple[int, ...], uniform_over: str, generator: torch.Generator
+) -> Tensor:
     """Which patches each of n images is looked at through: (n, views) rows of `patch_boxes`, drawn with replacement."""
     cells = torch.tensor([g * g for g in grids])
     if uniform_over == "patches":
@@ -177,7 +241,9 @@ def sample_patch_index(n: int, views: int, grids: tuple[int, ...], uniform_over:
     return (cells.cumsum(0) - cells)[grid] + within
 
 
-def roi_average(features: Tensor, boxes: Tensor, image_size: tuple[int, int], bins: int = 7, samples: int = 2) -> Tensor:
+def roi_average(
+    features: Tensor, boxes: Tensor, image_size: tuple[int, int], bins: int = 7, samples: int = 2
+) -> Tensor:
     """g(F_G): RoIAlign (He et al. 2017, aligned) of every box to bins x bins cells, then global average pooling.
 
     Bilinear sampling on a regular lattice and averaging are linear and separable, so both together are one weight for each row
@@ -190,25 +256,42 @@ def roi_average(features: Tensor, boxes: Tensor, image_size: tuple[int, int], bi
     """
     boxes = boxes.float()
     height, width = features.shape[-2:]
-    rows = _sampling_weights(boxes[..., 1], boxes[..., 3], height / image_size[0], height, bins * samples)  # (B, M, h)
-    columns = _sampling_weights(boxes[..., 0], boxes[..., 2], width / image_size[1], width, bins * samples)  # (B, M, w)
+    rows = _sampling_weights(
+        boxes[..., 1], boxes[..., 3], height / image_size[0], height, bins * samples
+    )  # (B, M, h)
+    columns = _sampling_weights(
+        boxes[..., 0], boxes[..., 2], width / image_size[1], width, bins * samples
+    )  # (B, M, w)
     weights = (rows[..., :, None] * columns[..., None, :]).flatten(2)  # (B, M, h*w)
     return weights.to(features.dtype) @ features.flatten(2).transpose(1, 2)
 
 
-def _sampling_weights(start: Tensor, stop: Tensor, scale: float, length: int, points: int) -> Tensor:
-    start, stop = start * scale - 0.5, stop * scale - 0.5  # half a cell, so that cell centres are whole numbers
+def _sampling_weights(
+    start: Tensor, stop: Tensor, scale: float, length: int, points: int
+) -> Tensor:
+    start, stop = (
+        start * scale - 0.5,
+        stop * scale - 0.5,
+    )  # half a cell, so that cell centres are whole numbers
     steps = (torch.arange(points, device=start.device) + 0.5) / points
-    positions = (start[..., None] + (stop - start)[..., None] * steps).clamp(0, length - 1)  # (B, M, points)
+    positions = (start[..., None] + (stop - start)[..., None] * steps).clamp(
+        0, length - 1
+    )  # (B, M, points)
     cells = torch.arange(length, device=start.device)
     return (1 - (positions[..., None] - cells).abs()).clamp(min=0).mean(-2)
 
 
-def _check(classification, constraint, views, attributes, update_ratio, grids, uniform_over, temperature) -> None:
+def _check(
+    classification, constraint, views, attributes, update_ratio, grids, uniform_over, temperature
+) -> None:
     if constraint not in ("mean", "direct", "none"):
-        raise ValueError(f"constraint is '{constraint}': it must be 'mean' (eq. 6), 'direct' (eq. 5) or 'none' (L_a alone)")
+        raise ValueError(
+            f"constraint is '{constraint}': it must be 'mean' (eq. 6), 'direct' (eq. 5) or 'none' (L_a alone)"
+        )
     if constraint == "none" and not classification:
-        raise ValueError("no loss is left: use classification, or constraint 'mean' or 'direct', or both")
+        raise ValueError(
+            "no loss is left: use classification, or constraint 'mean' or 'direct', or both"
+        )
     if uniform_over not in ("patches", "grids"):
         raise ValueError(f"uniform_over is '{uniform_over}': it must be 'patches' or 'grids'")
     if views < 1 or attributes < 1:

@@ -4,14 +4,36 @@ As in `galleries`: plain arrays or tensors in, a matplotlib figure out, no pyplo
 concepts of relevance times concept score. So a concept is drawn as a bar as long as its relevance, filled up to what it
 contributes: how much of the bar is filled is the concept's score.
 """
+
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from .galleries import (GAP, HAIRLINE, INK, LINE, MARGIN, MUTED, RIGHT, SMALL, TEXT, WIDTH, WRONG, Picture, _array, _axes,
-                        _cell, _figure, _mark, _rule, _same_length, _shorten, _text)
-from .maps import COLOURS, blend
+from fieldmarks.show.galleries import (
+    GAP,
+    HAIRLINE,
+    INK,
+    LINE,
+    MARGIN,
+    MUTED,
+    RIGHT,
+    SMALL,
+    TEXT,
+    WIDTH,
+    WRONG,
+    Picture,
+    _array,
+    _axes,
+    _cell,
+    _figure,
+    _mark,
+    _rule,
+    _same_length,
+    _shorten,
+    _text,
+)
+from fieldmarks.show.maps import COLOURS, blend
 
 NAME = 1.75  # inches: the column of concepts' names
 BAR = 0.62  # of a bar's place
@@ -27,13 +49,28 @@ class Blank(NamedTuple):
     answer: int  # the right one
 
 
-def concept_names(attributes: Sequence[str] = (), none_slot: bool = False, free: int = 0) -> list[str]:
+def concept_names(
+    attributes: Sequence[str] = (), none_slot: bool = False, free: int = 0
+) -> list[str]:
     """Names of M concepts in the order of `SimilarityHead`; free ones, which nobody has named, are "concept 1" and so on."""
-    return [*attributes, *["none of these"] * none_slot, *(f"concept {number}" for number in range(1, free + 1))]
+    return [
+        *attributes,
+        *["none of these"] * none_slot,
+        *(f"concept {number}" for number in range(1, free + 1)),
+    ]
 
 
-def pair_board(first: Sequence, second: Sequence, contributions, relevance, scores, names: Sequence[str],
-               captions: Sequence[str], maps: Sequence[tuple] | None = None, top: int = 6) -> Picture:
+def pair_board(
+    first: Sequence,
+    second: Sequence,
+    contributions,
+    relevance,
+    scores,
+    names: Sequence[str],
+    captions: Sequence[str],
+    maps: Sequence[tuple] | None = None,
+    top: int = 6,
+) -> Picture:
     """Pairs of images with the concepts that make their similarity: each pair's `top` ones by contribution.
 
     Args:
@@ -49,12 +86,23 @@ def pair_board(first: Sequence, second: Sequence, contributions, relevance, scor
     Raises:
         ValueError: numbers that do not fit, or contributions that are not relevance times score.
     """
-    contributions, relevance, scores = (_array(values).astype(float) for values in (contributions, relevance, scores))
+    contributions, relevance, scores = (
+        _array(values).astype(float) for values in (contributions, relevance, scores)
+    )
     maps = [_checked_maps(len(first), *column) for column in maps or ()]
-    _same_length(first=first, second=second, contributions=contributions, relevance=relevance, scores=scores, captions=captions)
+    _same_length(
+        first=first,
+        second=second,
+        contributions=contributions,
+        relevance=relevance,
+        scores=scores,
+        captions=captions,
+    )
     if not contributions.shape == relevance.shape == scores.shape == (len(first), len(names)):
-        raise ValueError(f"contributions, relevance and scores must be ({len(first)}, {len(names)}) for {len(names)} names, "
-                         f"got {contributions.shape}, {relevance.shape} and {scores.shape}")
+        raise ValueError(
+            f"contributions, relevance and scores must be ({len(first)}, {len(names)}) for {len(names)} names, "
+            f"got {contributions.shape}, {relevance.shape} and {scores.shape}"
+        )
     if not np.allclose(contributions, relevance * scores, atol=1e-3):
         raise ValueError("contributions must be relevance times scores")
     top = min(top, len(names))
@@ -72,7 +120,14 @@ def pair_board(first: Sequence, second: Sequence, contributions, relevance, scor
         if pair:
             _rule(figure, above - between / 2)
         similarity = f"similarity {contributions[pair].sum():.2f}"
-        _text(figure, MARGIN, above, _shorten(caption, bars_left + NAME - 0.3, TEXT), weight="bold", va="top")
+        _text(
+            figure,
+            MARGIN,
+            above,
+            _shorten(caption, bars_left + NAME - 0.3, TEXT),
+            weight="bold",
+            va="top",
+        )
         for place, image in enumerate((first[pair], second[pair])):
             cell_top = above + head + place * (side + 0.04)
             _cell(figure, image, MARGIN, cell_top, side)
@@ -80,31 +135,69 @@ def pair_board(first: Sequence, second: Sequence, contributions, relevance, scor
                 left = MARGIN + column * (side + 0.04)
                 _cell(figure, blend(image, sides[place][pair]), left, cell_top, side)
                 if place == 0:
-                    _text(figure, left + side / 2, cell_top - 0.05, _shorten(labels[pair], side + 0.1, SMALL), size=SMALL,
-                          color=MUTED, ha="center")
+                    _text(
+                        figure,
+                        left + side / 2,
+                        cell_top - 0.05,
+                        _shorten(labels[pair], side + 0.1, SMALL),
+                        size=SMALL,
+                        color=MUTED,
+                        ha="center",
+                    )
         order = np.argsort(-contributions[pair], kind="stable")[:top]
         rest = contributions[pair].sum() - contributions[pair, order].sum()
         left, bars_top = bars_left + NAME, above + head
         _text(figure, left, above, similarity, weight="bold", va="top")
-        axes = _concept_bars(figure, left, bars_top, width[0], height, relevance[pair, order], contributions[pair, order],
-                             [COLOURS[0]] * top, longest)
+        axes = _concept_bars(
+            figure,
+            left,
+            bars_top,
+            width[0],
+            height,
+            relevance[pair, order],
+            contributions[pair, order],
+            [COLOURS[0]] * top,
+            longest,
+        )
         axes.set_xlabel("relevance; filled: contribution", size=SMALL, color=MUTED, labelpad=2)
-        axes = _score_dots(figure, left + width[0] + 0.3, bars_top, width[1], height, scores[pair, order])
+        axes = _score_dots(
+            figure, left + width[0] + 0.3, bars_top, width[1], height, scores[pair, order]
+        )
         axes.set_xlabel("concept score", size=SMALL, color=MUTED, labelpad=2)
         for row, concept in enumerate(order):
-            _text(figure, left - 0.08, bars_top + row_height * (row + 0.5), _shorten(names[concept], NAME - 0.1, SMALL + 0.5),
-                  ha="right", va="center_baseline", size=SMALL + 0.5)
+            _text(
+                figure,
+                left - 0.08,
+                bars_top + row_height * (row + 0.5),
+                _shorten(names[concept], NAME - 0.1, SMALL + 0.5),
+                ha="right",
+                va="center_baseline",
+                size=SMALL + 0.5,
+            )
         if len(names) > top:
             others = len(names) - top
-            _text(figure, left - 0.3, bars_top + height + 0.12, f"{others} other{'s' * (others > 1)}: {rest:.2f}", size=SMALL,
-                  color=MUTED, ha="right", va="center_baseline")
+            _text(
+                figure,
+                left - 0.3,
+                bars_top + height + 0.12,
+                f"{others} other{'s' * (others > 1)}: {rest:.2f}",
+                size=SMALL,
+                color=MUTED,
+                ha="right",
+                va="center_baseline",
+            )
     note = "similarity = sum of contributions; contribution = relevance x concept score, which is the filled share of a bar"
     _text(figure, MARGIN, figure.get_figheight() - MARGIN, note, size=SMALL, color=MUTED)
     return figure
 
 
-def importance(names: Sequence[str], relevance_mean, contribution_mean, groups: Sequence[str] | None = None, top: int = 20
-               ) -> Picture:
+def importance(
+    names: Sequence[str],
+    relevance_mean,
+    contribution_mean,
+    groups: Sequence[str] | None = None,
+    top: int = 20,
+) -> Picture:
     """Which concepts matter over many pairs, the most relevant first: mean relevance, filled up to the mean contribution.
 
     Args:
@@ -115,7 +208,9 @@ def importance(names: Sequence[str], relevance_mean, contribution_mean, groups: 
     Raises:
         ValueError: numbers that do not fit.
     """
-    relevance, contribution = (_array(values).astype(float) for values in (relevance_mean, contribution_mean))
+    relevance, contribution = (
+        _array(values).astype(float) for values in (relevance_mean, contribution_mean)
+    )
     _same_length(names=names, relevance_mean=relevance, contribution_mean=contribution)
     if groups is not None:
         _same_length(names=names, groups=groups)
@@ -124,15 +219,44 @@ def importance(names: Sequence[str], relevance_mean, contribution_mean, groups: 
     colours = [COLOURS[rank[groups[concept] if groups else ""] % len(COLOURS)] for concept in order]
     height, wide = 0.2 * len(order), WIDTH - 2 * MARGIN - NAME - 1.3
     figure = _figure(2 * MARGIN + 0.3 + height + 0.45, photographs=False)
-    axes = _concept_bars(figure, MARGIN + NAME, MARGIN + 0.3, wide, height, relevance[order], contribution[order], colours,
-                         relevance.max())
-    axes.set_xlabel("mean relevance; filled: mean contribution to the similarity", size=TEXT, color=INK, labelpad=3)
+    axes = _concept_bars(
+        figure,
+        MARGIN + NAME,
+        MARGIN + 0.3,
+        wide,
+        height,
+        relevance[order],
+        contribution[order],
+        colours,
+        relevance.max(),
+    )
+    axes.set_xlabel(
+        "mean relevance; filled: mean contribution to the similarity",
+        size=TEXT,
+        color=INK,
+        labelpad=3,
+    )
     for row, concept in enumerate(order):
         y = MARGIN + 0.3 + 0.2 * (row + 0.5)
-        _text(figure, MARGIN + NAME - 0.08, y, _shorten(names[concept], NAME - 0.1, TEXT), ha="right", va="center_baseline")
+        _text(
+            figure,
+            MARGIN + NAME - 0.08,
+            y,
+            _shorten(names[concept], NAME - 0.1, TEXT),
+            ha="right",
+            va="center_baseline",
+        )
         if groups is not None:
             end = wide * relevance[concept] / axes.get_xlim()[1]
-            _text(figure, MARGIN + NAME + end + 0.07, y, groups[concept], size=SMALL, color=MUTED, va="center_baseline")
+            _text(
+                figure,
+                MARGIN + NAME + end + 0.07,
+                y,
+                groups[concept],
+                size=SMALL,
+                color=MUTED,
+                va="center_baseline",
+            )
     shown, all_of_it = relevance[order].sum(), relevance.sum()
     words = f"the {len(order)} most relevant of {len(names)} concepts; they have {shown / all_of_it:.0%} of the relevance"
     _text(figure, MARGIN, MARGIN, words, size=SMALL + 0.5, color=MUTED, va="top")
@@ -154,10 +278,14 @@ def question_rows(rows: Sequence[Blank], titles: Sequence[str] | None = None) ->
     if not rows:
         raise ValueError("there is nothing to show: give at least one question")
     for number, row in enumerate(rows):
-        fits = 0 <= row.answer < len(row.choices) == len(row.scores) and 0 <= row.place <= len(row.outfit)
+        fits = 0 <= row.answer < len(row.choices) == len(row.scores) and 0 <= row.place <= len(
+            row.outfit
+        )
         if not fits or not len(row.outfit):
-            raise ValueError(f"question {number} has {len(row.outfit)} items, place {row.place}, {len(row.choices)} choices, "
-                             f"{len(row.scores)} scores and answer {row.answer}, which do not fit")
+            raise ValueError(
+                f"question {number} has {len(row.outfit)} items, place {row.place}, {len(row.choices)} choices, "
+                f"{len(row.scores)} scores and answer {row.answer}, which do not fit"
+            )
     if titles is not None:
         _same_length(rows=rows, titles=titles)
     items, choices = max(len(row.outfit) + 1 for row in rows), max(len(row.choices) for row in rows)
@@ -174,7 +302,14 @@ def question_rows(rows: Sequence[Blank], titles: Sequence[str] | None = None) ->
         if number:
             _rule(figure, above - between / 2)
         if titles is not None:
-            _text(figure, MARGIN, above, _shorten(titles[number], WIDTH - 2 * MARGIN, SMALL + 0.5), size=SMALL + 0.5, va="top")
+            _text(
+                figure,
+                MARGIN,
+                above,
+                _shorten(titles[number], WIDTH - 2 * MARGIN, SMALL + 0.5),
+                size=SMALL + 0.5,
+                va="top",
+            )
         chosen = int(np.argmax(_array(row.scores)))
         outfit = list(row.outfit)
         outfit.insert(row.place, None)
@@ -185,26 +320,65 @@ def question_rows(rows: Sequence[Blank], titles: Sequence[str] | None = None) ->
             else:
                 _cell(figure, image, left, above + head, side)
         for place, (image, score) in enumerate(zip(row.choices, row.scores)):
-            left, middle = choices_left + place * (side + GAP), choices_left + place * (side + GAP) + side / 2
+            left, middle = (
+                choices_left + place * (side + GAP),
+                choices_left + place * (side + GAP) + side / 2,
+            )
             axes = _cell(figure, image, left, above + head, side)
             if place in (row.answer, chosen):
                 _mark(axes, place == row.answer)
-            _text(figure, middle, above + head + side + 0.05, f"{float(score):.3f}", size=SMALL, ha="center", va="top",
-                  color=INK if place == chosen else MUTED)
+            _text(
+                figure,
+                middle,
+                above + head + side + 0.05,
+                f"{float(score):.3f}",
+                size=SMALL,
+                ha="center",
+                va="top",
+                color=INK if place == chosen else MUTED,
+            )
             if place == chosen:
-                _text(figure, middle, above + head + side + 0.05 + LINE, "chosen", size=SMALL, ha="center", va="top",
-                      weight="bold", color=RIGHT if chosen == row.answer else WRONG)
+                _text(
+                    figure,
+                    middle,
+                    above + head + side + 0.05 + LINE,
+                    "chosen",
+                    size=SMALL,
+                    ha="center",
+                    va="top",
+                    weight="bold",
+                    color=RIGHT if chosen == row.answer else WRONG,
+                )
     y = figure.get_figheight() - MARGIN
     _text(figure, MARGIN, y, "\u2713 the right answer", color=RIGHT, size=SMALL, weight="bold")
-    _text(figure, MARGIN + 1.45, y, "\u2717 chosen, and wrong", color=WRONG, size=SMALL, weight="bold")
-    _text(figure, MARGIN + 3.1, y, "number: mean similarity to the items of the outfit", color=MUTED, size=SMALL)
+    _text(
+        figure, MARGIN + 1.45, y, "\u2717 chosen, and wrong", color=WRONG, size=SMALL, weight="bold"
+    )
+    _text(
+        figure,
+        MARGIN + 3.1,
+        y,
+        "number: mean similarity to the items of the outfit",
+        color=MUTED,
+        size=SMALL,
+    )
     return figure
 
 
 # --- how it is drawn --------------------------------------------------------------------------------------------------
 
 
-def _concept_bars(figure: Picture, left: float, top: float, width: float, height: float, lengths, filled, colours, longest):
+def _concept_bars(
+    figure: Picture,
+    left: float,
+    top: float,
+    width: float,
+    height: float,
+    lengths,
+    filled,
+    colours,
+    longest,
+):
     """Hollow bars, filled from the left, the first on top, on an axis for bars up to `longest`."""
     axes = _axes(figure, left, top, width, height)
     rows = np.arange(len(lengths))
@@ -241,12 +415,23 @@ def _blank(figure: Picture, left: float, top: float, side: float) -> None:
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set(linestyle=(0, (3, 2)), color=MUTED, linewidth=1.2)
-    axes.text(0.5, 0.5, "?", transform=axes.transAxes, ha="center", va="center", size=22 * side, color=MUTED)
+    axes.text(
+        0.5,
+        0.5,
+        "?",
+        transform=axes.transAxes,
+        ha="center",
+        va="center",
+        size=22 * side,
+        color=MUTED,
+    )
 
 
 def _checked_maps(count: int, labels, first, second) -> tuple:
     labels = [labels] * count if isinstance(labels, str) else list(labels)
     if not len(labels) == len(first) == len(second) == count:
-        raise ValueError(f"{count} pairs but {len(labels)} labels, {len(first)} and {len(second)} maps: "
-                         "give one of each for every pair, or one label for all")
+        raise ValueError(
+            f"{count} pairs but {len(labels)} labels, {len(first)} and {len(second)} maps: "
+            "give one of each for every pair, or one label for all"
+        )
     return labels, first, second

@@ -17,14 +17,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from ..files import written_whole
+from fieldmarks.files import written_whole
 
 INK, MUTED, HAIRLINE = "#1d2433", "#666e7b", "#d5d9e0"
 RIGHT, WRONG, NEUTRAL, ACCENT = "#0f8a5f", "#c9311f", "#4a5568", "#ffb000"
 WIDTH = 10.0  # inches: the width of a notebook
 TEXT, SMALL = 8.5, 7.0  # points
 COSINE = "cosine to the query"
-GAP, MARGIN, LINE = 0.07, 0.12, 0.15  # inches: between cells, around the figure, height of a line of small text
+GAP, MARGIN, LINE = (
+    0.07,
+    0.12,
+    0.15,
+)  # inches: between cells, around the figure, height of a line of small text
 
 
 class Picture(Figure):
@@ -39,8 +43,14 @@ class Picture(Figure):
             return {f"image/{kind}": stream.getvalue()}
 
 
-def gallery(query_images: Sequence, result_images: Sequence[Sequence], correct, scores=None, titles=None,
-            score: str = COSINE) -> Picture:
+def gallery(
+    query_images: Sequence,
+    result_images: Sequence[Sequence],
+    correct,
+    scores=None,
+    titles=None,
+    score: str = COSINE,
+) -> Picture:
     """Queries on the left, their nearest neighbours beside them, best first: (Q) and (Q, R) images.
 
     Args:
@@ -57,7 +67,9 @@ def gallery(query_images: Sequence, result_images: Sequence[Sequence], correct, 
     return _rows(query_images, {"": (result_images, correct, scores)}, titles, score)
 
 
-def before_after(query_images: Sequence, methods: Mapping[str, tuple], titles=None, score: str = COSINE) -> Picture:
+def before_after(
+    query_images: Sequence, methods: Mapping[str, tuple], titles=None, score: str = COSINE
+) -> Picture:
     """The same queries under two or more methods, one row each.
 
     Args:
@@ -69,7 +81,9 @@ def before_after(query_images: Sequence, methods: Mapping[str, tuple], titles=No
     return _rows(query_images, methods, titles, score)
 
 
-def class_board(images: Sequence[Sequence], names: Sequence[str], columns: int | None = None) -> Picture:
+def class_board(
+    images: Sequence[Sequence], names: Sequence[str], columns: int | None = None
+) -> Picture:
     """Data at a glance: a strip of images per class with its name. images[i] are some images of class i."""
     _same_length(images=images, names=names)
     each = max(len(strip) for strip in images)
@@ -107,18 +121,45 @@ def patch_board(images: Sequence[Sequence], boxes, scores, names: Sequence[str])
     figure = _figure(2 * MARGIN + len(images) * height - 0.14)
     for row, name in enumerate(names):
         top = MARGIN + row * height
-        _text(figure, MARGIN, top + side / 2, _wrap(name, label - 0.1, TEXT, lines=3), va="center", weight="bold")
-        _text(figure, MARGIN, top + 1.5 * side, "where it lies", size=SMALL, color=MUTED, va="center")
+        _text(
+            figure,
+            MARGIN,
+            top + side / 2,
+            _wrap(name, label - 0.1, TEXT, lines=3),
+            va="center",
+            weight="bold",
+        )
+        _text(
+            figure, MARGIN, top + 1.5 * side, "where it lies", size=SMALL, color=MUTED, va="center"
+        )
         for place, image in enumerate(images[row]):
             left = MARGIN + label + place * (side + GAP)
             image = as_rgb(image)
             x1, y1, x2, y2 = (round(float(edge)) for edge in boxes[row, place])
-            _cell(figure, image[max(y1, 0):max(y2, y1 + 1), max(x1, 0):max(x2, x1 + 1)], left, top, side)
+            _cell(
+                figure,
+                image[max(y1, 0) : max(y2, y1 + 1), max(x1, 0) : max(x2, x1 + 1)],
+                left,
+                top,
+                side,
+            )
             axes = _cell(figure, image, left, top + side + 0.03, side, crop=False)
             for colour, width in (("white", 3.0), (INK, 1.2)):
-                axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, ec=colour, lw=width))
-            _text(figure, left + side / 2, top + 2 * side + 0.05, f"{scores[row, place]:.2f}", size=SMALL, color=MUTED,
-                  ha="center", va="top")
+                axes.add_patch(
+                    Rectangle(
+                        (x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, ec=colour, lw=width
+                    )
+                )
+            _text(
+                figure,
+                left + side / 2,
+                top + 2 * side + 0.05,
+                f"{scores[row, place]:.2f}",
+                size=SMALL,
+                color=MUTED,
+                ha="center",
+                va="top",
+            )
     return figure
 
 
@@ -160,14 +201,18 @@ def _rows(query_images, methods: Mapping[str, tuple], titles, score: str) -> Pic
     """A block per query, a row per method in it."""
     if len(query_images) == 0 or len(methods) == 0:
         raise ValueError("there is nothing to show: give at least one query and one method")
-    methods = {name: _checked(name, len(query_images), *results) for name, results in methods.items()}
+    methods = {
+        name: _checked(name, len(query_images), *results) for name, results in methods.items()
+    }
     if titles is not None:
         _same_length(query_images=query_images, titles=titles)
     named = len(methods) > 1
     label = 0.95 if named else 0.2  # between the query and its results
     count = max(len(row) for images, _, _ in methods.values() for row in images)
     side = min((WIDTH - 2 * MARGIN - label - count * GAP) / (count + 1), 1.5)
-    titles = [_wrap(title, side + (0.1 if not named else 0.25), SMALL, lines=2) for title in titles or ()]
+    titles = [
+        _wrap(title, side + (0.1 if not named else 0.25), SMALL, lines=2) for title in titles or ()
+    ]
     scored = any(scores is not None for _, _, scores in methods.values())
     under = 0.05 + max(LINE if scored else 0, 0 if named else _height(titles))
     header, between, footer = 0.24, 0.16, 0.26
@@ -179,7 +224,15 @@ def _rows(query_images, methods: Mapping[str, tuple], titles, score: str) -> Pic
 
     _text(figure, MARGIN + side / 2, MARGIN, "query", ha="center", va="top", color=MUTED)
     for place in range(count):
-        _text(figure, left_of(place) + side / 2, MARGIN, str(place + 1), ha="center", va="top", color=MUTED)
+        _text(
+            figure,
+            left_of(place) + side / 2,
+            MARGIN,
+            str(place + 1),
+            ha="center",
+            va="top",
+            color=MUTED,
+        )
     for number, query in enumerate(query_images):
         top = MARGIN + header + number * (block + between)
         if number:
@@ -192,16 +245,39 @@ def _rows(query_images, methods: Mapping[str, tuple], titles, score: str) -> Pic
             row_top = top + row * (side + under)
             if named:
                 right = f"{int(correct[number].sum())} of {len(images[number])} right"
-                _text(figure, left_of(0) - 0.1, row_top + side / 2 - 0.02, _wrap(name, label - 0.15, TEXT, lines=2),
-                      ha="right", va="bottom", weight="bold")
-                _text(figure, left_of(0) - 0.1, row_top + side / 2 + 0.02, right, size=SMALL, ha="right", va="top",
-                      color=MUTED)
+                _text(
+                    figure,
+                    left_of(0) - 0.1,
+                    row_top + side / 2 - 0.02,
+                    _wrap(name, label - 0.15, TEXT, lines=2),
+                    ha="right",
+                    va="bottom",
+                    weight="bold",
+                )
+                _text(
+                    figure,
+                    left_of(0) - 0.1,
+                    row_top + side / 2 + 0.02,
+                    right,
+                    size=SMALL,
+                    ha="right",
+                    va="top",
+                    color=MUTED,
+                )
             for place, image in enumerate(images[number]):
                 axes = _cell(figure, image, left_of(place), row_top, side)
                 _mark(axes, bool(correct[number, place]))
                 if scores is not None:
-                    _text(figure, left_of(place) + side / 2, row_top + side + 0.05,
-                          f"{scores[number, place]:{'d' if scores.dtype.kind in 'iu' else '.2f'}}", size=SMALL, color=MUTED, ha="center", va="top")
+                    _text(
+                        figure,
+                        left_of(place) + side / 2,
+                        row_top + side + 0.05,
+                        f"{scores[number, place]:{'d' if scores.dtype.kind in 'iu' else '.2f'}}",
+                        size=SMALL,
+                        color=MUTED,
+                        ha="center",
+                        va="top",
+                    )
     _legend(figure, score if scored else "")
     return figure
 
@@ -217,7 +293,9 @@ def _checked(name: str, queries: int, images, correct, scores=None):
         raise ValueError(f"{prefix}every query needs the same number of results, at least one")
     for what, values in (("correct", correct), ("scores", scores)):
         if values is not None and values.shape != shape:
-            raise ValueError(f"{prefix}{what} must have shape {shape} like the results, got {values.shape}")
+            raise ValueError(
+                f"{prefix}{what} must have shape {shape} like the results, got {values.shape}"
+            )
     return images, correct, scores
 
 
@@ -226,20 +304,47 @@ def _mark(axes, correct: bool) -> None:
     colour = RIGHT if correct else WRONG
     _frame(axes, colour, dashed=not correct)
     badge = {"boxstyle": "circle,pad=0.18", "fc": colour, "ec": "white", "lw": 0.6}
-    axes.text(0.96, 0.95, "\u2713" if correct else "\u2717", transform=axes.transAxes, ha="right", va="top", size=8,
-              color="white", weight="bold", bbox=badge)
+    axes.text(
+        0.96,
+        0.95,
+        "\u2713" if correct else "\u2717",
+        transform=axes.transAxes,
+        ha="right",
+        va="top",
+        size=8,
+        color="white",
+        weight="bold",
+        bbox=badge,
+    )
 
 
 def _frame(axes, colour: str, dashed: bool = False) -> None:
     if dashed:  # white below the dashes keeps them apart on a dark photograph
-        axes.add_patch(Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, ec="white", lw=3, clip_on=False))
-    axes.add_patch(Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, ec=colour, lw=2.6, clip_on=False,
-                             ls=(0, (2.2, 0.9)) if dashed else "-"))
+        axes.add_patch(
+            Rectangle(
+                (0, 0), 1, 1, transform=axes.transAxes, fill=False, ec="white", lw=3, clip_on=False
+            )
+        )
+    axes.add_patch(
+        Rectangle(
+            (0, 0),
+            1,
+            1,
+            transform=axes.transAxes,
+            fill=False,
+            ec=colour,
+            lw=2.6,
+            clip_on=False,
+            ls=(0, (2.2, 0.9)) if dashed else "-",
+        )
+    )
 
 
 def _legend(figure: Picture, score: str) -> None:
     y = figure.get_figheight() - MARGIN
-    _text(figure, MARGIN, y, "\u2713 same class as the query", color=RIGHT, size=SMALL, weight="bold")
+    _text(
+        figure, MARGIN, y, "\u2713 same class as the query", color=RIGHT, size=SMALL, weight="bold"
+    )
     _text(figure, MARGIN + 1.75, y, "\u2717 another class", color=WRONG, size=SMALL, weight="bold")
     if score:
         _text(figure, MARGIN + 2.85, y, f"number under a result: {score}", color=MUTED, size=SMALL)
@@ -257,8 +362,14 @@ def _figure(height: float, width: float = WIDTH, *, photographs: bool = True) ->
 
 def _axes(figure: Picture, left: float, top: float, width: float, height: float):
     full_width, full_height = figure.get_size_inches()
-    return figure.add_axes((left / full_width, 1 - (top + height) / full_height, width / full_width,
-                            height / full_height))
+    return figure.add_axes(
+        (
+            left / full_width,
+            1 - (top + height) / full_height,
+            width / full_width,
+            height / full_height,
+        )
+    )
 
 
 def _cell(figure: Picture, image, left: float, top: float, side: float, crop: bool = True):
@@ -268,7 +379,7 @@ def _cell(figure: Picture, image, left: float, top: float, side: float, crop: bo
         height, width = image.shape[:2]
         short = min(height, width)
         y, x = (height - short) // 2, (width - short) // 2
-        image = image[y:y + short, x:x + short]
+        image = image[y : y + short, x : x + short]
     axes = _axes(figure, left, top, side, side)
     axes.set_facecolor("#f1f3f6")
     axes.imshow(image, interpolation="antialiased")
@@ -282,25 +393,45 @@ def _cell(figure: Picture, image, left: float, top: float, side: float, crop: bo
     return axes
 
 
-def _text(figure: Picture, x: float, y: float, text: str, *, size: float = TEXT, color: str = INK, **options) -> None:
+def _text(
+    figure: Picture,
+    x: float,
+    y: float,
+    text: str,
+    *,
+    size: float = TEXT,
+    color: str = INK,
+    **options,
+) -> None:
     width, height = figure.get_size_inches()
     if options.get("va") == "top":  # baselines at fixed heights, whatever letters a line holds
         for number, line in enumerate(text.split("\n")):
             baseline = y + (0.78 + 1.25 * number) * size / 72
-            figure.text(x / width, 1 - baseline / height, line, size=size, color=color, **options | {"va": "baseline"})
+            figure.text(
+                x / width,
+                1 - baseline / height,
+                line,
+                size=size,
+                color=color,
+                **options | {"va": "baseline"},
+            )
         return
-    figure.text(x / width, 1 - y / height, text, size=size, color=color, linespacing=1.15, **options)
+    figure.text(
+        x / width, 1 - y / height, text, size=size, color=color, linespacing=1.15, **options
+    )
 
 
 def _rule(figure: Picture, y: float) -> None:
     width, height = figure.get_size_inches()
-    figure.add_artist(Line2D((MARGIN / width, 1 - MARGIN / width), (1 - y / height,) * 2, color=HAIRLINE, lw=0.8))
+    figure.add_artist(
+        Line2D((MARGIN / width, 1 - MARGIN / width), (1 - y / height,) * 2, color=HAIRLINE, lw=0.8)
+    )
 
 
 def _shorten(text: str, width: float, size: float) -> str:
     """Text that fits a width in inches, with an ellipsis where it is cut; DejaVu is about 0.6 em wide."""
     room = max(int(width * 72 / (0.6 * size)), 2)
-    return text if len(text) <= room else text[:room - 1].rstrip() + "\u2026"
+    return text if len(text) <= room else text[: room - 1].rstrip() + "\u2026"
 
 
 def _wrap(text: str, width: float, size: float, lines: int) -> str:
@@ -312,7 +443,7 @@ def _wrap(text: str, width: float, size: float, lines: int) -> str:
         else:
             wrapped.append(word)
     if len(wrapped) > lines:
-        wrapped[lines - 1:] = [" ".join(wrapped[lines - 1:])]
+        wrapped[lines - 1 :] = [" ".join(wrapped[lines - 1 :])]
     return "\n".join(_shorten(line, width, size) for line in wrapped)
 
 
@@ -325,11 +456,15 @@ def _array(values) -> np.ndarray:
     if not hasattr(values, "detach"):
         return np.asarray(values)
     values = values.detach().cpu()
-    return (values.float() if values.is_floating_point() else values).numpy()  # numpy knows no bfloat16
+    return (
+        values.float() if values.is_floating_point() else values
+    ).numpy()  # numpy knows no bfloat16
 
 
 def _same_length(**parts) -> None:
     lengths = {name: len(part) for name, part in parts.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
-        raise ValueError("as many of each are needed, at least one, got " + ", ".join(
-            f"{count} {name}" for name, count in lengths.items()))
+        raise ValueError(
+            "as many of each are needed, at least one, got "
+            + ", ".join(f"{count} {name}" for name, count in lengths.items())
+        )

@@ -15,8 +15,23 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from fieldmarks.show.galleries import (HAIRLINE, INK, MARGIN, MUTED, SMALL, TEXT, WIDTH, Picture, _array, _axes, _cell,
-                                       _figure, _text, _wrap, as_rgb)
+from fieldmarks.show.galleries import (
+    HAIRLINE,
+    INK,
+    MARGIN,
+    MUTED,
+    SMALL,
+    TEXT,
+    WIDTH,
+    Picture,
+    _array,
+    _axes,
+    _cell,
+    _figure,
+    _text,
+    _wrap,
+    as_rgb,
+)
 
 HEAT = matplotlib.colormaps["inferno"]
 # Okabe & Ito's palette, without its yellow (too pale on white)
@@ -40,7 +55,9 @@ def blend(image, response, strength: float = 0.7) -> np.ndarray:
     return ((1 - alpha) * photograph + alpha * HEAT(response[:, :, 0])[:, :, :3]).astype(np.float32)
 
 
-def overlay(image, response, title: str = "", legend: str = "response, share of its maximum") -> Picture:
+def overlay(
+    image, response, title: str = "", legend: str = "response, share of its maximum"
+) -> Picture:
     """One photograph with its response map and a legend of the colours."""
     image = as_rgb(image)
     height = 4.0
@@ -58,8 +75,11 @@ def overlay(image, response, title: str = "", legend: str = "response, share of 
     return figure
 
 
-def map_grid(rows: Sequence[tuple], titles: Sequence[str] | None = None,
-             legend: str = "response, share of each map's maximum") -> Picture:
+def map_grid(
+    rows: Sequence[tuple],
+    titles: Sequence[str] | None = None,
+    legend: str = "response, share of each map's maximum",
+) -> Picture:
     """Rows of photographs and response maps.
 
     For the paper's Fig. 3: the photographs, the whole views with their maps, then a row per local view. For its
@@ -74,29 +94,51 @@ def map_grid(rows: Sequence[tuple], titles: Sequence[str] | None = None,
         if maps is not None and len(maps) != len(images):
             raise ValueError(f'row "{label}" has {len(images)} images but {len(maps)} maps')
     if count == 0 or (titles is not None and len(titles) != count):
-        raise ValueError(f"rows hold up to {count} images, titles are {0 if titles is None else len(titles)}")
+        raise ValueError(
+            f"rows hold up to {count} images, titles are {0 if titles is None else len(titles)}"
+        )
     label_width, bar, gap = 1.05, 0.75 if any(maps is not None for *_, maps in rows) else 0.0, 0.05
     side = min((WIDTH - 2 * MARGIN - label_width - bar - (count - 1) * gap) / count, 2.2)
     head = 0.34 if titles is not None else 0.0
-    figure = _figure(2 * MARGIN + head + len(rows) * (side + gap) - gap,
-                     2 * MARGIN + label_width + count * (side + gap) - gap + bar)
+    figure = _figure(
+        2 * MARGIN + head + len(rows) * (side + gap) - gap,
+        2 * MARGIN + label_width + count * (side + gap) - gap + bar,
+    )
     for place, title in enumerate(titles or ()):
-        _text(figure, MARGIN + label_width + place * (side + gap) + side / 2, MARGIN + head - 0.06,
-              _wrap(title, side, SMALL, lines=2), ha="center", va="bottom", size=SMALL)
+        _text(
+            figure,
+            MARGIN + label_width + place * (side + gap) + side / 2,
+            MARGIN + head - 0.06,
+            _wrap(title, side, SMALL, lines=2),
+            ha="center",
+            va="bottom",
+            size=SMALL,
+        )
     for row, (label, images, maps) in enumerate(rows):
         top = MARGIN + head + row * (side + gap)
-        _text(figure, MARGIN + label_width - 0.1, top + side / 2, _wrap(label, label_width - 0.1, TEXT, lines=3),
-              ha="right", va="center", weight="bold")
+        _text(
+            figure,
+            MARGIN + label_width - 0.1,
+            top + side / 2,
+            _wrap(label, label_width - 0.1, TEXT, lines=3),
+            ha="right",
+            va="center",
+            weight="bold",
+        )
         for place, image in enumerate(images):
             shown = image if maps is None else blend(image, maps[place])
             _cell(figure, shown, MARGIN + label_width + place * (side + gap), top, side)
     if bar:
         height = min(len(rows) * (side + gap) - gap, 3.0)
-        _colour_bar(figure, figure.get_figwidth() - MARGIN - bar + 0.14, MARGIN + head, height, legend)
+        _colour_bar(
+            figure, figure.get_figwidth() - MARGIN - bar + 0.14, MARGIN + head, height, legend
+        )
     return figure
 
 
-def curves(history: Sequence[Mapping[str, float]], scores: Sequence[str] = ("recall@1",)) -> Picture:
+def curves(
+    history: Sequence[Mapping[str, float]], scores: Sequence[str] = ("recall@1",)
+) -> Picture:
     """Training curves: each loss term on the left, scores in per cent on the right.
 
     Args:
@@ -116,28 +158,55 @@ def curves(history: Sequence[Mapping[str, float]], scores: Sequence[str] = ("rec
         axes = _axes(figure, MARGIN + number * width + 0.6, MARGIN + 0.35, width - 0.8, 2.25)
         largest, smallest = 0.0, np.inf
         for place, name in enumerate(series):
-            points = [(record.get("epoch", index + 1), factor * record[name]) for index, record in enumerate(history)
-                      if record.get(name) is not None]
+            points = [
+                (record.get("epoch", index + 1), factor * record[name])
+                for index, record in enumerate(history)
+                if record.get(name) is not None
+            ]
             epochs, values = zip(*points) if points else ((), ())
-            axes.plot(epochs, values, color=COLOURS[place % len(COLOURS)], ls=LINES[place % len(LINES)], lw=1.8,
-                      marker="o" if len(points) <= 25 else None, ms=3.5, label=name.replace("_", " "))
+            axes.plot(
+                epochs,
+                values,
+                color=COLOURS[place % len(COLOURS)],
+                ls=LINES[place % len(LINES)],
+                lw=1.8,
+                marker="o" if len(points) <= 25 else None,
+                ms=3.5,
+                label=name.replace("_", " "),
+            )
             largest, smallest = max(largest, *values, 0.0), min(smallest, *values, np.inf)
         _style(axes, "epoch", label)
         first, last = axes.dataLim.intervalx
-        axes.set_xlim(first - 0.3, last + 0.3)  # one epoch alone would stretch its axis over fractions
+        axes.set_xlim(
+            first - 0.3, last + 0.3
+        )  # one epoch alone would stretch its axis over fractions
         if factor == 1 and smallest > 0 and largest / smallest > 30:
             axes.set_yscale("log")
             axes.set_ylabel("loss (logarithmic)", size=TEXT)
             axes.yaxis.set_major_formatter("{x:g}")
         elif factor == 1 and smallest >= 0:
             axes.set_ylim(0, 1.06 * largest)
-        axes.legend(frameon=False, fontsize=SMALL, labelcolor=INK, loc="lower left", bbox_to_anchor=(-0.02, 1.0),
-                    ncols=len(series), columnspacing=1.2, handlelength=1.8, borderaxespad=0.2)
+        axes.legend(
+            frameon=False,
+            fontsize=SMALL,
+            labelcolor=INK,
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 1.0),
+            ncols=len(series),
+            columnspacing=1.2,
+            handlelength=1.8,
+            borderaxespad=0.2,
+        )
     return figure
 
 
-def embedding_map(points, labels, thumbnails: Sequence | None = None, names: Sequence[str] | None = None,
-                  title: str = "") -> Picture:
+def embedding_map(
+    points,
+    labels,
+    thumbnails: Sequence | None = None,
+    names: Sequence[str] | None = None,
+    title: str = "",
+) -> Picture:
     """A flat map of an embedding space, such as `project` makes: classes by colour and marker, named at their middle.
 
     Args:
@@ -147,7 +216,9 @@ def embedding_map(points, labels, thumbnails: Sequence | None = None, names: Seq
     """
     points, labels = _array(points).astype(float), _array(labels)
     if points.ndim != 2 or points.shape[1] != 2 or labels.shape != points.shape[:1]:
-        raise ValueError(f"points must be (N, 2) and labels (N,), got {points.shape} and {labels.shape}")
+        raise ValueError(
+            f"points must be (N, 2) and labels (N,), got {points.shape} and {labels.shape}"
+        )
     if thumbnails is not None and len(thumbnails) != len(points):
         raise ValueError(f"{len(points)} points but {len(thumbnails)} thumbnails")
     head = 0.3 if title else 0.0
@@ -161,9 +232,20 @@ def embedding_map(points, labels, thumbnails: Sequence | None = None, names: Seq
         colour = COLOURS[place % len(COLOURS)]
         marker = MARKERS[place // len(COLOURS) % len(MARKERS)]
         axes.scatter(*mine.T, s=16, color=colour, marker=marker, lw=0, alpha=0.75)
-        middle = mine[np.argmin(((mine - np.median(mine, axis=0)) ** 2).sum(axis=1))]  # a point, not a gap between two
-        text = axes.annotate(str(label) if names is None else names[int(label)], middle, (0, above), size=SMALL,
-                             textcoords="offset points", color=colour, weight="bold", ha="center", zorder=5)
+        middle = mine[
+            np.argmin(((mine - np.median(mine, axis=0)) ** 2).sum(axis=1))
+        ]  # a point, not a gap between two
+        text = axes.annotate(
+            str(label) if names is None else names[int(label)],
+            middle,
+            (0, above),
+            size=SMALL,
+            textcoords="offset points",
+            color=colour,
+            weight="bold",
+            ha="center",
+            zorder=5,
+        )
         text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     low, high = points.min(axis=0), points.max(axis=0)
     room = 0.06 * np.maximum(high - low, 1e-9)
@@ -174,11 +256,22 @@ def embedding_map(points, labels, thumbnails: Sequence | None = None, names: Seq
     for index in _spread(points) if thumbnails is not None else ():
         image = as_rgb(thumbnails[index])
         colour = COLOURS[int(np.searchsorted(np.unique(labels), labels[index])) % len(COLOURS)]
-        box = AnnotationBbox(OffsetImage(image, zoom=34 / max(image.shape[:2])), points[index], pad=0.12, zorder=3,
-                             bboxprops={"ec": colour, "lw": 1.4})
+        box = AnnotationBbox(
+            OffsetImage(image, zoom=34 / max(image.shape[:2])),
+            points[index],
+            pad=0.12,
+            zorder=3,
+            bboxprops={"ec": colour, "lw": 1.4},
+        )
         axes.add_artist(box)
-    _text(figure, MARGIN, figure.get_figheight() - MARGIN, "near = similar; the axes have no unit", color=MUTED,
-          size=SMALL)
+    _text(
+        figure,
+        MARGIN,
+        figure.get_figheight() - MARGIN,
+        "near = similar; the axes have no unit",
+        color=MUTED,
+        size=SMALL,
+    )
     return figure
 
 
@@ -188,11 +281,19 @@ def project(embeddings, seed: int = 0, neighbours: int = 15) -> np.ndarray:
 
     embeddings = _array(embeddings).astype(np.float32)
     if embeddings.ndim != 2 or len(embeddings) < 4:
-        raise ValueError(f"a projection needs (N, D) embeddings with at least 4 rows, got {embeddings.shape}")
+        raise ValueError(
+            f"a projection needs (N, D) embeddings with at least 4 rows, got {embeddings.shape}"
+        )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="n_jobs value")  # a seed means one thread: known and wanted
-        return UMAP(n_neighbors=min(neighbours, len(embeddings) - 1), metric="cosine", random_state=seed,
-                    init="random" if len(embeddings) < 16 else "spectral").fit_transform(embeddings)
+        warnings.filterwarnings(
+            "ignore", message="n_jobs value"
+        )  # a seed means one thread: known and wanted
+        return UMAP(
+            n_neighbors=min(neighbours, len(embeddings) - 1),
+            metric="cosine",
+            random_state=seed,
+            init="random" if len(embeddings) < 16 else "spectral",
+        ).fit_transform(embeddings)
 
 
 def _spread(points: np.ndarray, columns: int = 14, rows: int = 10) -> list[int]:
@@ -213,7 +314,9 @@ def _colour_bar(figure: Picture, left: float, top: float, height: float, label: 
     steps = np.linspace(0, 1, 256)[None, :]
     colours = blend(np.full((1, 256), 0.6, np.float32), steps)[0]
     axes = _axes(figure, left, top, 0.14, height)
-    bar = figure.colorbar(ScalarMappable(cmap=LinearSegmentedColormap.from_list("heat", colours)), cax=axes)
+    bar = figure.colorbar(
+        ScalarMappable(cmap=LinearSegmentedColormap.from_list("heat", colours)), cax=axes
+    )
     bar.set_label(label, size=SMALL, color=MUTED)
     bar.set_ticks([0, 0.5, 1])
     bar.ax.tick_params(labelsize=SMALL, colors=MUTED, length=2)
@@ -236,7 +339,9 @@ def _resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     for axis, length in enumerate(size):
         if values.shape[axis] == length:
             continue
-        position = np.clip((np.arange(length) + 0.5) * values.shape[axis] / length - 0.5, 0, values.shape[axis] - 1)
+        position = np.clip(
+            (np.arange(length) + 0.5) * values.shape[axis] / length - 0.5, 0, values.shape[axis] - 1
+        )
         low = position.astype(int)
         high = np.minimum(low + 1, values.shape[axis] - 1)
         share = (position - low).astype(np.float32)

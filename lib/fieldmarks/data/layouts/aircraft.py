@@ -11,8 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..imageset import ImageSet
-from .reading import compact, find_home, read_numbers, read_words, require_files
+from fieldmarks.data.imageset import ImageSet
+from fieldmarks.data.layouts.reading import (
+    compact,
+    find_home,
+    read_numbers,
+    read_words,
+    require_files,
+)
 
 TREE = """  fgvc-aircraft-2013b/
     data/
@@ -43,9 +49,13 @@ def load(root: Path) -> ImageSet:
     for word, file in lists.items():
         for number, (image, variant) in read_words(file, 2):
             if variant not in names:
-                raise ValueError(f"{file} line {number}: variant {variant!r} is not in {home / 'variants.txt'}")
+                raise ValueError(
+                    f"{file} line {number}: variant {variant!r} is not in {home / 'variants.txt'}"
+                )
             if image in seen:
-                raise ValueError(f"{file} line {number}: image {image} is listed already in {seen[image]}")
+                raise ValueError(
+                    f"{file} line {number}: image {image} is listed already in {seen[image]}"
+                )
             seen[image] = file
             ids.append(image)
             variants.append(variant)
@@ -53,8 +63,15 @@ def load(root: Path) -> ImageSet:
     paths = [home / "images" / f"{image}.jpg" for image in ids]
     require_files("aircraft", TREE, paths)
     labels, class_names = compact(variants, names)
-    return ImageSet(name="aircraft", paths=paths, labels=labels, class_names=class_names, split=split,
-                    boxes=_boxes(home / "images_box.txt", ids), root=home)
+    return ImageSet(
+        name="aircraft",
+        paths=paths,
+        labels=labels,
+        class_names=class_names,
+        split=split,
+        boxes=_boxes(home / "images_box.txt", ids),
+        root=home,
+    )
 
 
 def _boxes(file: Path, ids: list[str]) -> Tensor | None:
@@ -62,7 +79,9 @@ def _boxes(file: Path, ids: list[str]) -> Tensor | None:
     if not file.is_file():
         return None
     corners = read_numbers(file, 5)[:, 1:]
-    listed = [words[0] for _, words in read_words(file, 5)]  # again as text: image names keep their leading zeros
+    listed = [
+        words[0] for _, words in read_words(file, 5)
+    ]  # again as text: image names keep their leading zeros
     absent = set(ids).difference(listed)
     if absent:
         raise ValueError(f"{file}: {len(absent):,} images have no box, first {min(absent)}")

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from scipy.io import loadmat
 
-from ..imageset import ImageSet
-from .reading import compact, existing_folder, missing, require_files
+from fieldmarks.data.imageset import ImageSet
+from fieldmarks.data.layouts.reading import compact, existing_folder, missing, require_files
 
 TREE = """  stanford_cars/
     cars_train/00001.jpg ...  cars_test/00001.jpg ...
@@ -35,7 +35,9 @@ def load(root: Path) -> ImageSet:
         ValueError: a .mat file that cannot be read or lacks a field, or a class number without a name.
     """
     root = existing_folder(root, "cars", TREE)
-    homes = [root] + [root / below for below in ("stanford_cars", "cars196", "cars") if (root / below).is_dir()]
+    homes = [root] + [
+        root / below for below in ("stanford_cars", "cars196", "cars") if (root / below).is_dir()
+    ]
     for home in homes:
         if (home / "devkit").is_dir():
             return _load_devkit(home)
@@ -66,16 +68,31 @@ def _load_legacy(home: Path) -> ImageSet:
     fields = _annotations(file, ("relative_im_path", "class", "test"))
     files = [home / path for path in fields["relative_im_path"]]
     split = ["test" if int(flag) else "train" for flag in fields["test"]]
-    return _assemble(home, files, _class_ids(fields["class"], names, file), [_boxes(fields)], split, names)
+    return _assemble(
+        home, files, _class_ids(fields["class"], names, file), [_boxes(fields)], split, names
+    )
 
 
-def _assemble(home: Path, files: list[Path], class_ids: list[int], boxes: list[np.ndarray | None], split: list[str],
-              names: dict[int, str]) -> ImageSet:
+def _assemble(
+    home: Path,
+    files: list[Path],
+    class_ids: list[int],
+    boxes: list[np.ndarray | None],
+    split: list[str],
+    names: dict[int, str],
+) -> ImageSet:
     require_files("cars", TREE, files)
     labels, class_names = compact(class_ids, names)
     known = all(part is not None for part in boxes)
-    return ImageSet(name="cars", paths=files, labels=labels, class_names=class_names, split=split, root=home,
-                    boxes=torch.from_numpy(np.concatenate(boxes)).float() if known else None)
+    return ImageSet(
+        name="cars",
+        paths=files,
+        labels=labels,
+        class_names=class_names,
+        split=split,
+        root=home,
+        boxes=torch.from_numpy(np.concatenate(boxes)).float() if known else None,
+    )
 
 
 # ---- MATLAB files
@@ -91,7 +108,10 @@ def _read(file: Path) -> dict:
 def _class_names(content: dict, file: Path) -> dict[int, str]:
     if "class_names" not in content:
         raise ValueError(f"{file}: there is no variable class_names")
-    return {number: str(name) for number, name in enumerate(np.atleast_1d(content["class_names"]), start=1)}
+    return {
+        number: str(name)
+        for number, name in enumerate(np.atleast_1d(content["class_names"]), start=1)
+    }
 
 
 def _annotations(file: Path, required: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -102,8 +122,10 @@ def _annotations(file: Path, required: tuple[str, ...]) -> dict[str, np.ndarray]
     annotations = np.atleast_1d(content["annotations"])
     absent = [field for field in required if field not in annotations.dtype.names]
     if absent:
-        raise ValueError(f"{file}: annotations have no field {absent[0]!r}"
-                         + ("; this is the test list without labels" if absent == ["class"] else ""))
+        raise ValueError(
+            f"{file}: annotations have no field {absent[0]!r}"
+            + ("; this is the test list without labels" if absent == ["class"] else "")
+        )
     return {field: annotations[field] for field in annotations.dtype.names}
 
 
@@ -111,7 +133,9 @@ def _class_ids(values: np.ndarray, names: dict[int, str], file: Path) -> list[in
     ids = [int(value) for value in values]
     for row, number in enumerate(ids, start=1):
         if number not in names:
-            raise ValueError(f"{file} annotation {row}: class {number} is not among the {len(names)} class names")
+            raise ValueError(
+                f"{file} annotation {row}: class {number} is not among the {len(names)} class names"
+            )
     return ids
 
 

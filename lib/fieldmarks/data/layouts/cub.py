@@ -13,9 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..imageset import ImageSet
-from .reading import (
-    compact, find_home, line_of, missing, read_numbers, read_words, require_files, rows_of, whole,
+from fieldmarks.data.imageset import ImageSet
+from fieldmarks.data.layouts.reading import (
+    compact,
+    find_home,
+    line_of,
+    missing,
+    read_numbers,
+    read_words,
+    require_files,
+    rows_of,
+    whole,
 )
 
 TREE = """  CUB_200_2011/
@@ -45,7 +53,9 @@ def load(root: Path, name: str = "cub") -> ImageSet:
         ValueError: a list that disagrees with another, or a field that is no number; the file and line are named.
     """
     home = find_home(root, name, TREE, "images.txt", ["CUB_200_2011"])
-    lists = [home / file for file in ("image_class_labels.txt", "classes.txt", "train_test_split.txt")]
+    lists = [
+        home / file for file in ("image_class_labels.txt", "classes.txt", "train_test_split.txt")
+    ]
     require_files(name, TREE, lists)
     ids, files = _image_list(home / "images.txt")
     paths = [home / "images" / file for file in files]
@@ -54,12 +64,24 @@ def load(root: Path, name: str = "cub") -> ImageSet:
     class_ids = _class_ids(home, ids, known)
     labels, class_names = compact(class_ids.tolist(), known)
     attributes, attribute_names = _attributes(home, name, ids, class_ids)
-    boxes = _per_image(home / "bounding_boxes.txt", ids, home, 5) if (home / "bounding_boxes.txt").is_file() else None
+    boxes = (
+        _per_image(home / "bounding_boxes.txt", ids, home, 5)
+        if (home / "bounding_boxes.txt").is_file()
+        else None
+    )
     parts, part_names = _parts(home, name, ids)
     return ImageSet(
-        name=name, paths=paths, labels=labels, class_names=class_names, attributes=attributes,
-        attribute_names=attribute_names, boxes=None if boxes is None else torch.from_numpy(boxes).float(), parts=parts,
-        part_names=part_names, split=_split(home, ids), root=home,
+        name=name,
+        paths=paths,
+        labels=labels,
+        class_names=class_names,
+        attributes=attributes,
+        attribute_names=attribute_names,
+        boxes=None if boxes is None else torch.from_numpy(boxes).float(),
+        parts=parts,
+        part_names=part_names,
+        split=_split(home, ids),
+        root=home,
     )
 
 
@@ -78,10 +100,14 @@ def certain_attributes(images: ImageSet, at_least: int = 3) -> ImageSet:
         ValueError: at_least outside 1 .. 4, images that `load` has not made, or as `load`.
     """
     if at_least not in (1, 2, 3, 4):
-        raise ValueError(f"certainty runs from 1 (not visible) to 4 (definitely), so at_least cannot be {at_least}")
+        raise ValueError(
+            f"certainty runs from 1 (not visible) to 4 (definitely), so at_least cannot be {at_least}"
+        )
     home = images.root
     if home is None or not (home / "images.txt").is_file():
-        raise ValueError(f"{images.name}: its folder has no images.txt, and only CUB's layout says how certain people were")
+        raise ValueError(
+            f"{images.name}: its folder has no images.txt, and only CUB's layout says how certain people were"
+        )
     file = home / "attributes" / "image_attribute_labels.txt"
     if not file.is_file():
         raise missing(images.name, TREE, [file])
@@ -91,7 +117,9 @@ def certain_attributes(images: ImageSet, at_least: int = 3) -> ImageSet:
     stranger = next((path for path in images.paths if path not in row_of), None)
     if stranger is not None:
         raise ValueError(f"{images.name}: {stranger} is not in {home / 'images.txt'}")
-    return replace(images, attributes=torch.from_numpy(values[[row_of[path] for path in images.paths]]))
+    return replace(
+        images, attributes=torch.from_numpy(values[[row_of[path] for path in images.paths]])
+    )
 
 
 def _image_list(file: Path) -> tuple[np.ndarray, list[str]]:
@@ -103,7 +131,9 @@ def _image_list(file: Path) -> tuple[np.ndarray, list[str]]:
     return np.array(ids), [words[1] for _, words in rows]
 
 
-def _per_image(file: Path, ids: np.ndarray, home: Path, columns: int, dtype=np.float64) -> np.ndarray:
+def _per_image(
+    file: Path, ids: np.ndarray, home: Path, columns: int, dtype=np.float64
+) -> np.ndarray:
     """A list with one line an image, put in the order of images.txt: (N, columns - 1)."""
     table = read_numbers(file, columns, dtype)
     return table[rows_of(file, ids, table[:, 0].astype(np.int64), home / "images.txt")][:, 1:]
@@ -111,7 +141,9 @@ def _per_image(file: Path, ids: np.ndarray, home: Path, columns: int, dtype=np.f
 
 def _class_list(home: Path) -> dict[int, str]:
     file = home / "classes.txt"
-    return dict(sorted((whole(file, number, words[0]), words[1]) for number, words in read_words(file, 2)))
+    return dict(
+        sorted((whole(file, number, words[0]), words[1]) for number, words in read_words(file, 2))
+    )
 
 
 def _class_ids(home: Path, ids: np.ndarray, known: dict[int, str]) -> np.ndarray:
@@ -122,7 +154,9 @@ def _class_ids(home: Path, ids: np.ndarray, known: dict[int, str]) -> np.ndarray
     if len(strangers):
         table = read_numbers(file, 2, np.int64)
         row = int(np.flatnonzero(table[:, 0] == ids[strangers[0]])[0])
-        raise ValueError(f"{file} line {line_of(file, row)}: class {class_ids[strangers[0]]} is not in classes.txt")
+        raise ValueError(
+            f"{file} line {line_of(file, row)}: class {class_ids[strangers[0]]} is not in classes.txt"
+        )
     return class_ids
 
 
@@ -132,42 +166,58 @@ def _split(home: Path, ids: np.ndarray) -> list[str]:
     if not np.isin(flags, (0, 1)).all():
         table = read_numbers(file, 2, np.int64)
         row = int(np.flatnonzero(~np.isin(table[:, 1], (0, 1)))[0])
-        raise ValueError(f"{file} line {line_of(file, row)}: expected 1 (train) or 0 (test), found {table[row, 1]}")
+        raise ValueError(
+            f"{file} line {line_of(file, row)}: expected 1 (train) or 0 (test), found {table[row, 1]}"
+        )
     return ["train" if flag else "test" for flag in flags]
 
 
 # ---- attributes and parts
 
 
-def _attributes(home: Path, name: str, ids: np.ndarray,
-                class_ids: np.ndarray) -> tuple[Tensor | None, list[str] | None]:
+def _attributes(
+    home: Path, name: str, ids: np.ndarray, class_ids: np.ndarray
+) -> tuple[Tensor | None, list[str] | None]:
     per_image = home / "attributes" / "image_attribute_labels.txt"
     per_class = home / "attributes" / "class_attribute_labels_continuous.txt"
     names = _attribute_names(home)
     if per_image.is_file():
         values = _image_attributes(per_image, ids, home, names, GUESSED)
     elif per_class.is_file():
-        warnings.warn(f"{name}: {per_image} is missing; each image gets the attributes of its class from "
-                      f"{per_class.name}", stacklevel=4)
+        warnings.warn(
+            f"{name}: {per_image} is missing; each image gets the attributes of its class from "
+            f"{per_class.name}",
+            stacklevel=4,
+        )
         values = _class_attributes(per_class, class_ids, home, names)
     else:
         return None, None
-    return torch.from_numpy(values), names or [f"attribute {column + 1}" for column in range(values.shape[1])]
+    return torch.from_numpy(values), names or [
+        f"attribute {column + 1}" for column in range(values.shape[1])
+    ]
 
 
 def _attribute_names(home: Path) -> list[str] | None:
     """Names in the order of their numbers 1 .. A. The official archive unpacks attributes.txt beside the folder."""
-    for file in (home / "attributes" / "attributes.txt", home / "attributes.txt", home.parent / "attributes.txt"):
+    for file in (
+        home / "attributes" / "attributes.txt",
+        home / "attributes.txt",
+        home.parent / "attributes.txt",
+    ):
         if file.is_file():
             rows = read_words(file, 2)
             for expected, (number, words) in enumerate(rows, start=1):
                 if whole(file, number, words[0]) != expected:
-                    raise ValueError(f"{file} line {number}: expected attribute {expected}, found {words[0]}")
+                    raise ValueError(
+                        f"{file} line {number}: expected attribute {expected}, found {words[0]}"
+                    )
             return [words[1] for _, words in rows]
     return None
 
 
-def _image_attributes(file: Path, ids: np.ndarray, home: Path, names: list[str] | None, at_least: int) -> np.ndarray:
+def _image_attributes(
+    file: Path, ids: np.ndarray, home: Path, names: list[str] | None, at_least: int
+) -> np.ndarray:
     """(N, A) of 0, 1 and NaN (certainty below `at_least`, or no line) from lines "image attribute present certainty time",
     some of which have extra fields."""
     table = read_numbers(file, 4, np.int32)
@@ -176,19 +226,32 @@ def _image_attributes(file: Path, ids: np.ndarray, home: Path, names: list[str] 
     row_of = np.full(int(max(ids.max(), table[:, 0].max(initial=0))) + 1, -1)
     row_of[ids] = np.arange(len(ids))
     faults = (
-        (table[:, 0] < 0) | (row_of[table[:, 0]] < 0), f"the image is not in {home / 'images.txt'}"), (
-        (table[:, 1] < 1) | (table[:, 1] > count), f"there is no such attribute among the {count}"), (
-        (table[:, 2] < 0) | (table[:, 2] > 1), "present must be 1 or 0")
+        (
+            (table[:, 0] < 0) | (row_of[table[:, 0]] < 0),
+            f"the image is not in {home / 'images.txt'}",
+        ),
+        (
+            (table[:, 1] < 1) | (table[:, 1] > count),
+            f"there is no such attribute among the {count}",
+        ),
+        ((table[:, 2] < 0) | (table[:, 2] > 1), "present must be 1 or 0"),
+    )
     for fault, reason in faults:
         if fault.any():
             row = int(np.flatnonzero(fault)[0])
-            raise ValueError(f"{file} line {line_of(file, row)}: {reason}: {' '.join(map(str, table[row]))!r}")
+            raise ValueError(
+                f"{file} line {line_of(file, row)}: {reason}: {' '.join(map(str, table[row]))!r}"
+            )
     values = np.full((len(ids), count), np.nan, np.float32)
-    values[row_of[table[:, 0]], table[:, 1] - 1] = np.where(table[:, 3] < at_least, np.nan, table[:, 2])
+    values[row_of[table[:, 0]], table[:, 1] - 1] = np.where(
+        table[:, 3] < at_least, np.nan, table[:, 2]
+    )
     return values
 
 
-def _class_attributes(file: Path, class_ids: np.ndarray, home: Path, names: list[str] | None) -> np.ndarray:
+def _class_attributes(
+    file: Path, class_ids: np.ndarray, home: Path, names: list[str] | None
+) -> np.ndarray:
     """(N, A) fractions from one line a class of A percentages; a value outside 0 .. 100 is unknown."""
     with open(file, encoding="utf-8") as lines:
         columns = len(names) if names else len(lines.readline().split())
@@ -199,7 +262,9 @@ def _class_attributes(file: Path, class_ids: np.ndarray, home: Path, names: list
     elif len(table) >= class_ids.max():  # a partial copy that kept the percentages of all classes
         lines_of = class_ids - 1
     else:
-        raise ValueError(f"{file}: {len(table)} lines for the {len(listed)} classes of {home / 'classes.txt'}")
+        raise ValueError(
+            f"{file}: {len(table)} lines for the {len(listed)} classes of {home / 'classes.txt'}"
+        )
     percentages = np.where((table < 0) | (table > 100), np.nan, table)
     return (percentages[lines_of] / 100).astype(np.float32)
 
@@ -219,8 +284,10 @@ def _parts(home: Path, name: str, ids: np.ndarray) -> tuple[Tensor | None, list[
     wrong = (table[:, 1] < 1) | (table[:, 1] > count) | ~np.isin(table[:, 0], ids)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise ValueError(f"{file} line {line_of(file, row)}: image {table[row, 0]:.0f} part {table[row, 1]:.0f} is not "
-                         f"in {home / 'images.txt'} and {names_file.name}")
+        raise ValueError(
+            f"{file} line {line_of(file, row)}: image {table[row, 0]:.0f} part {table[row, 1]:.0f} is not "
+            f"in {home / 'images.txt'} and {names_file.name}"
+        )
     values = np.zeros((len(wanted), 3), np.float32)
     order = np.argsort(wanted)
     values[order[np.searchsorted(wanted[order], keys)]] = table[:, 2:]

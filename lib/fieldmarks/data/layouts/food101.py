@@ -8,8 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..imageset import ImageSet
-from .reading import compact, find_home, missing, read_json, read_words, require_files
+from fieldmarks.data.imageset import ImageSet
+from fieldmarks.data.layouts.reading import (
+    compact,
+    find_home,
+    missing,
+    read_json,
+    read_words,
+    require_files,
+)
 
 TREE = """  food-101/
     meta/classes.txt                                     (or labels.txt)
@@ -24,7 +31,9 @@ def load(root: Path) -> ImageSet:
         FileNotFoundError: a list or an image is missing; the first is named, and the expected tree shown.
         ValueError: an image listed twice or of a class that is not listed; the file, and the line of a .txt, are named.
     """
-    home = find_home(root, "food101", TREE, ["meta/train.txt", "meta/train.json"], ["food-101", "food101"])
+    home = find_home(
+        root, "food101", TREE, ["meta/train.txt", "meta/train.json"], ["food-101", "food101"]
+    )
     classes = {name: name for name in _class_names(home / "meta")}
     images, class_ids, split = [], [], []
     seen: set[str] = set()
@@ -32,7 +41,9 @@ def load(root: Path) -> ImageSet:
         for place, image in _listed(home / "meta", word):
             class_id = image.rpartition("/")[0]
             if class_id not in classes:
-                raise ValueError(f"{place}: expected CLASS/IMAGE with one of the {len(classes)} classes, found {image!r}")
+                raise ValueError(
+                    f"{place}: expected CLASS/IMAGE with one of the {len(classes)} classes, found {image!r}"
+                )
             if image in seen:
                 raise ValueError(f"{place}: {image} is listed a second time")
             seen.add(image)
@@ -42,7 +53,9 @@ def load(root: Path) -> ImageSet:
     paths = [home / "images" / f"{image}.jpg" for image in images]
     require_files("food101", TREE, paths)
     labels, class_names = compact(class_ids, classes)
-    return ImageSet(name="food101", paths=paths, labels=labels, class_names=class_names, split=split, root=home)
+    return ImageSet(
+        name="food101", paths=paths, labels=labels, class_names=class_names, split=split, root=home
+    )
 
 
 def _listed(meta: Path, word: str) -> Iterator[tuple[str, str]]:
@@ -64,5 +77,7 @@ def _class_names(meta: Path) -> list[str]:
     if (meta / "classes.txt").is_file():
         return [words[0] for _, words in read_words(meta / "classes.txt", 1)]
     if (meta / "labels.txt").is_file():
-        return [words[0].lower().replace(" ", "_") for _, words in read_words(meta / "labels.txt", 1)]
+        return [
+            words[0].lower().replace(" ", "_") for _, words in read_words(meta / "labels.txt", 1)
+        ]
     raise missing("food101", TREE, [meta / "classes.txt"])

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..imageset import ImageSet
-from .reading import compact, find_home, missing, read_words, require_files
+from fieldmarks.data.imageset import ImageSet
+from fieldmarks.data.layouts.reading import compact, find_home, missing, read_words, require_files
 
 TREE = """  In-shop Clothes Retrieval Benchmark/
     Eval/list_eval_partition.txt
@@ -47,9 +47,17 @@ def load(root: Path, name: str = "inshop") -> ImageSet:
     require_files(name, TREE, paths)
     labels, class_names = compact(items, {item: item for item in sorted(set(items))})
     attributes, attribute_names = _attributes(home, name, items)
-    return ImageSet(name=name, paths=paths, labels=labels, class_names=class_names, attributes=attributes,
-                    attribute_names=attribute_names, boxes=_boxes(home / "Anno" / "list_bbox_inshop.txt", files),
-                    split=split, root=home)
+    return ImageSet(
+        name=name,
+        paths=paths,
+        labels=labels,
+        class_names=class_names,
+        attributes=attributes,
+        attribute_names=attribute_names,
+        boxes=_boxes(home / "Anno" / "list_bbox_inshop.txt", files),
+        split=split,
+        root=home,
+    )
 
 
 def _partition(file: Path) -> tuple[list[str], list[str], list[str]]:
@@ -57,11 +65,15 @@ def _partition(file: Path) -> tuple[list[str], list[str], list[str]]:
     part_of: dict[str, tuple[bool, int]] = {}
     for number, (_, item, word) in rows:
         if word not in SPLITS:
-            raise ValueError(f"{file} line {number}: expected train, query or gallery, found {word!r}")
+            raise ValueError(
+                f"{file} line {number}: expected train, query or gallery, found {word!r}"
+            )
         in_train, first = part_of.setdefault(item, (word == "train", number))
         if in_train != (word == "train"):
-            raise ValueError(f"{file} line {number}: item {item} is in {word}, but line {first} says otherwise; "
-                             f"train and test items must differ")
+            raise ValueError(
+                f"{file} line {number}: item {item} is in {word}, but line {first} says otherwise; "
+                f"train and test items must differ"
+            )
     return tuple([words[column] for _, words in rows] for column in range(3))
 
 
@@ -73,15 +85,24 @@ def _counted(file: Path, fields: int) -> list[tuple[int, list[str]]]:
     if not count.isdigit():
         raise ValueError(f"{file} line 1: expected the number of entries, found {count!r}")
     if int(count) != len(rows):
-        raise ValueError(f"{file} line 1: {int(count):,} entries are announced, but {len(rows):,} follow")
+        raise ValueError(
+            f"{file} line 1: {int(count):,} entries are announced, but {len(rows):,} follow"
+        )
     return rows
 
 
 def _image_paths(home: Path, files: list[str]) -> list[Path]:
     """Lists say img/WOMEN/...; the archive may have been unpacked into Img/, beside it, or have become Img/ itself."""
-    for folder, prefix in ((home / "Img", "img/"), (home, "img/"), (home / "Img", ""), (home / "img", "")):
+    for folder, prefix in (
+        (home / "Img", "img/"),
+        (home, "img/"),
+        (home / "Img", ""),
+        (home / "img", ""),
+    ):
         paths = [folder / (prefix + file.removeprefix("img/")) for file in files]
-        if any(kind.is_dir() for kind in {path.parents[1] for path in paths}):  # WOMEN/Dresses; items may be missing
+        if any(
+            kind.is_dir() for kind in {path.parents[1] for path in paths}
+        ):  # WOMEN/Dresses; items may be missing
             return paths
     return [home / "Img" / file for file in files]
 
@@ -93,12 +114,17 @@ def require_attributes(images: ImageSet) -> None:
         FileNotFoundError: the release has no attribute lists; the missing file is named, and the expected tree shown.
     """
     if images.attributes is None:
-        raise FileNotFoundError(f"{images.name}: there are no attributes, for {_attribute_file(images.root)} is missing; older "
-                                f"releases lack it, newer ones have it in Anno or Anno/attributes. Expected:\n{TREE}")
+        raise FileNotFoundError(
+            f"{images.name}: there are no attributes, for {_attribute_file(images.root)} is missing; older "
+            f"releases lack it, newer ones have it in Anno or Anno/attributes. Expected:\n{TREE}"
+        )
 
 
 def _attribute_file(home: Path) -> Path:
-    places = [home / "Anno" / "list_attr_items.txt", home / "Anno" / "attributes" / "list_attr_items.txt"]
+    places = [
+        home / "Anno" / "list_attr_items.txt",
+        home / "Anno" / "attributes" / "list_attr_items.txt",
+    ]
     return next((file for file in places if file.is_file()), places[0])
 
 
@@ -118,9 +144,13 @@ def _attributes(home: Path, name: str, items: list[str]) -> tuple[Tensor | None,
         lowest[item] = np.minimum(lowest.get(item, values), values)
         highest[item] = np.maximum(highest.get(item, values), values)
     if lowest.keys().isdisjoint(items):
-        raise ValueError(f"{file}: none of its {len(lowest):,} items is in {home / 'Eval' / 'list_eval_partition.txt'}; "
-                         f"the two are not of one release")
-    meaning = np.array([np.nan, 1, 1, 0, 0], np.float32)  # indexed by the sum, -2 .. 2, so that -1 stands last
+        raise ValueError(
+            f"{file}: none of its {len(lowest):,} items is in {home / 'Eval' / 'list_eval_partition.txt'}; "
+            f"the two are not of one release"
+        )
+    meaning = np.array(
+        [np.nan, 1, 1, 0, 0], np.float32
+    )  # indexed by the sum, -2 .. 2, so that -1 stands last
     of_item = {item: meaning[values + highest[item]] for item, values in lowest.items()}
     unknown = np.full(len(names), np.nan, np.float32)
     return torch.from_numpy(np.stack([of_item.get(item, unknown) for item in items])), names
@@ -130,8 +160,10 @@ def _signs(file: Path, number: int, line: str, names_file: Path, count: int) -> 
     """(A,) of 1 present, -1 absent, 0 unknown."""
     words = line.split()
     if len(words) != count:
-        raise ValueError(f"{file} line {number}: {len(words)} values, but {names_file} names {count} attributes; the two "
-                         f"are not of one release")
+        raise ValueError(
+            f"{file} line {number}: {len(words)} values, but {names_file} names {count} attributes; the two "
+            f"are not of one release"
+        )
     stranger = next((word for word in words if word not in ("1", "-1", "0")), None)
     if stranger is not None:
         raise ValueError(f"{file} line {number}: expected values of 1, -1 or 0, found {stranger!r}")
@@ -147,6 +179,8 @@ def _boxes(file: Path, files: list[str]) -> Tensor | None:
         try:
             x1, y1, x2, y2 = (float(word) for word in words[3:7])
         except ValueError:
-            raise ValueError(f"{file} line {number}: expected four numbers, found {' '.join(words[3:])!r}") from None
+            raise ValueError(
+                f"{file} line {number}: expected four numbers, found {' '.join(words[3:])!r}"
+            ) from None
         box_of[words[0]] = (x1, y1, x2 - x1, y2 - y1)
     return torch.tensor([box_of.get(image, (np.nan,) * 4) for image in files], dtype=torch.float32)

@@ -10,8 +10,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..imageset import ImageSet
-from .reading import compact, find_home, read_values, read_words, require_files, rows_of, whole
+from fieldmarks.data.imageset import ImageSet
+from fieldmarks.data.layouts.reading import (
+    compact,
+    find_home,
+    read_values,
+    read_words,
+    require_files,
+    rows_of,
+    whole,
+)
 
 TREE = """  nabirds/
     images.txt  image_class_labels.txt  classes.txt  train_test_split.txt
@@ -33,19 +41,30 @@ def load(root: Path) -> ImageSet:
     names = ("image_class_labels.txt", "classes.txt", "train_test_split.txt")
     require_files("nabirds", TREE, [home / name for name in names])
     images = home / "images.txt"
-    ids, files = [list(column) for column in zip(*(words for _, words in read_words(images, 2)))] or ([], [])
+    ids, files = [
+        list(column) for column in zip(*(words for _, words in read_words(images, 2)))
+    ] or ([], [])
     rows_of(images, sorted(set(ids)), ids, images)  # an image listed twice
     paths = [home / "images" / file for file in files]
     require_files("nabirds", TREE, paths)
     labels, class_names = compact(*_classes(home, ids))
-    return ImageSet(name="nabirds", paths=paths, labels=labels, class_names=class_names, split=_split(home, ids),
-                    boxes=_boxes(home, ids), root=home)
+    return ImageSet(
+        name="nabirds",
+        paths=paths,
+        labels=labels,
+        class_names=class_names,
+        split=_split(home, ids),
+        boxes=_boxes(home, ids),
+        root=home,
+    )
 
 
 def _classes(home: Path, ids: list[str]) -> tuple[list[int], dict[int, str]]:
     """The class number of each image, and all names by number, in order."""
     file = home / "classes.txt"
-    names = dict(sorted((whole(file, number, words[0]), words[1]) for number, words in read_words(file, 2)))
+    names = dict(
+        sorted((whole(file, number, words[0]), words[1]) for number, words in read_words(file, 2))
+    )
     file, numbers = home / "image_class_labels.txt", []
     for line, word in read_values(file, ids, home / "images.txt"):
         numbers.append(whole(file, line, word))

@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from .reading import read_json, read_words
+from fieldmarks.data.layouts.reading import read_json, read_words
 
 is_token = re.compile(r"\S+_[0-9]+").fullmatch
 
@@ -50,11 +50,15 @@ def read_outfits(file: Path) -> dict[str, dict[int, str]]:
             name = str(entry["set_id"])
             items = [(int(item["index"]), str(item["item_id"])) for item in entry["items"]]
         except (KeyError, TypeError, ValueError):
-            raise ValueError(f"{place}: expected a set_id and items, each with an item_id and an index") from None
+            raise ValueError(
+                f"{place}: expected a set_id and items, each with an item_id and an index"
+            ) from None
         if name in outfits:
             raise ValueError(f"{place}: set {name} is listed a second time")
         if len(items) < 2:
-            raise ValueError(f"{place}: set {name} has {len(items)} items, and an outfit has at least 2")
+            raise ValueError(
+                f"{place}: set {name} has {len(items)} items, and an outfit has at least 2"
+            )
         outfits[name] = dict(items)
         if len(outfits[name]) < len(items):
             raise ValueError(f"{place}: set {name} has two items with one index")
@@ -96,23 +100,32 @@ def read_blanks(file: Path) -> list[BlankQuestion]:
     for number, entry in enumerate(read_json(file, list), start=1):
         place = f"{file} question {number}"
         try:
-            items, choices = [[str(token) for token in entry[field]] for field in ("question", "answers")]
+            items, choices = [
+                [str(token) for token in entry[field]] for field in ("question", "answers")
+            ]
             position = int(entry["blank_position"])
         except (KeyError, TypeError, ValueError):
             raise ValueError(f"{place}: expected question, answers and blank_position") from None
         if not items or len(choices) < 2:
-            raise ValueError(f"{place}: {len(items)} items and {len(choices)} choices; it should be at least 1 and 2")
+            raise ValueError(
+                f"{place}: {len(items)} items and {len(choices)} choices; it should be at least 1 and 2"
+            )
         _check_tokens(items + choices, place)
         outfit = _set_of(items[0])
         answer = next((at for at, choice in enumerate(choices) if _set_of(choice) == outfit), None)
         if answer is None:
-            raise ValueError(f"{place}: the answer is not among the choices, none of which is of outfit {outfit}")
+            raise ValueError(
+                f"{place}: the answer is not among the choices, none of which is of outfit {outfit}"
+            )
         if choices[answer] != f"{outfit}_{position}":
             odd.append(number)
         questions.append(BlankQuestion(items, choices, answer, position))
     if odd:
-        warnings.warn(f"{file}: {len(odd):,} of {len(questions):,} questions, {odd[0]} first, have a blank_position that is "
-                      f"not their answer's; they are kept", stacklevel=2)
+        warnings.warn(
+            f"{file}: {len(odd):,} of {len(questions):,} questions, {odd[0]} first, have a blank_position that is "
+            f"not their answer's; they are kept",
+            stacklevel=2,
+        )
     return questions
 
 
@@ -125,10 +138,15 @@ def resolved(questions: list, row_of_token: dict[str, int], file: Path) -> list:
     found = []
     for number, question in enumerate(questions, start=1):
         try:
-            rows = {field: [row_of_token[token] for token in value]
-                    for field, value in question._asdict().items() if isinstance(value, list)}
+            rows = {
+                field: [row_of_token[token] for token in value]
+                for field, value in question._asdict().items()
+                if isinstance(value, list)
+            }
         except KeyError as error:
-            raise ValueError(f"{file} question {number}: {error.args[0]} is in none of the outfits of its part") from None
+            raise ValueError(
+                f"{file} question {number}: {error.args[0]} is in none of the outfits of its part"
+            ) from None
         found.append(question._replace(**rows))
     return found
 

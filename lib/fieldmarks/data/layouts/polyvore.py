@@ -15,8 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .outfit_questions import read_blanks, read_compatibility, read_outfits, resolved
-from .reading import find_home, missing, read_json, read_words, require_files
+from fieldmarks.data.layouts.outfit_questions import (
+    read_blanks,
+    read_compatibility,
+    read_outfits,
+    resolved,
+)
+from fieldmarks.data.layouts.reading import find_home, missing, read_json, read_words, require_files
 
 TREE = """  polyvore_outfits/
     images/211990161.jpg ...
@@ -30,12 +35,17 @@ TREE = """  polyvore_outfits/
 
 PARTS = ("train", "valid", "test")
 COMPATIBILITY = {part: f"compatibility_{part}.txt" for part in PARTS} | {
-    "valid resampled": "fashion_compatibility_harder_val.txt", "test resampled": "fashion_compatibility_harder_test.txt"}
+    "valid resampled": "fashion_compatibility_harder_val.txt",
+    "test resampled": "fashion_compatibility_harder_test.txt",
+}
 BLANKS = {part: f"fill_in_blank_{part}.json" for part in PARTS} | {
-    f"{part} resampled": f"fill_in_blank_{part}_harder_new.json" for part in ("valid", "test")}
+    f"{part} resampled": f"fill_in_blank_{part}_harder_new.json" for part in ("valid", "test")
+}
 
-OFFICIAL_OUTFITS = {"nondisjoint": {"train": 53_306, "valid": 5_000, "test": 10_000},
-                    "disjoint": {"train": 16_995, "valid": 3_000, "test": 15_145}}
+OFFICIAL_OUTFITS = {
+    "nondisjoint": {"train": 53_306, "valid": 5_000, "test": 10_000},
+    "disjoint": {"train": 16_995, "valid": 3_000, "test": 15_145},
+}
 OFFICIAL_ATTRIBUTES = 205
 
 
@@ -43,7 +53,9 @@ class Parts(dict):
     """What there is, by part: "train" "valid" "test", and of questions "valid resampled" "test resampled" too."""
 
     def __missing__(self, part: str):
-        raise ValueError(f"these outfits have no {part!r}, only {', '.join(self) or 'nothing at all'}; a file is missing")
+        raise ValueError(
+            f"these outfits have no {part!r}, only {', '.join(self) or 'nothing at all'}; a file is missing"
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -81,14 +93,19 @@ class Outfits:
         for field in ("paths", "categories", "attributes"):
             value = getattr(self, field)
             if value is not None and len(value) != len(self.item_ids):
-                raise ValueError(f"{self.name}: {len(self.item_ids)} items but {len(value)} {field}")
+                raise ValueError(
+                    f"{self.name}: {len(self.item_ids)} items but {len(value)} {field}"
+                )
 
     def __len__(self) -> int:
         """Items."""
         return len(self.item_ids)
 
     def __repr__(self) -> str:
-        words = [f"{len(self):,} items", *(f"{len(outfits):,} {part} outfits" for part, outfits in self.outfits.items())]
+        words = [
+            f"{len(self):,} items",
+            *(f"{len(outfits):,} {part} outfits" for part, outfits in self.outfits.items()),
+        ]
         if self.attributes is not None:
             words.append(f"{self.attributes.shape[1]} attributes")
         return f"<Outfits {self.name}: {', '.join(words)}>"
@@ -111,27 +128,58 @@ def load(root: Path, split: str = "nondisjoint", name: str = "polyvore") -> Outf
         ValueError: as the functions of ``outfit_questions``, or attributes of another release; the file is named.
     """
     if split not in OFFICIAL_OUTFITS:
-        raise ValueError(f"{name}: there is no split {split!r}; it should be nondisjoint or disjoint")
-    home = find_home(root, name, TREE, [f"{split}/{part}.json" for part in PARTS], ["polyvore_outfits"])
+        raise ValueError(
+            f"{name}: there is no split {split!r}; it should be nondisjoint or disjoint"
+        )
+    home = find_home(
+        root, name, TREE, [f"{split}/{part}.json" for part in PARTS], ["polyvore_outfits"]
+    )
     folder = home / split
-    listed = {part: read_outfits(folder / f"{part}.json") for part in PARTS if (folder / f"{part}.json").is_file()}
+    listed = {
+        part: read_outfits(folder / f"{part}.json")
+        for part in PARTS
+        if (folder / f"{part}.json").is_file()
+    }
     row_of: dict[str, int] = {}
-    outfits = Parts({part: [[row_of.setdefault(item, len(row_of)) for item in outfit.values()]
-                            for outfit in sets.values()] for part, sets in listed.items()})
+    outfits = Parts(
+        {
+            part: [
+                [row_of.setdefault(item, len(row_of)) for item in outfit.values()]
+                for outfit in sets.values()
+            ]
+            for part, sets in listed.items()
+        }
+    )
     items, images = list(row_of), home / "images"
     paths = [images / f"{item}.jpg" for item in items]
     require_files(name, TREE, paths)
-    row_of_token = {part: {f"{outfit}_{index}": row_of[item] for outfit, content in sets.items()
-                           for index, item in content.items()} for part, sets in listed.items()}
+    row_of_token = {
+        part: {
+            f"{outfit}_{index}": row_of[item]
+            for outfit, content in sets.items()
+            for index, item in content.items()
+        }
+        for part, sets in listed.items()
+    }
     _say_what_is_missing(name, folder, outfits)
     attributes, attribute_names = _attributes(home, name, items)
-    return Outfits(name=name, item_ids=items, paths=paths, categories=_categories(home, items), attributes=attributes,
-                   attribute_names=attribute_names, outfits=outfits, root=home,
-                   compatibility=_questions(folder, COMPATIBILITY, read_compatibility, row_of_token),
-                   blanks=_questions(folder, BLANKS, read_blanks, row_of_token))
+    return Outfits(
+        name=name,
+        item_ids=items,
+        paths=paths,
+        categories=_categories(home, items),
+        attributes=attributes,
+        attribute_names=attribute_names,
+        outfits=outfits,
+        root=home,
+        compatibility=_questions(folder, COMPATIBILITY, read_compatibility, row_of_token),
+        blanks=_questions(folder, BLANKS, read_blanks, row_of_token),
+    )
 
 
-def _questions(folder: Path, files: dict[str, str], read, row_of_token: dict[str, dict[str, int]]) -> Parts:
+def _questions(
+    folder: Path, files: dict[str, str], read, row_of_token: dict[str, dict[str, int]]
+) -> Parts:
     found = Parts()
     for part, file in files.items():
         rows = row_of_token.get(part.split()[0])
@@ -141,12 +189,17 @@ def _questions(folder: Path, files: dict[str, str], read, row_of_token: dict[str
 
 
 def _say_what_is_missing(name: str, folder: Path, outfits: Parts) -> None:
-    wanted = [file for part in PARTS for file in (f"{part}.json", COMPATIBILITY[part], BLANKS[part])]
+    wanted = [
+        file for part in PARTS for file in (f"{part}.json", COMPATIBILITY[part], BLANKS[part])
+    ]
     words = [f"no {file}" for file in wanted if not (folder / file).is_file()]
     if name == "polyvore":
         official = OFFICIAL_OUTFITS[folder.name]
-        words += [f"{len(found):,} of {official[part]:,} {part} outfits" for part, found in outfits.items()
-                  if len(found) != official[part]]
+        words += [
+            f"{len(found):,} of {official[part]:,} {part} outfits"
+            for part, found in outfits.items()
+            if len(found) != official[part]
+        ]
     if words:
         warnings.warn(f"{name}: a partial copy of {folder.name}: {', '.join(words)}", stacklevel=3)
 
@@ -164,7 +217,9 @@ def read_categories(file: Path) -> list[tuple[str, str, str]]:
     for number, (line,) in read_words(file, 1):
         fields = [field.strip() for field in line.split(",")]
         if len(fields) < 3:
-            raise ValueError(f"{file} line {number}: expected id,fine category,semantic category, found {line!r}")
+            raise ValueError(
+                f"{file} line {number}: expected id,fine category,semantic category, found {line!r}"
+            )
         rows.append((fields[0], ",".join(fields[1:-1]), fields[-1]))
     return rows
 
@@ -180,8 +235,11 @@ def _categories(home: Path, items: list[str]) -> list[str | None] | None:
     agreed = {key: semantics.pop() for key, semantics in said.items() if len(semantics) == 1}
     of_item = read_json(metadata, dict)
     known = [of_item.get(item, {}) for item in items]
-    return [(entry.get("semantic_category") or agreed.get(str(entry.get("category_id")), "")).strip() or None
-            for entry in known]
+    return [
+        (entry.get("semantic_category") or agreed.get(str(entry.get("category_id")), "")).strip()
+        or None
+        for entry in known
+    ]
 
 
 def require_attributes(outfits: Outfits) -> None:
@@ -202,20 +260,29 @@ def _attributes(home: Path, name: str, items: list[str]) -> tuple[Tensor | None,
     content = read_json(file, dict)
     annotations, attributes = content.get("annotations"), content.get("attributes")
     if not isinstance(annotations, dict) or not isinstance(attributes, (list, dict)):
-        raise ValueError(f"{file}: expected annotations (by item) and attributes, found {', '.join(content) or 'nothing'}")
+        raise ValueError(
+            f"{file}: expected annotations (by item) and attributes, found {', '.join(content) or 'nothing'}"
+        )
     names = _attribute_names(file, attributes, home / "attribute_list.txt")
     if name == "polyvore" and len(names) != OFFICIAL_ATTRIBUTES:
-        warnings.warn(f"{name}: {file.name} has {len(names)} attributes, the published one {OFFICIAL_ATTRIBUTES}",
-                      stacklevel=3)
+        warnings.warn(
+            f"{name}: {file.name} has {len(names)} attributes, the published one {OFFICIAL_ATTRIBUTES}",
+            stacklevel=3,
+        )
     if annotations.keys().isdisjoint(items):
-        raise ValueError(f"{file}: none of its {len(annotations):,} items is in an outfit; they are of another release")
+        raise ValueError(
+            f"{file}: none of its {len(annotations):,} items is in an outfit; they are of another release"
+        )
     values = np.full((len(items), len(names)), np.nan, np.float32)
     for row, item in enumerate(items):
         if item in annotations:
             present = annotations[item]
             if not isinstance(present, list) or not all(
-                    isinstance(number, int) and 0 <= number < len(names) for number in present):
-                raise ValueError(f"{file} item {item}: expected numbers of 0 .. {len(names) - 1}, found {present}")
+                isinstance(number, int) and 0 <= number < len(names) for number in present
+            ):
+                raise ValueError(
+                    f"{file} item {item}: expected numbers of 0 .. {len(names) - 1}, found {present}"
+                )
             values[row] = 0
             values[row, present] = 1
     return torch.from_numpy(values), names
@@ -226,11 +293,15 @@ def _attribute_names(file: Path, attributes: list | dict, list_file: Path) -> li
     names, those of ``attribute_list.txt``. Where both are there they must hold the same, in whichever order."""
     listed = [words[0] for _, words in read_words(list_file, 1)] if list_file.is_file() else None
     if listed is not None and len(listed) != len(attributes):
-        raise ValueError(f"{file}: {len(attributes)} attributes, but {list_file} names {len(listed)}; the two are not of "
-                         f"one release")
+        raise ValueError(
+            f"{file}: {len(attributes)} attributes, but {list_file} names {len(listed)}; the two are not of "
+            f"one release"
+        )
     if not isinstance(attributes, list) or not all(isinstance(each, str) for each in attributes):
         return listed or [f"attribute {number}" for number in range(1, len(attributes) + 1)]
     strangers = sorted(set(attributes).difference(listed or attributes))
     if strangers:
-        raise ValueError(f"{file}: attribute {strangers[0]!r} is not in {list_file}; the two are not of one release")
+        raise ValueError(
+            f"{file}: attribute {strangers[0]!r} is not in {list_file}; the two are not of one release"
+        )
     return attributes

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-
 # ---- what is there
 
 
@@ -25,7 +24,9 @@ def existing_folder(root: Path, name: str, tree: str) -> Path:
     return root
 
 
-def find_home(root: Path, name: str, tree: str, marker: str | Sequence[str], below: Sequence[str]) -> Path:
+def find_home(
+    root: Path, name: str, tree: str, marker: str | Sequence[str], below: Sequence[str]
+) -> Path:
     """The folder that holds `marker`, or one of several: `root` itself, or one of the folders `below` it.
 
     Raises:
@@ -41,9 +42,15 @@ def find_home(root: Path, name: str, tree: str, marker: str | Sequence[str], bel
     raise missing(name, tree, [likeliest / markers[0]])
 
 
-def missing(name: str, tree: str, files: Sequence[Path], of: int | None = None) -> FileNotFoundError:
+def missing(
+    name: str, tree: str, files: Sequence[Path], of: int | None = None
+) -> FileNotFoundError:
     """The error for files that are not there: the first by name, how many, then the expected tree."""
-    more = "" if len(files) == 1 and of is None else f" ({len(files):,} of {of or len(files):,} files are missing)"
+    more = (
+        ""
+        if len(files) == 1 and of is None
+        else f" ({len(files):,} of {of or len(files):,} files are missing)"
+    )
     return FileNotFoundError(f"{name}: {files[0]} is missing{more}. Expected:\n{tree}")
 
 
@@ -79,7 +86,9 @@ def read_words(file: Path, fields: int, skip: int = 0) -> list[tuple[int, list[s
     for number, line in _lines(file, skip):
         words = line.split(maxsplit=fields - 1)
         if len(words) < fields:
-            raise ValueError(f"{file} line {number}: expected {fields} fields, found {len(words)}: {line!r}")
+            raise ValueError(
+                f"{file} line {number}: expected {fields} fields, found {len(words)}: {line!r}"
+            )
         rows.append((number, words))
     return rows
 
@@ -135,8 +144,17 @@ def read_numbers(file: Path, columns: int, dtype=np.float64) -> np.ndarray:
     """
     try:
         # usecols lets the C reader pass over extra fields, which it would refuse otherwise.
-        table = pd.read_csv(file, sep=r"\s+", header=None, names=range(columns), usecols=range(columns),
-                            index_col=False, dtype=dtype, encoding="utf-8-sig", engine="c").to_numpy()
+        table = pd.read_csv(
+            file,
+            sep=r"\s+",
+            header=None,
+            names=range(columns),
+            usecols=range(columns),
+            index_col=False,
+            dtype=dtype,
+            encoding="utf-8-sig",
+            engine="c",
+        ).to_numpy()
         if np.isfinite(table).all():
             return table
     except pd.errors.EmptyDataError:
@@ -153,14 +171,20 @@ def _read_numbers_slowly(file: Path, columns: int, dtype) -> np.ndarray:
     for number, line in _lines(file):
         words = line.split()[:columns]
         if len(words) < columns:
-            raise ValueError(f"{file} line {number}: expected {columns} fields, found {len(words)}: {line!r}")
+            raise ValueError(
+                f"{file} line {number}: expected {columns} fields, found {len(words)}: {line!r}"
+            )
         try:
             values = [float(word) for word in words]
         except ValueError:
             values = [math.nan]
-        if not all(map(math.isfinite, values)) or (whole and not all(map(float.is_integer, values))):
-            raise ValueError(f"{file} line {number}: expected {columns} {'whole ' if whole else ''}numbers, "
-                             f"found {' '.join(words)!r}")
+        if not all(map(math.isfinite, values)) or (
+            whole and not all(map(float.is_integer, values))
+        ):
+            raise ValueError(
+                f"{file} line {number}: expected {columns} {'whole ' if whole else ''}numbers, "
+                f"found {' '.join(words)!r}"
+            )
         table.append(values)
     return np.array(table, dtype).reshape(-1, columns)
 
@@ -182,13 +206,17 @@ def rows_of(file: Path, keys: Iterable, found: Sequence, listed_in: Path) -> np.
         raise ValueError(f"{file} line {line_of(file, row)}: {index[row]} is listed a second time")
     strangers = np.flatnonzero(wanted.get_indexer(index) < 0)
     if len(strangers):
-        raise ValueError(f"{file} line {line_of(file, strangers[0])}: {index[strangers[0]]} is not in {listed_in}")
+        raise ValueError(
+            f"{file} line {line_of(file, strangers[0])}: {index[strangers[0]]} is not in {listed_in}"
+        )
     rows = index.get_indexer(wanted)
     if (rows < 0).any():
         absent = np.flatnonzero(rows < 0)
         line = line_of(listed_in, absent[0])
-        raise ValueError(f"{file}: {len(absent):,} entries are missing, first {wanted[absent[0]]} of {listed_in} "
-                         f"line {line}")
+        raise ValueError(
+            f"{file}: {len(absent):,} entries are missing, first {wanted[absent[0]]} of {listed_in} "
+            f"line {line}"
+        )
     return rows
 
 
@@ -197,4 +225,6 @@ def compact(ids: Sequence, names: dict) -> tuple[torch.Tensor, list[str]]:
     used = set(ids)
     kept = [key for key in names if key in used]
     label_of = {key: label for label, key in enumerate(kept)}
-    return torch.tensor([label_of[key] for key in ids], dtype=torch.long), [names[key] for key in kept]
+    return torch.tensor([label_of[key] for key in ids], dtype=torch.long), [
+        names[key] for key in kept
+    ]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..imageset import ImageSet
-from .reading import compact, find_home, read_words, require_files, whole
+from fieldmarks.data.imageset import ImageSet
+from fieldmarks.data.layouts.reading import compact, find_home, read_words, require_files, whole
 
 TREE = """  vegfru/
     vegfru_list/vegfru_train.txt  vegfru_val.txt  vegfru_test.txt
@@ -58,12 +58,19 @@ def load(root: Path) -> VegFru:
         for line, (image, number) in read_words(file, 2):
             class_id, folder = whole(file, line, number), image.rpartition("/")[0]
             if not 0 <= class_id < CLASSES:
-                raise ValueError(f"{file} line {line}: class {class_id} is not one of 0 .. {CLASSES - 1}")
+                raise ValueError(
+                    f"{file} line {line}: class {class_id} is not one of 0 .. {CLASSES - 1}"
+                )
             if image in seen:
                 raise ValueError(f"{file} line {line}: {image} is listed a second time")
-            if folder_of.setdefault(class_id, folder) != folder or class_of.setdefault(folder, class_id) != class_id:
-                raise ValueError(f"{file} line {line}: {folder} is class {class_id}, but an earlier line gives that "
-                                 f"folder or that class another; a class is one folder")
+            if (
+                folder_of.setdefault(class_id, folder) != folder
+                or class_of.setdefault(folder, class_id) != class_id
+            ):
+                raise ValueError(
+                    f"{file} line {line}: {folder} is class {class_id}, but an earlier line gives that "
+                    f"folder or that class another; a class is one folder"
+                )
             seen.add(image)
             files.append(image)
             class_ids.append(class_id)
@@ -72,4 +79,6 @@ def load(root: Path) -> VegFru:
     require_files("vegfru", TREE, paths)
     names = {class_id: folder_of[class_id].rpartition("/")[2] for class_id in sorted(folder_of)}
     labels, class_names = compact(class_ids, names)
-    return VegFru(name="vegfru", paths=paths, labels=labels, class_names=class_names, split=split, root=home)
+    return VegFru(
+        name="vegfru", paths=paths, labels=labels, class_names=class_names, split=split, root=home
+    )

@@ -1,0 +1,122 @@
+"""What a bird is painted on: colour with transparency, the map of parts and the shade, and how colours go together."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from fieldguide.birds.species import PALETTE
+
+# CUB's parts, in its order; a part's number is its place here plus one.
+PARTS = (
+    "back",
+    "beak",
+    "belly",
+    "breast",
+    "crown",
+    "forehead",
+    "left eye",
+    "left leg",
+    "left wing",
+    "nape",
+    "right eye",
+    "right leg",
+    "right wing",
+    "tail",
+    "throat",
+)
+PART = {name: number for number, name in enumerate(PARTS, start=1)}
+SUPERSAMPLE = 2
+SUBPIXEL_BITS = 4
+NEUTRAL_SHADE = 128  # the shade canvas holds brightness in 1/128
+# A unit circle, (16, 2).
+CIRCLE = np.stack(
+    [
+        np.cos(np.linspace(0, 2 * np.pi, 16, endpoint=False)),
+        np.sin(np.linspace(0, 2 * np.pi, 16, endpoint=False)),
+    ],
+    axis=1,
+)
+
+
+class Canvas:
+    """Colour (premultiplied RGBA, supersampled), part numbers and shade, drawn in body units through one placement."""
+
+    def __init__(self, side: int, scale: float, origin: tuple[float, float], flip: bool):
+        """side: pixels; scale: pixels for one body unit; origin: pixel of body point (0, 0)."""
+        self.side, self.scale, self.flip = side, scale, flip
+        self.matrix = np.array([-scale if flip else scale, -scale], dtype=np.float32)
+        self.origin = np.array(origin, dtype=np.float32)
+        self.colour = np.zeros((side * SUPERSAMPLE, side * SUPERSAMPLE, 4), np.uint8)
+        self.parts = np.zeros((side, side), np.uint8)
+        self.shade = np.full((side, side), NEUTRAL_SHADE, np.uint8)
+
+    def pixels(self, points) -> np.ndarray:
+        return points * self.matrix + self.origin
+
+    def _fixed(self, points) -> tuple[np.ndarray, np.ndarray]:
+        """Fixed-point pixels on the supersampled canvas and on the plain ones."""
+        fine = ((points * self.matrix + self.origin) * (SUPERSAMPLE << SUBPIXEL_BITS)).astype(
+            np.int32
+        )
+        return fine + ((SUPERSAMPLE - 1) << SUBPIXEL_BITS) // 2, fine // SUPERSAMPLE
+
+    def fill(self, points, colour, part: int | None = None, shade: float | None = None) -> None:
+        """A polygon (n, 2) in one colour (3,); with `part`, its pixels become that part; None or no points: nothing."""
+        if points is None:
+            return
+        fine, plain = self._fixed(points)
+        if colour is not None:
+            cv2.fillPoly(
+                self.colour, [fine], (*map(float, colour), 255.0), cv2.LINE_AA, SUBPIXEL_BITS
+            )
+        if part is not None:
+            cv2.fillPoly(self.parts, [plain], part, cv2.LINE_8, SUBPIXEL_BITS)
+        if shade is not None:
+            cv2.fillPoly(
+                self.shade, [plain], min(max(shade, 0.0), 255.0), cv2.LINE_AA, SUBPIXEL_BITS
+            )
+
+    def fill_many(self, polygons, colour) -> None:
+        """(n, k, 2) small polygons in one colour."""
+        if len(polygons):
+            cv2.fillPoly(
+                self.colour,
+                list(self._fixed(polygons)[0]),
+                (*map(float, colour), 255.0),
+                cv2.LINE_AA,
+                SUBPIXEL_BITS,
+            )
+
+    def line(self, points, colour, width: float) -> None:
+        """A polyline (n, 2), or several (m, n, 2); width in body units."""
+        points = np.asarray(points)
+        fine, _ = self._fixed(points)
+        lines = [fine] if points.ndim == 2 else list(fine)
+        thickness = max(1, round(width * self.scale * SUPERSAMPLE))
+        cv2.polylines(
+            self.colour,
+            lines,
+            False,
+            (*map(float, colour), 255.0),
+            thickness,
+            cv2.LINE_AA,
+            SUBPIXEL_BITS,
+        )
+
+
+def darker(colour, amount: float = 0.25):
+    return np.asarray(colour) * (1 - amount)
+
+
+def lighter(colour, amount: float = 0.25):
+    return np.asarray(colour) + (255 - np.asarray(colour)) * amount
+
+
+def luminance(colour) -> float:
+    return float(np.dot(colour, (0.3, 0.59, 0.11)))
+
+
+def contrasting(base, light="white", dark="black") -> np.ndarray:
+    """The dark or the light marking colour, whichever shows on `base`."""
+    return np.array(PALETTE[dark if luminance(base) > 105 else light], dtype=np.float32)

@@ -1,0 +1,228 @@
+"""Pictures of birds: photographs in the field, with light and camera, and clean portraits on paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from fieldguide.birds.canvas import NEUTRAL_SHADE, Canvas
+from fieldguide.birds.drawing import paint
+from fieldguide.birds.posture import Bird, Pose
+from fieldguide.birds.scenes import background, paint_occluders, paint_perch, sketch_perch
+from fieldguide.birds.species import Look, Species, individual, typical
+
+LEAST_BIRD = (
+    0.03  # a photograph with less of the bird in it, as a share of its pixels, is taken again
+)
+GRAIN_STEP = 15  # degrees between the prepared directions of plumage
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How unkind the field is: probabilities, counts, and ranges relative to the image's side."""
+
+    occluders: tuple[float, ...]  # probability of 0, 1, 2, ... things in front of the bird
+    blur: float  # largest standard deviation, in 1/128 of the side
+    noise: float  # largest standard deviation, grey levels
+    exposure: float  # standard deviation of the logarithm of the light
+    temperature: float  # standard deviation of the red against blue gain
+    turned_head: float  # probability that the head is not in profile
+    raised_wing: float
+    roll: float  # degrees, standard deviation
+    fill: tuple[float, float]  # longer side of the bird against the side of the image
+
+
+CONDITIONS = {
+    "standard": Conditions(
+        (0.50, 0.30, 0.20), 0.8, 6.0, 0.18, 0.065, 0.34, 0.12, 12.0, (0.70, 1.04)
+    ),
+    "hard": Conditions(
+        (0.12, 0.25, 0.30, 0.20, 0.13), 1.6, 13.0, 0.27, 0.12, 0.60, 0.22, 22.0, (0.50, 1.10)
+    ),
+}
+SIZE_FACTORS = {
+    "very_small_(3_-_5_in)": 0.90,
+    "small_(5_-_9_in)": 0.96,
+    "medium_(9_-_16_in)": 1.0,
+    "large_(16_-_32_in)": 1.03,
+    "very_large_(32_-_72_in)": 1.05,
+}
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One picture with its truth, all (side, side) and visible pixels only."""
+
+    image: np.ndarray  # (side, side, 3) uint8 RGB
+    mask: np.ndarray  # bool, the bird
+    parts: np.ndarray  # uint8: 0, or the number of a CUB part
+    look: Look
+
+
+def field_photograph(
+    species: Species, rng: np.random.Generator, size: int = 128, difficulty: str = "standard"
+) -> Photograph:
+    """One individual of a species in the field; everything comes from `rng`. size: pixels of a side."""
+    while True:
+        photograph = _attempt(species, rng, size, CONDITIONS[difficulty])
+        if photograph.mask.mean() >= LEAST_BIRD:
+            return photograph
+
+
+def _attempt(species: Species, rng, size: int, conditions: Conditions) -> Photograph:
+    look = individual(species, rng)
+    pose, flip = _pose(conditions, rng), bool(rng.random() < 0.5)
+    bird = Bird(look, pose)
+    x0, y0, x1, y1 = bird.extent()
+    scale = (
+        size
+        * rng.uniform(*conditions.fill)
+        * SIZE_FACTORS[species.marks["size"]]
+        / max(x1 - x0, y1 - y0)
+    )
+    centre = size * (0.5 + rng.normal(0, 0.045, 2))
+    middle = np.array([0.5 * (x0 + x1) * (-1 if flip else 1), -0.5 * (y0 + y1)]) * scale
+    canvas = Canvas(size, scale, tuple(centre - middle), flip)
+
+    scene = background(size, rng)
+    paint_perch(scene, canvas, bird, rng)
+    paint(bird, canvas, rng)
+    image, alpha = _compose(scene, canvas, bird.tilt, rng)
+    hidden = paint_occluders(
+        image, size, rng, int(rng.choice(len(conditions.occluders), p=conditions.occluders))
+    )
+    mask = (alpha >= 128) & ~hidden
+    return Photograph(
+        _camera(image, conditions, rng),
+        mask,
+        np.where(mask, canvas.parts, 0).astype(np.uint8),
+        look,
+    )
+
+
+def portrait(
+    species: Species,
+    size: int = 384,
+    paper: tuple[int, int, int] = (247, 243, 232),
+    look: Look | None = None,
+    pose: Pose | None = None,
+    seed: int = 0,
+) -> Photograph:
+    """A clean side-on painting of a species on paper (RGB): an adult male unless `look` says otherwise."""
+    rng = np.random.default_rng([seed, 0x9A9E])
+    bird = Bird(look or typical(species), pose or Pose())
+    x0, y0, x1, y1 = bird.extent()
+    scale = 0.86 * size / max(x1 - x0, y1 - y0)
+    canvas = Canvas(
+        size,
+        scale,
+        (0.5 * size - 0.5 * (x0 + x1) * scale, 0.5 * size + 0.5 * (y0 + y1) * scale),
+        False,
+    )
+    scene = np.empty((size, size, 3), np.uint8)
+    scene[:] = paper
+    sketch_perch(scene, canvas, bird, np.array(paper, np.float32), rng)
+    paint(bird, canvas, rng)
+    image, alpha = _compose(scene, canvas, bird.tilt, rng)
+    mask = alpha >= 128
+    return Photograph(image, mask, np.where(mask, canvas.parts, 0).astype(np.uint8), bird.look)
+
+
+def _pose(conditions: Conditions, rng) -> Pose:
+    yaw = rng.normal(0, 12)
+    if rng.random() < conditions.turned_head:
+        yaw = rng.choice(
+            [rng.uniform(25, 75), rng.uniform(-45, -20), rng.uniform(140, 200)], p=(0.5, 0.2, 0.3)
+        )
+    raised = rng.random() < conditions.raised_wing
+    angle = np.radians(rng.uniform(25, 155))
+    return Pose(
+        tilt=rng.normal(0, 7),
+        neck=rng.uniform(0.85, 1.2),
+        head_yaw=float(yaw),
+        head_pitch=rng.normal(0, 9),
+        roll=float(np.clip(rng.normal(4, conditions.roll), -35, 40)),
+        fluff=rng.uniform(0.92, 1.12),
+        wing="raised" if raised else "folded",
+        wing_angle=rng.uniform(75, 130) if raised else rng.normal(0, 4),
+        tail_angle=rng.normal(0, 9),
+        tail_spread=rng.uniform(0.85, 1.5),
+        light=(0.72 * float(np.cos(angle)), 0.72 * float(np.sin(angle)), rng.uniform(0.45, 0.7)),
+    )
+
+
+# ---- light and camera ------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=16)
+def _plumage_grain(size: int, direction: int) -> np.ndarray:
+    """(2 size, 2 size) uint8 around 128: fine streaks like the lie of feathers; direction in steps of GRAIN_STEP."""
+    noise = np.random.default_rng(0xFEA7).normal(0, 1, (3 * size, 3 * size)).astype(np.float32)
+    noise = cv2.GaussianBlur(
+        noise, (0, 0), sigmaX=max(0.8, 0.012 * size), sigmaY=max(0.4, 0.004 * size)
+    )
+    turn = cv2.getRotationMatrix2D((1.5 * size, 1.5 * size), GRAIN_STEP * direction, 1.0)
+    noise = cv2.warpAffine(noise, turn, (3 * size, 3 * size), borderMode=cv2.BORDER_REFLECT)
+    noise = noise[size // 2 : size // 2 + 2 * size, size // 2 : size // 2 + 2 * size]
+    return np.clip(NEUTRAL_SHADE + 7 * noise / noise.std(), 0, 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=4)
+def _film_grain(size: int) -> np.ndarray:
+    """(2 size, 2 size, 3) int16 noise of standard deviation 64, to be scaled and cut from at random."""
+    noise = np.random.default_rng(0xF117).normal(0, 64, (2 * size, 2 * size, 3))
+    return np.clip(noise, -255, 255).astype(np.int16)
+
+
+def _crop(tile: np.ndarray, size: int, rng) -> np.ndarray:
+    y, x = rng.integers(0, tile.shape[0] - size, 2)
+    return tile[y : y + size, x : x + size]
+
+
+def _compose(scene, canvas: Canvas, tilt: float, rng) -> tuple[np.ndarray, np.ndarray]:
+    """The shaded bird on its background: image (side, side, 3) uint8 and alpha (side, side) uint8.
+
+    tilt: degrees of the bird's axis, along which its feathers lie.
+    """
+    side = canvas.side
+    small = cv2.resize(canvas.colour, (side, side), interpolation=cv2.INTER_AREA)
+    alpha = np.ascontiguousarray(small[..., 3])
+    # Volume: the shades of the surfaces melt into each other, and every outline darkens as it turns away.
+    shade = cv2.GaussianBlur(canvas.shade, (0, 0), max(0.6, 0.020 * canvas.scale))
+    turned = cv2.GaussianBlur(alpha, (0, 0), max(0.8, 0.035 * canvas.scale))
+    shade = cv2.multiply(shade, cv2.addWeighted(turned, 0.45, alpha, 0.0, 140.0), scale=1 / 248)
+    direction = round(tilt * (-1 if canvas.flip else 1) / GRAIN_STEP)
+    shade = cv2.multiply(
+        shade, _crop(_plumage_grain(side, direction), side, rng), scale=1 / NEUTRAL_SHADE
+    )
+    bird = cv2.multiply(
+        small[..., :3], cv2.cvtColor(shade, cv2.COLOR_GRAY2RGB), scale=1 / NEUTRAL_SHADE
+    )
+    behind = cv2.multiply(scene, cv2.cvtColor(255 - alpha, cv2.COLOR_GRAY2RGB), scale=1 / 255)
+    return cv2.add(bird, behind), alpha
+
+
+def _camera(image, conditions: Conditions, rng) -> np.ndarray:
+    """Exposure, colour temperature, contrast, blur and noise."""
+    exposure = np.exp(rng.normal(0, conditions.exposure))
+    warmth = rng.normal(0, conditions.temperature)
+    gamma = np.exp(rng.normal(0, 0.10))
+    levels = np.linspace(0, 1, 256)
+    curves = [
+        255 * np.clip(levels**gamma * exposure * gain, 0, 1)
+        for gain in (1 + warmth, 1.0, 1 - warmth)
+    ]
+    image = cv2.LUT(image, np.rint(np.stack(curves, axis=1)).astype(np.uint8)[:, None])
+    sigma = rng.uniform(0, conditions.blur) * len(image) / 128
+    if sigma > 0.3:
+        image = cv2.GaussianBlur(image, (0, 0), sigma)
+    noise = _crop(_film_grain(len(image)), len(image), rng)
+    strength = rng.uniform(0, conditions.noise) / 64
+    return (
+        cv2.addWeighted(image, 1.0, noise, strength, 0.0, dtype=cv2.CV_8U)
+        if noise.dtype == image.dtype
+        else (cv2.add(image, cv2.multiply(noise, strength), dtype=cv2.CV_8U))
+    )

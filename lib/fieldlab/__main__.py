@@ -1,0 +1,7 @@
+"""`python -m fieldmarks` is the command `fieldmarks`."""
+
+import sys
+
+from fieldlab.cli import main
+
+sys.exit(main())

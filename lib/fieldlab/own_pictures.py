@@ -1,0 +1,358 @@
+"""An index over anyone's own pictures: what a finished run's network makes of them, kept up to date with the folder.
+
+    index = PictureIndex.update(folder_of_index, load_model(run), pictures)      # only what is new or has changed is looked at
+    hits = PictureIndex.open(folder_of_index).search(model, "bird.jpg", k=10)
+
+The folder holds `index.json` (model, pictures with their times and sizes, those that cannot be read, and why) and the vectors that
+it names, one row a picture: embeddings in float32, or packed codes; they are mapped into memory, not read. Codes are always compared
+with every one of them, which is quick even among millions; embeddings up to EXACT_UP_TO of them, beyond which inverted lists lie
+beside them, with their recall.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import torch
+from fieldmarks.data.decoding import ImageError, decode
+from fieldmarks.experiments.models import Model
+from fieldmarks.files import hold, let_go, write_json, written_whole
+from fieldmarks.search.codes import CodeIndex, pack
+from fieldmarks.search.embeddings import EmbeddingIndex, exact_nearest
+from torch import Tensor
+
+SCHEMA = 2
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+BATCH = 64
+SAVE_EVERY = 60.0  # seconds between saves of an index in the making
+EXACT_UP_TO = (
+    200_000  # embeddings: a query is compared with so many of 512 dimensions in about 0.1 s
+)
+WRITTEN = 50_000  # rows at a time
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A picture that was found: its path, and its cosine (1 the same) or Hamming distance (0 the same) to the query."""
+
+    path: Path
+    score: float
+
+
+class PictureIndex:
+    """An index in a folder; made and renewed by `update`, read by `open`."""
+
+    def __init__(self, folder: Path, about: dict, vectors: np.ndarray):
+        self.folder, self.about, self.vectors = Path(folder), about, vectors
+        self.pictures = Path(about["pictures"])
+        self.names = [name for name, *_ in about["rows"]]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Files that cannot be read, by name, with the reason."""
+        return {name: reason for name, _, _, reason in self.about["unreadable"]}
+
+    @classmethod
+    def open(cls, folder: Path) -> "PictureIndex":
+        """Read an index.
+
+        Raises:
+            ValueError: the folder holds none, or a damaged one.
+        """
+        folder = Path(folder)
+        try:
+            about = json.loads((folder / "index.json").read_text())
+            if about["schema"] != SCHEMA:
+                raise ValueError
+            vectors = np.load(
+                folder / about["vectors"], mmap_mode="c"
+            )  # copy on write: torch warns of arrays that cannot be written
+            if len(vectors) != len(about["rows"]):
+                raise ValueError
+        except (OSError, ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"'{folder}' holds no index of pictures: make one with fieldmarks index RUN FOLDER --out '{folder}'"
+            ) from None
+        return cls(folder, about, vectors)
+
+    @classmethod
+    def update(
+        cls,
+        folder: Path,
+        model: Model,
+        pictures: Path,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> "PictureIndex":
+        """Index all pictures below a folder, or bring their index up to date: only what is new or has changed is looked at.
+
+        Stopped half-way, it goes on from there when it is called again. Files that cannot be read are listed, not fatal.
+
+        Raises:
+            FileNotFoundError: there is no folder of pictures.  ValueError: no picture in it, or the index is of another model or
+                other pictures.  RuntimeError: another process is at work on the index.
+        """
+        folder, pictures = Path(folder).absolute(), Path(pictures).expanduser().absolute()
+        found = list_pictures(pictures)
+        before = cls._made_before(folder, model, pictures)
+        hold(folder)
+        try:
+            known = (
+                {
+                    (name, changed, size): row
+                    for row, (name, changed, size) in enumerate(before.about["rows"])
+                }
+                if before
+                else {}
+            )
+            faults = {tuple(row[:3]): row for row in before.about["unreadable"]} if before else {}
+            kept = [file for file in found if file in known]
+            rows, unreadable = list(kept), [faults[file] for file in found if file in faults]
+            parts = [_Chosen(before.vectors, [known[file] for file in kept])] if kept else []
+            new = [file for file in found if file not in known and file not in faults]
+            saved, took, done = time.monotonic(), 0.0, len(found) - len(new)
+            for start in range(0, len(new), BATCH):
+                batch, broken = _decoded(pictures, new[start : start + BATCH], model.resize)
+                unreadable += broken
+                if batch:
+                    parts.append(_vectors(model, list(batch.values())))
+                    rows += list(batch)
+                done += len(new[start : start + BATCH])
+                if progress:
+                    progress(done, len(found))
+                if rows and time.monotonic() - saved > max(SAVE_EVERY, 10 * took):
+                    began = time.monotonic()
+                    parts = [cls._save(folder, model, pictures, rows, unreadable, parts).vectors]
+                    saved = time.monotonic()
+                    took = saved - began
+            if not rows:
+                raise ValueError(
+                    f"none of the {len(found)} pictures in '{pictures}' can be read, first {unreadable[0][0]}: {unreadable[0][3]}"
+                )
+            as_before = before and (
+                before.about["run"],
+                before.about["rows"],
+                before.about["unreadable"],
+            )
+            nothing_new = as_before == (str(model.run), list(map(list, rows)), unreadable)
+            index = (
+                before
+                if nothing_new
+                else cls._save(folder, model, pictures, rows, unreadable, parts)
+            )
+            if not index.bits and len(index) > EXACT_UP_TO and not index._has_lists:
+                EmbeddingIndex.build(index.vectors).save(index.lists_file)
+        finally:
+            let_go(folder)
+        return cls.open(folder)
+
+    @classmethod
+    def _made_before(cls, folder: Path, model: Model, pictures: Path) -> "PictureIndex | None":
+        if not (folder / "index.json").exists():
+            if folder.is_dir() and any(
+                not file.name.startswith((".", "vectors-")) for file in folder.iterdir()
+            ):
+                raise ValueError(
+                    f"'{folder}' is not empty and holds no index of pictures: give a new folder"
+                )
+            return None
+        index = cls.open(folder)
+        for what, there, now in (
+            ("model", index.about["model"], model.identity),
+            ("pictures", index.about["pictures"], str(pictures)),
+        ):
+            if there != now:
+                raise ValueError(
+                    f"'{folder}' is an index of other {what} ({there}): give another folder, or remove this one"
+                )
+        return index
+
+    @classmethod
+    def _save(
+        cls, folder: Path, model: Model, pictures: Path, rows: list, unreadable: list, parts: list
+    ) -> "PictureIndex":
+        # Each save has vectors of its own, so that a stop at any time leaves a list and the vectors that belong to it.
+        name = f"vectors-{uuid4().hex[:8]}.npy"
+        with written_whole(folder / name) as temporary, open(temporary, "wb") as stream:
+            header = np.lib.format.header_data_from_array_1_0(parts[-1][:1])
+            np.lib.format.write_array_header_1_0(
+                stream, header | {"shape": (len(rows), *header["shape"][1:])}
+            )
+            for part in parts:
+                for start in range(0, len(part), WRITTEN):
+                    np.ascontiguousarray(part[start : start + WRITTEN]).tofile(stream)
+        write_json(
+            folder / "index.json",
+            {
+                "schema": SCHEMA,
+                "run": str(model.run),
+                "model": model.identity,
+                "bits": model.bits,
+                "pictures": str(pictures),
+                "vectors": name,
+                "rows": rows,
+                "unreadable": unreadable,
+            },
+        )
+        for file in folder.glob("vectors-*"):
+            if not file.name.startswith(Path(name).stem):
+                file.unlink(missing_ok=True)
+        return cls.open(folder)
+
+    def search(self, model: Model, picture: Path, k: int = 10) -> list[Hit]:
+        """The k pictures most like one; equal ones in the order of the index.
+
+        Raises:
+            ImageError: the picture cannot be read.  ValueError: the index is of another model.
+        """
+        if model.identity != self.about["model"]:
+            raise ValueError(
+                f"'{self.folder}' was made by another model ({self.about['model']}): index the pictures with this run anew"
+            )
+        scores, found = self.nearest(self.look(model, picture), k)
+        return [
+            Hit(self.pictures / self.names[row], score)
+            for row, score in zip(found.tolist(), scores.tolist())
+        ]
+
+    def look(self, model: Model, picture: Path) -> np.ndarray:
+        """What the index's model makes of a picture: the row that it would have, (D,).
+
+        Raises:
+            ImageError: the picture cannot be read.  ValueError: the index is of another model.
+        """
+        if model.identity != self.about["model"]:
+            raise ValueError(
+                f"'{self.folder}' was made by another model ({self.about['model']}): index the pictures with this run anew"
+            )
+        return _vectors(model, [decode(picture, model.resize)])[0]
+
+    def nearest(self, vector: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest of the index to what `look` gave: scores as in `Hit` (k,) and rows (k,), best first, at most all."""
+        k = min(k, len(self))
+        if self.bits:
+            distances, rows = self._searched.search_packed(vector[None], k)
+            return distances[0], rows[0]
+        scores, rows = (
+            exact_nearest(vector[None], self.vectors, k)
+            if self._searched is None
+            else self._searched.search(vector[None], k)
+        )
+        return scores[0], rows[0]
+
+    @property
+    def bits(self) -> int:
+        """Length of its codes; 0 where it holds embeddings."""
+        return self.about["bits"]
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row of each picture, by its name."""
+        return {name: row for row, name in enumerate(self.names)}
+
+    @property
+    def recall(self) -> float:
+        """Share of the ten nearest of all that a search finds: 1 where it is exact, else measured when the index was built."""
+        return self._searched.recall if isinstance(self._searched, EmbeddingIndex) else 1.0
+
+    @property
+    def lists_file(self) -> Path:
+        """Where inverted lists lie, if it has any."""
+        return (self.folder / self.about["vectors"]).with_suffix(".faiss")
+
+    @property
+    def _has_lists(self) -> bool:
+        return Path(f"{self.lists_file}.json").exists()  # written last
+
+    @cached_property
+    def _searched(self) -> CodeIndex | EmbeddingIndex | None:
+        """What finds neighbours; None: the vectors themselves."""
+        if self.bits:
+            return CodeIndex.of_packed(self.vectors, self.bits)
+        return EmbeddingIndex.load(self.lists_file, self.vectors) if self._has_lists else None
+
+
+def list_pictures(folder: Path) -> list[tuple[str, int, int]]:
+    """(name relative to the folder, time of change in nanoseconds, bytes) of each file below it that is named like a picture.
+
+    Raises:
+        FileNotFoundError: there is no such folder.  ValueError: it holds no picture.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder '{folder}'")
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if (
+            path.suffix.lower() in SUFFIXES
+            and path.is_file()
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        ):
+            status = path.stat()
+            found.append((path.relative_to(folder).as_posix(), status.st_mtime_ns, status.st_size))
+    if not found:
+        raise ValueError(
+            f"'{folder}' holds no picture: give a folder with files named {', '.join(sorted(SUFFIXES))}"
+        )
+    return found
+
+
+class _Chosen:
+    """Some rows of vectors on disk, read when they are asked for."""
+
+    def __init__(self, vectors: np.ndarray, rows: list[int]):
+        self.vectors, self.rows = vectors, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return self.vectors[self.rows[part]]
+
+
+class DecodedPictures:
+    """Decoded pictures, as `embed_all` reads them."""
+
+    def __init__(self, pictures: list[np.ndarray]):
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        chosen = [self.pictures[i] for i in index.tolist()]
+        sizes = torch.tensor([picture.shape[:2] for picture in chosen])
+        canvas = torch.zeros(len(chosen), 3, *sizes.amax(0).tolist(), dtype=torch.uint8)
+        for place, picture in zip(canvas, chosen):
+            place[:, : picture.shape[0], : picture.shape[1]] = torch.from_numpy(picture).permute(
+                2, 0, 1
+            )
+        return canvas, sizes
+
+
+def _decoded(
+    folder: Path, files: list[tuple[str, int, int]], shorter_side: int
+) -> tuple[dict, list]:
+    """{file: pixels} of those that can be read, and [name, time, bytes, reason] of the others."""
+    good, broken = {}, []
+    for file in files:
+        try:
+            good[file] = decode(folder / file[0], shorter_side)
+        except ImageError as error:
+            broken.append([*file, error.reason])
+    return good, broken
+
+
+def _vectors(model: Model, pictures: list[np.ndarray]) -> np.ndarray:
+    rows = model.describe(DecodedPictures(pictures))
+    if not rows.isfinite().all():
+        raise ValueError(
+            f"what '{model.run}' makes of a picture is not a number: its training has diverged, give another run"
+        )
+    return pack(rows) if model.bits else rows.numpy()

@@ -1,0 +1,78 @@
+"""The report of finished runs: what papers print beside what was measured, claims tested, and where the numbers come from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fieldmarks.files import written_whole
+
+from fieldlab.cards.claims import Verdict, judge
+from fieldlab.cards.finished import FinishedRun, find_card, find_results
+from fieldlab.cards.setting import Setting, compare
+from fieldlab.report.saved import Measured, measure_again
+from fieldlab.report.tables import Table, arrange
+
+
+@dataclass(frozen=True)
+class Part:
+    """One table with what belongs to it."""
+
+    table: Table
+    setting: Setting
+    verdicts: list[Verdict]
+
+
+@dataclass(frozen=True)
+class Report:
+    """`folder` is where the runs are; `runs` are all of them."""
+
+    folder: Path
+    runs: list[FinishedRun]
+    parts: list[Part]
+
+    def shown(self, folder: Path) -> str:
+        """A run's folder as a reader finds it from the report's."""
+        return str(folder.relative_to(self.folder))
+
+
+def gather(folder: Path) -> Report:
+    """Arrange the finished runs below a folder and test their cards' claims. Raises as `find_results` and `find_card`."""
+    folder = Path(folder)
+    runs = find_results(folder)
+    cards = {
+        name: find_card(name, folder)
+        for name in dict.fromkeys(run.result["card"] for run in runs)
+        if name
+    }
+    measured = {}
+
+    def once(where: Path, result: dict) -> Measured:
+        if where not in measured:
+            measured[where] = measure_again(where, result)
+        return measured[where]
+
+    return Report(
+        folder,
+        runs,
+        [Part(table, compare(table), judge(table, once)) for table in arrange(runs, cards)],
+    )
+
+
+def write_report(report: Report, page: Path | None = None) -> list[Path]:
+    """Write the page, by default report.html in the runs' folder, and the same as Markdown beside it; returns both paths.
+
+    Raises:
+        ValueError: a page's name that ends in .md. OSError: they cannot be written.
+    """
+    from fieldlab.report.markdown import as_markdown
+    from fieldlab.report.page import as_page
+
+    page = Path(page or report.folder / "report.html")
+    markdown = page.with_suffix(".md")
+    if markdown == page:
+        raise ValueError(
+            f"the page cannot be '{page}', where the Markdown goes: give a name that ends in .html"
+        )
+    for file, text in ((page, as_page(report)), (markdown, as_markdown(report, markdown.parent))):
+        with written_whole(file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return [page, markdown]

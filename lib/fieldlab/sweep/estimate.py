@@ -1,0 +1,53 @@
+"""How long runs will take, as far as earlier ones of the same card and profile tell."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+from fieldlab.sweep.board import duration
+from fieldlab.sweep.plan import Run
+from fieldlab.sweep.runner import OUTCOME
+
+
+def expected_seconds(runs: Sequence[Run]) -> list[float | None]:
+    """For each run the mean over earlier ones of its row and data set, else of its profile; None where there are none."""
+    taken = defaultdict(list)
+    for folder in {run.folder.parent for run in runs}:
+        for record in filter(None, map(_read, sorted(folder.glob(f"*/{OUTCOME}")))):
+            whole = record["card"], record["profile"]
+            for key in (whole, (*whole, record["row"], record["dataset"])):
+                taken[key].append(record["seconds"])
+    keys = [
+        ((run.card, run.profile, run.row, run.dataset), (run.card, run.profile)) for run in runs
+    ]
+    return [next((mean(taken[key]) for key in both if key in taken), None) for both in keys]
+
+
+def _read(file: Path) -> dict | None:
+    """A run that was done, whole; None otherwise."""
+    try:
+        record = json.loads(file.read_text())
+        return record if record["state"] == "done" and record["seconds"] > 0 else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def in_words(expected: Sequence[float | None], workers: int | None) -> str:
+    """An estimate for runs that are still to be done, at so many at a time; None where that is not known."""
+    known = [seconds for seconds in expected if seconds is not None]
+    if not expected:
+        return "estimate: nothing is left to run"
+    if not known:
+        return "estimate: none, as no run of this card and profile has been done here before"
+    total = sum(known)
+    if workers is None:
+        words = f"{duration(total)} of work, shared by the scheduler's workers"
+    else:
+        words = f"about {duration(max(total / workers, max(known)))}" + (
+            f" with {workers} workers" if workers > 1 else ""
+        )
+    if missing := len(expected) - len(known):
+        words += f", and {missing} run{'s' * (missing > 1)} of which none has been done here before"
+    return f"estimate: {words}"

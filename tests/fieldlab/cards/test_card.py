@@ -1,0 +1,351 @@
+from pathlib import Path
+
+import pytest
+from fieldlab.cards.card import load_card, read_value
+from fieldlab.sweep.notebook import default_parameters, fingerprint
+from fieldlab.sweep.plan import plan
+
+CARDS = sorted((Path(__file__).parents[3] / "labs").rglob("*.yaml"))
+NEAR = {"text": "As good", "metric": "recall@1", "row": "one + two", "within": 0.003, "of": "one"}
+
+
+def complaint(lab, text: str | None = None) -> str:
+    """What is said about the lab's card, without the card's name, which must come first; always one line."""
+    file = lab.write(text)
+    with pytest.raises(ValueError) as error:
+        load_card(file)
+    message = str(error.value)
+    assert message.startswith(f"{file}:") and "\n" not in message
+    return message.removeprefix(f"{file}:").strip()
+
+
+def put(tree: dict, path: str, value) -> None:
+    *above, last = path.split("/")
+    for key in above:
+        tree = tree[int(key) if isinstance(tree, list) else key]
+    tree[last] = value
+
+
+# ---- the shipped cards
+
+
+@pytest.mark.parametrize("file", CARDS, ids=lambda file: f"{file.parent.name}-{file.stem}")
+def test_shipped_cards_are_sound(file, tmp_path):
+    card = load_card(file)
+    assert {"paper", "demo", "smoke"} <= set(card.profiles) and (
+        card.claims or file.stem.startswith("figure")
+    )
+    for profile in card.profiles:
+        roots = [f"root.{name}={tmp_path}" for name in card.profiles[profile].datasets]
+        runs = plan(card, profile, tmp_path / "out", roots)
+        assert len({run.folder for run in runs}) == len(runs) and not (tmp_path / "out").exists()
+
+
+def test_table_1_of_vapnet():
+    card = load_card(next(file for file in CARDS if file.match("vapnet/table1.yaml")))
+    printed = {
+        "L_a": (69.5, 89.3),
+        "L_a + L_c": (71.4, 91.2),
+        "mean L_c": (74.1, 92.7),
+        "L_a + mean L_c": (76.2, 94.8),
+    }
+    for row, (cub, cars) in printed.items():
+        assert card.published[row] == {
+            "cub": {"recall@1": pytest.approx(cub / 100)},
+            "cars": {"recall@1": pytest.approx(cars / 100)},
+        }
+    assert (
+        card.profiles["paper"].parameters["lr"] == 1e-5
+        and card.profiles["recipe"].parameters["views"] == 4
+    )
+
+
+# ---- reading
+
+
+def test_a_card_as_it_is_read(lab):
+    card = load_card(lab.write())
+    assert (
+        card.name == "paper-table1"
+        and card.metric == "recall@1"
+        and card.datasets == ["cub", "cars", "fieldguide"]
+    )
+    assert card.notebook_file == lab.notebook and card.seeds == [0]
+    assert (
+        card.defaults["steps"] == -1
+        and card.defaults["flag"] is True
+        and card.defaults["grids"] == [2, 4]
+    )
+    with pytest.raises(Exception, match="frozen"):
+        card.title = "another"
+
+
+def test_the_two_rows_of_a_claim(lab):
+    lab.card["claims"].append(NEAR)
+    more, near = load_card(lab.write()).claims
+    assert (more.rows, more.within) == (("one + two", "one"), None) and (
+        near.rows,
+        near.within,
+    ) == (("one + two", "one"), 0.003)
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("1e-5", 1e-5),
+        ("-2.5E+3", -2500.0),
+        ("1.0e-05", 1e-5),
+        (".5e1", 5.0),
+        ("3", 3),
+        ("true", True),
+        ("[1, 2e-1]", [1, 0.2]),
+        ("none", "none"),
+        ("1e", "1e"),
+        ("e5", "e5"),
+        ("", None),
+    ],
+)
+def test_values_are_what_they_look_like(text, value):
+    assert read_value(text) == value and type(read_value(text)) is type(value)
+
+
+def test_a_value_that_is_no_yaml():
+    with pytest.raises(ValueError, match=r"'\[1,' cannot be read as a number"):
+        read_value("[1,")
+
+
+def test_the_fingerprint_is_that_of_code_and_text_not_of_outputs(lab):
+    before = fingerprint(lab.notebook)
+    text = lab.notebook.read_text()
+    lab.notebook.write_text(
+        text.replace('"outputs": []', '"outputs": [{"output_type": "stream", "text": "x"}]')
+    )
+    assert fingerprint(lab.notebook) == before
+    lab.notebook.write_text(text.replace("lr = 0.1", "lr = 0.2"))
+    assert fingerprint(lab.notebook) != before
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    "path, value, expected",
+    [
+        ("titel", "x", "unknown key 'titel': did you mean 'title'?"),
+        ("file", "x", "unknown key 'file': did you mean 'title'?"),
+        ("profiles/demo/sed", [1], "unknown key 'profiles.demo.sed': did you mean 'seeds'?"),
+        ("claims/0/hihger", "one", "unknown key 'claims.0.hihger': did you mean 'higher'?"),
+        ("paper", 3, "paper: it must be text (in quotes where it looks like a number), not 3"),
+        ("seeds", ["a"], "seeds.0: it must be a whole number, not 'a'"),
+        ("seeds", [], "seeds: it must not be empty, not []"),
+        ("seeds", [0, 1, 0], "seeds: 0 is there twice"),
+        ("grid", {}, "grid: it must not be empty, not {}"),
+        ("grid/one", 3, "grid.one: it must be a mapping (name: value), not 3"),
+        (
+            "grid/one",
+            {"stesp": 3},
+            "grid.one: the notebook has no parameter 'stesp': did you mean 'steps'?",
+        ),
+        (
+            "grid/one",
+            {"steps": 1.5},
+            "grid.one: parameter 'steps' is 1.5: it must be a whole number",
+        ),
+        (
+            "grid/one",
+            {"steps": True},
+            "grid.one: parameter 'steps' is True: it must be a whole number",
+        ),
+        ("grid/one", {"lr": "fast"}, "grid.one: parameter 'lr' is 'fast': it must be a number"),
+        ("grid/one", {"lr": float("nan")}, "grid.one: parameter 'lr' is nan: it must be a number"),
+        ("grid/one", {"flag": 1}, "grid.one: parameter 'flag' is 1: it must be true or false"),
+        ("grid/one", {"behaviour": 1}, "grid.one: parameter 'behaviour' is 1: it must be text"),
+        ("grid/one", {"grids": 2}, "grid.one: parameter 'grids' is 2: it must be a list"),
+        (
+            "grid/one",
+            {"grids": [2, 0.5]},
+            "grid.one: parameter 'grids' is [2, 0.5]: it must be a list, and in it a whole number",
+        ),
+        ("grid/one", {"out": "x"}, "grid.one: 'out' cannot be given here: the runner sets it"),
+        ("parameters", {"seed": 3}, "parameters: 'seed' cannot be given here: give seeds"),
+        (
+            "parameters",
+            {"dataset": "cub"},
+            "parameters: 'dataset' cannot be given here: give datasets",
+        ),
+        (
+            "profiles/demo/parameters",
+            {"lrr": 1},
+            "profiles.demo.parameters: the notebook has no parameter 'lrr': did you mean 'lr'?",
+        ),
+        (
+            "profiles/demo/datasets",
+            {"cub": {"lr": "x"}},
+            "profiles.demo.datasets.cub: parameter 'lr' is 'x': it must be a number",
+        ),
+        (
+            "profiles/demo/datasets",
+            "cub",
+            "profiles.demo.datasets: it must be a mapping (name: value), not 'cub'",
+        ),
+        (
+            "profiles/demo/grid",
+            {"one": {"lr": "x"}},
+            "profiles.demo.grid.one: parameter 'lr' is 'x': it must be a number",
+        ),
+        (
+            "profiles/demo/grid",
+            {"won": {}},
+            "profiles.demo.grid: there is no row 'won': did you mean 'one'?",
+        ),
+        (
+            "profiles/demo/only",
+            ["on"],
+            "profiles.demo.only: there is no row 'on': did you mean 'one'?",
+        ),
+        ("profiles/demo/only", ["one", "one"], "profiles.demo.only: 'one' is there twice"),
+        (
+            "published/three",
+            {"cub": {"recall@1": 0.5}},
+            "published: there is no row 'three': there are one, one + two",
+        ),
+        (
+            "published/one",
+            {"cub": {"recall@1": 69.5}},
+            "published.one.cub.recall@1: 69.5 must be a fraction, as 0.695 for 69.5 %",
+        ),
+        (
+            "published/one",
+            {"cab": {"recall@1": 0.5}},
+            "published.one: there is no data set 'cab': did you mean 'cub'?",
+        ),
+        (
+            "claims/0/higher",
+            "two",
+            "claim 1: higher: there is no row 'two': did you mean 'one + two'?",
+        ),
+        (
+            "claims/0/metric",
+            "recall",
+            "claim 1: metric: there is no published metric 'recall': did you mean 'recall@1'?",
+        ),
+        (
+            "claims/0/datasets",
+            ["cubs"],
+            "claim 1: datasets: there is no data set 'cubs': did you mean 'cub'?",
+        ),
+        ("claims/0/lower", "one + two", "claim 1: higher and lower are the same row"),
+        (
+            "claims/0/lower",
+            None,
+            "claim 1: it has higher: give either higher and lower, or row, within and of",
+        ),
+        (
+            "claims/0/of",
+            "one",
+            "claim 1: it has higher, lower, of: give either higher and lower, or row, within and of",
+        ),
+        (
+            "claims",
+            [{"text": "x", "metric": "recall@1"}],
+            "claim 1: it has no rows: give either higher and lower, or row, within and of",
+        ),
+        (
+            "claims",
+            [NEAR | {"of": "onne"}],
+            "claim 1: of: there is no row 'onne': did you mean 'one'?",
+        ),
+        ("claims", [NEAR | {"row": "one"}], "claim 1: row and of are the same row"),
+        (
+            "claims",
+            [NEAR | {"metric": "mAP"}],
+            "claim 1: metric: there is no published metric 'mAP': there are recall@1",
+        ),
+        (
+            "claims",
+            [NEAR | {"within": 3}],
+            "claims.0.within: 3 must be a fraction, as 0.003 for 0.3 points",
+        ),
+        (
+            "claims",
+            [NEAR | {"within": -0.1}],
+            "claims.0.within: -0.1 must be a fraction, as 0.003 for 0.3 points",
+        ),
+        (
+            "claims",
+            [NEAR | {"within": 0}],
+            "claim 1: within is 0, which no measurement can meet: give a fraction, as 0.003 for 0.3 points",
+        ),
+        (
+            "claims",
+            [NEAR | {"within": "little"}],
+            "claims.0.within: it must be a number, not 'little'",
+        ),
+        (
+            "notebook",
+            "notebooks/wrok.ipynb",
+            "notebook: there is no 'notebooks/wrok.ipynb': did you mean 'notebooks/work.ipynb'?",
+        ),
+    ],
+)
+def test_mistakes_are_named_with_their_place(lab, path, value, expected):
+    put(lab.card, path, value)
+    assert complaint(lab) == expected
+
+
+@pytest.mark.parametrize("key", ["title", "paper", "table", "notebook", "grid", "profiles"])
+def test_a_missing_key(lab, key):
+    del lab.card[key]
+    assert complaint(lab) == f"'{key}' is missing"
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("title: x\ngrid: {a: 1\n", "3: expected ',' or '}', but got '<stream end>'"),
+        ("title: x\ntitle: y\n", "2: 'title' is there twice"),
+        ("grid:\n  a: {}\n  b: {}\n  a: {}\n", "4: 'a' is there twice"),
+        ("a: !!python/object:os.system {}\n", "1: could not determine a constructor for the tag"),
+        ("- a\n", "a card is a mapping with the keys title, paper, table, notebook"),
+        ("", "a card is a mapping"),
+    ],
+)
+def test_yaml_that_is_no_card(lab, text, expected):
+    assert complaint(lab, text).startswith(expected)
+
+
+def test_a_card_that_is_not_there(lab):
+    file = lab.write()
+    with pytest.raises(
+        ValueError, match="there is no card '.*/tabel1.yaml': did you mean '.*/table1.yaml'"
+    ):
+        load_card(file.with_name("tabel1.yaml"))
+    with pytest.raises(ValueError, match="the card .* cannot be read"):
+        load_card(file.parent)
+
+
+@pytest.mark.parametrize(
+    "source, expected",
+    [
+        ("lr = 0.1\nmore = lr * 2", "may hold only name = literal, not 'more = lr * 2'"),
+        ("import os", "may hold only name = literal, not 'import os'"),
+        ("a, b = 1, 2", "may hold only name = literal, not 'a, b = (1, 2)'"),
+        ("lr = ", "is not Python (line 1: invalid syntax)"),
+        (
+            "lr = 0.1",
+            "lacks the parameters out, card, seed, dataset, root, which every run is given",
+        ),
+    ],
+)
+def test_a_parameters_cell_that_will_not_do(lab, source, expected):
+    lab.write_notebook(lab.notebook, source)
+    assert expected in complaint(lab)
+
+
+def test_a_notebook_that_will_not_do(lab):
+    lab.write_notebook(lab.notebook, "lr = 1", tags=())
+    assert 'has no cell tagged "parameters"' in complaint(lab)
+    lab.notebook.write_text("{")
+    assert "is not a readable notebook" in complaint(lab)
+    with pytest.raises(ValueError, match="is not a readable notebook"):
+        default_parameters(lab.folder / "absent.ipynb")

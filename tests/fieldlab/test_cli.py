@@ -1,0 +1,259 @@
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from fieldlab import cli
+from fieldlab.sweep import runner, sweep
+
+REPOSITORY = Path(__file__).parents[2]
+GUIDE = "--classes 3 --images 2 --size 32 --seed 5".split()
+TABLE_1 = str(REPOSITORY / "labs" / "vapnet" / "table1.yaml")
+
+
+@pytest.fixture
+def fieldmarks(capsys, monkeypatch, tmp_path):
+    """Runs a command line in an empty folder; returns exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words) -> tuple[int, str, str]:
+        code = cli.main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def birds(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("birds") / "guide"
+    assert cli.main(["make", "fieldguide", str(folder), *GUIDE]) == 0
+    return folder
+
+
+# ---- help and usage
+
+
+def test_help_names_every_command_and_loads_nothing_heavy():
+    code = (
+        "import sys; from fieldlab.cli import main; code = main(sys.argv[1:]); "
+        "print([name for name in ('torch', 'pandas', 'papermill', 'rich', 'numpy', 'distributed') if name in sys.modules], code)"
+    )
+    pages = {
+        "": ["make", "check", "run", "report"],
+        "run": [
+            "--profile",
+            "--set",
+            "--out",
+            "--workers",
+            "--scheduler",
+            "--retries",
+            "--time-limit",
+            "--dry-run",
+        ],
+        "make fieldguide": ["--classes", "--images", "--size", "--seed", "--difficulty"],
+        "check": ["--images"],
+    }
+    for words, expected in pages.items():
+        command = [sys.executable, "-c", code, *words.split(), "--help"]
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert all(word in found for word in expected) and found.splitlines()[-1] == "[] 0"
+
+
+def test_python_m_fieldmarks():
+    found = subprocess.run(
+        [sys.executable, "-m", "fieldmarks", "chek"], capture_output=True, text=True
+    )
+    assert (
+        found.returncode == 2
+        and found.stderr == "fieldmarks: No such command 'chek'. Did you mean 'check'?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["run"], "Missing argument 'CARD"),
+        (["run", TABLE_1, "--profil", "demo"], "No such option: --profil"),
+        (
+            ["run", TABLE_1, "--profile", "papr"],
+            "vapnet-table1 has no profile 'papr': did you mean 'paper'?",
+        ),
+        (
+            ["run", TABLE_1, "--set", "epohs=3"],
+            "the notebook has no parameter 'epohs': did you mean 'epochs'?",
+        ),
+        (["run", TABLE_1, "--time-limit", "3"], "--time-limit is '3': write it as 90s, 30m or 12h"),
+        (
+            ["run", TABLE_1, "--time-limit", "0s"],
+            "--time-limit is '0s': write it as 90s, 30m or 12h",
+        ),
+        (["run", TABLE_1, "--workers", "0"], "Invalid value for '--workers': "),
+        (["run", TABLE_1, "--retries", "-1"], "Invalid value for '--retries': "),
+        (
+            ["run", TABLE_1, "--workers", "2", "--scheduler", "tcp://host:1"],
+            "a scheduler has workers of its own: give one",
+        ),
+        (
+            ["run", TABLE_1, "--scheduler", "nonsense://host"],
+            "no Dask scheduler answers at 'nonsense://host'",
+        ),
+        (["run", TABLE_1[:-1]], "did you mean '" + TABLE_1),
+        (["run", "table1.yaml"], "there is no card 'table1.yaml'"),
+        (["run", TABLE_1, TABLE_1], "two cards with the name vapnet-table1"),
+        (
+            ["run", TABLE_1, "--out", "file"],
+            "results can be written to 'file': File exists; give another folder by --out",
+        ),
+        (["report", "absent"], "no finished run below 'absent'"),
+        (["make", "fieldguide", "x", "--classes", "many"], "Invalid value for '--classes': "),
+        (
+            ["make", "fieldguide", "x", "--difficulty", "easy"],
+            "'easy' is not one of 'standard', 'hard'",
+        ),
+        (
+            ["make", "fieldguide", "x", "--size", "8"],
+            "size must be a whole number of at least 32, not 8",
+        ),
+        (["make", "fieldguide", "file"], "file is a file: give the name of a new or empty folder"),
+        (["check", "cubb", "."], "there is no data set 'cubb'; did you mean 'cub'?"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(fieldmarks, tmp_path, words, expected):
+    (tmp_path / "file").touch()
+    code, output, error = fieldmarks(*words)
+    assert code == 2 and output == "" and expected in error
+    assert error.startswith("fieldmarks: ") and error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_errors_of_the_system_are_words_too(fieldmarks, monkeypatch):
+    monkeypatch.setattr("fieldmarks.data.catalog.check", lambda *_: Path("absent").read_text())
+    assert fieldmarks("check", "cub", ".") == (
+        2,
+        "",
+        "fieldmarks: 'absent': No such file or directory\n",
+    )
+    monkeypatch.setattr("fieldmarks.data.catalog.check", lambda *_: {}["a bug"])
+    with pytest.raises(KeyError):  # a fault of the program keeps its traceback
+        fieldmarks("check", "cub", ".")
+
+
+# ---- make and check
+
+
+def test_make_fieldguide(fieldmarks, birds):
+    assert (birds / "images.txt").read_text().count("\n") == 6
+    again = ["make", "fieldguide", birds, *GUIDE]
+    assert fieldmarks(*again) == (0, f"3 species, 6 images of 32 x 32 px in {birds}\n", "")
+    code, _, error = fieldmarks(*again[:-1], "6")
+    assert code == 2 and "seed 5 instead of 6" in error
+
+
+def test_check_of_a_whole_and_a_partial_copy(fieldmarks, birds):
+    code, output, _ = fieldmarks("check", "fieldguide", birds, "--images")
+    assert (
+        code == 0
+        and "differs" not in output
+        and output.splitlines()[-1] == "all images can be read"
+    )
+    assert output.splitlines()[1].split() == ["images", "6"]
+    code, output, _ = fieldmarks("check", "cub", birds)
+    assert code == 1 and output.splitlines()[1].split() == ["images", "11,788", "6", "differs"]
+
+
+def test_check_names_unreadable_images(fieldmarks, birds, tmp_path):
+    copy = Path(shutil.copytree(birds, tmp_path / "copy"))
+    broken = sorted(copy.glob("images/*/*.jpg"))[1]
+    broken.write_bytes(b"no image")
+    code, output, _ = fieldmarks("check", "fieldguide", copy, "--images")
+    assert code == 1 and output.splitlines()[-2:] == [
+        f"{broken}: not an image",
+        "1 image cannot be read",
+    ]
+
+
+def test_check_of_nothing_shows_the_expected_tree(fieldmarks):
+    code, output, error = fieldmarks("check", "cub", "absent")
+    assert (
+        code == 2
+        and output == ""
+        and "there is no folder" in error.splitlines()[0]
+        and "images.txt" in error
+    )
+
+
+def test_warnings_are_one_line(fieldmarks, monkeypatch):
+    monkeypatch.setattr(
+        "fieldmarks.data.catalog.check", lambda *_: warnings.warn("a partial copy") or []
+    )
+    assert fieldmarks("check", "cub", ".")[2] == "fieldmarks: warning: a partial copy\n"
+
+
+# ---- run
+
+
+def test_dry_run(fieldmarks, tmp_path):
+    words = "--profile smoke --set lr=1e-3 --set seed=7 --dry-run"
+    code, output, error = fieldmarks("run", TABLE_1, *words.split())
+    lines = output.splitlines()
+    assert code == 0 and error == "" and len(lines) == 10 and list(tmp_path.iterdir()) == []
+    assert (
+        lines[0]
+        == "to run  vapnet-table1  L_a  fieldguide  seed 7  classification=True  constraint=none"
+    )
+    assert lines[1].startswith(f"        -> {tmp_path}/runs/vapnet-table1/L_a-fieldguide-7-")
+    assert lines[-2].startswith("all: method=vapnet") and "lr=0.001" in lines[-2]
+    assert (
+        lines[-1] == "estimate: none, as no run of this card and profile has been done here before"
+    )
+
+
+@pytest.mark.parametrize(
+    "states, code, summary",
+    [
+        (
+            ["done", "earlier", "done", "done"],
+            0,
+            "4 runs: 3 done, 1 done earlier; results in there",
+        ),
+        (
+            ["done", "failed", "earlier", "done"],
+            1,
+            "4 runs: 2 done, 1 done earlier, 1 failed; results in there",
+        ),
+        (
+            ["done", "stopped", "stopped", "stopped"],
+            130,
+            "4 runs: 1 done, 3 left; the same command goes on from here; results in there",
+        ),
+    ],
+)
+def test_exit_codes(fieldmarks, monkeypatch, states, code, summary):
+    def run_all(runs, limit, board, retries, pool):
+        assert len(runs) == 4 and limit == 1800 and retries == 2 and pool is None
+        return [runner.Outcome(state) for state in states]
+
+    monkeypatch.setattr(sweep, "run_all", run_all)
+    found = fieldmarks(
+        "run",
+        TABLE_1,
+        "--profile",
+        "smoke",
+        "--time-limit",
+        "30m",
+        "--out",
+        "there",
+        "--retries",
+        "2",
+    )
+    assert found == (code, summary + "\n", "")
+
+
+def test_ctrl_c_is_130(fieldmarks, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fieldmarks.data.catalog.check", interrupted)
+    assert fieldmarks("check", "cub", ".")[0] == 130

@@ -1,0 +1,145 @@
+import pytest
+import torch
+from fieldmarks.backbones import create_backbone
+from fieldmarks.data.augment import TestViews
+from fieldmarks.data.pixels import PixelCache
+from fieldmarks.experiments import features
+from fieldmarks.experiments.features import frozen_features
+from fieldmarks.methods.method import Method
+from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FIELDMARKS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    generator = torch.Generator().manual_seed(0)
+    for number in range(7):
+        noise = torch.randint(256, (40, 44, 3), generator=generator, dtype=torch.uint8).numpy()
+        Image.fromarray(noise).save(folder / f"{number}.png")
+    return sorted(folder.glob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    torch.manual_seed(0)
+    network = create_backbone("resnet10t", "none", 32)
+    for _ in range(3):  # running statistics that are not those of the start
+        network.train()(torch.randn(4, 3, 32, 32))
+    return network
+
+
+def embed(pictures, network, **changes):
+    views = TestViews(32, (0.5,) * 3, (0.5,) * 3, 40)
+    return frozen_features(
+        PixelCache.open(pictures, 40), network, views, **{"precision": "fp32", **changes}
+    )
+
+
+def test_features_are_the_average_over_the_feature_map_in_evaluation_mode(pictures, backbone):
+    canvas, sizes = PixelCache.open(pictures, 40).batch(range(7))
+    backbone.eval()
+    with torch.no_grad():
+        maps = torch.cat(
+            [
+                backbone(
+                    TestViews(32, (0.5,) * 3, (0.5,) * 3, 40)(canvas[i : i + 1], sizes[i : i + 1])
+                )
+                for i in range(7)
+            ]
+        )
+    expected = torch.stack([torch.stack([channel.mean() for channel in one]) for one in maps])
+    found = embed(pictures, backbone.train())
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found.norm(dim=1), torch.ones(7))
+
+
+def test_a_method_gives_its_embeddings(pictures, backbone):
+    found = embed(pictures, Method(backbone))
+    torch.testing.assert_close(
+        found, torch.nn.functional.normalize(embed(pictures, backbone)), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_the_second_time_nothing_is_computed(pictures, backbone, cache, monkeypatch):
+    first = embed(pictures, backbone)
+    assert len(list(cache.iterdir())) == 1
+    monkeypatch.setattr(
+        features, "embed_all", lambda *args, **options: pytest.fail("embedded twice")
+    )
+    assert torch.equal(embed(pictures, backbone), first)
+
+
+@pytest.mark.parametrize(
+    "change", ["weights", "size", "statistics", "precision", "picture", "order"]
+)
+def test_whatever_changes_the_features_makes_them_anew(pictures, backbone, cache, change, tmp_path):
+    import copy
+
+    embed(pictures, backbone)
+    other, options, paths, side = copy.deepcopy(backbone), {}, list(pictures), 32
+    if change == "weights":
+        next(other.parameters()).data[0, 0, 0, 0] += 1e-3
+    elif change == "size":
+        side = 24
+    elif change == "statistics":
+        options = {"batch_statistics": True}
+    elif change == "precision":
+        options = {"precision": "bf16"}
+    elif change == "picture":
+        paths[0] = tmp_path / "other.png"
+        Image.open(pictures[0]).rotate(90).save(paths[0])
+    else:
+        paths.reverse()
+    frozen_features(
+        PixelCache.open(paths, 40),
+        other,
+        TestViews(side, (0.5,) * 3, (0.5,) * 3, 40),
+        **{"precision": "fp32", **options},
+    )
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_the_network_is_left_as_it_was(pictures, backbone):
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    for batch_statistics in (False, True):
+        backbone.train()
+        embed(pictures, backbone, batch_statistics=batch_statistics)
+        assert backbone.training
+    assert all(torch.equal(before[name], value) for name, value in backbone.state_dict().items())
+
+
+def test_with_batch_statistics_features_know_which_images_came_with_them(pictures, backbone):
+    few, many = (
+        embed(pictures[:3], backbone, batch_statistics=True),
+        embed(pictures, backbone, batch_statistics=True),
+    )
+    assert (few - many[:3]).abs().max() > 1e-3
+    torch.testing.assert_close(
+        embed(pictures[:3], backbone), embed(pictures, backbone)[:3], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_damaged_file_is_made_again_with_a_warning(pictures, backbone, cache):
+    first = embed(pictures, backbone)
+    (file,) = cache.iterdir()
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.warns(UserWarning, match="are damaged .* they are made again"):
+        assert torch.equal(embed(pictures, backbone), first)
+    assert torch.equal(embed(pictures, backbone), first)
+
+
+def test_features_that_are_not_numbers_are_refused_and_not_kept(pictures, backbone, cache):
+    import copy
+
+    broken = copy.deepcopy(backbone)
+    for parameter in broken.parameters():
+        parameter.data.fill_(torch.nan)
+    with pytest.raises(ValueError, match="0.png are not numbers") as caught:
+        embed(pictures, broken)
+    assert "\n" not in str(caught.value) and not cache.exists()

@@ -1,0 +1,233 @@
+import io
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from fieldmarks.show.galleries import (
+    ACCENT,
+    NEUTRAL,
+    RIGHT,
+    WRONG,
+    as_rgb,
+    before_after,
+    class_board,
+    gallery,
+    patch_board,
+    save,
+)
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+
+
+@pytest.fixture
+def photographs(real_data):
+    """(H, W, 3) uint8 of different shapes, four of each of three species."""
+    folders = sorted((real_data / "CUB_200_2011" / "images").iterdir())[:3]
+    return [
+        [np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.iterdir())[:4]]
+        for folder in folders
+    ]
+
+
+def pixels(figure, dpi=100) -> np.ndarray:
+    with io.BytesIO() as stream:
+        figure.savefig(stream, format="png", dpi=dpi)
+        return np.asarray(Image.open(stream).convert("RGB")).astype(float) / 255
+
+
+def share(picture, colour, tolerance=0.04) -> float:
+    return float((np.abs(picture - to_rgb(colour)).max(axis=-1) < tolerance).mean())
+
+
+def frame(figure, picture, axes) -> np.ndarray:
+    """The pixels on the left edge of an axes, where its frame runs."""
+    box = axes.get_position()
+    height, width = picture.shape[:2]
+    x = round(box.x0 * width)
+    return picture[
+        round((1 - box.y1) * height) + 12 : round((1 - box.y0) * height) - 4, x - 1 : x + 1
+    ]
+
+
+def test_frames_are_green_where_right_red_and_dashed_where_wrong():
+    grey = np.full((20, 30, 3), 128, np.uint8)
+    correct = np.array([[True, False, True], [False, False, True]])
+    figure = gallery(
+        [grey] * 2,
+        [[grey] * 3] * 2,
+        correct,
+        scores=np.full((2, 3), 0.87),
+        titles=["one", "another"],
+    )
+    picture = pixels(figure)
+    assert isinstance(figure, Figure) and figure.get_figwidth() == 10 and picture.shape[1] == 1000
+    cells = iter(figure.axes)
+    for row in correct:
+        assert share(frame(figure, picture, next(cells)), NEUTRAL) > 0.9
+        for right in row:
+            edge = frame(figure, picture, next(cells))
+            if right:
+                assert share(edge, RIGHT) > 0.9
+            else:
+                assert (
+                    0.4 < share(edge, WRONG) < 0.9 and share(edge, RIGHT) == 0
+                )  # dashes with white between
+    assert next(cells, None) is None
+    signs = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert signs == ["\u2713" if right else "\u2717" for right in correct.ravel()]
+    words = [text.get_text() for text in figure.texts]
+    assert words.count("0.87") == 6 and {"query", "1", "3", "one", "another"} <= set(words)
+
+
+def test_before_and_after_share_queries_and_name_their_methods(photographs):
+    queries = [strip[0] for strip in photographs]
+    results = [strip[1:] for strip in photographs]
+    wrong, right = np.zeros((3, 3), bool), torch.ones(3, 3, dtype=torch.bool)
+    figure = before_after(
+        queries, {"frozen": (results, wrong, None), "VAPNet": (results, right, torch.rand(3, 3))}
+    )
+    words = [text.get_text() for text in figure.texts]
+    assert words.count("frozen") == words.count("VAPNet") == 3
+    assert words.count("0 of 3 right") == words.count("3 of 3 right") == 3
+    assert len(figure.axes) == 3 * (1 + 3 + 3)
+    picture = pixels(figure)
+    assert share(picture, RIGHT) > 0.002 and share(picture, WRONG) > 0.002
+
+
+def all_inside(figure) -> bool:
+    """Nothing is cut off: every text and every cell lies within the figure."""
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()
+    boxes = [part.get_window_extent(renderer) for part in (*figure.texts, *figure.axes)]
+    return all(
+        box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+        for box in boxes
+    )
+
+
+def test_boards_show_everything_and_cut_nothing_off(photographs):
+    names = [
+        "Black footed Albatross",
+        "A species with quite an endlessly long name indeed, and then some",
+        "Ani",
+    ]
+    board = class_board(photographs, names)
+    assert len(board.axes) == 12 and pixels(board).std() > 0.1
+    singles = class_board([strip[:1] for strip in photographs] * 8, names * 8)
+    boxes = torch.tensor([10.0, 20, 74, 84]).expand(3, 4, 4)
+    patches = patch_board(
+        photographs, boxes, torch.rand(3, 4), ["dimension 1", "dimension 2", "crown colour: black"]
+    )
+    assert len(patches.axes) == 2 * 12
+    rows = gallery(
+        [strip[0] for strip in photographs],
+        [strip[1:] for strip in photographs],
+        np.eye(3),
+        titles=names,
+    )
+    both = before_after(
+        [photographs[0][0]],
+        {name: ([photographs[0]], np.ones((1, 4)), None) for name in names},
+        ["a"],
+    )
+    for figure in (board, singles, patches, rows, both):
+        assert all_inside(figure) and figure.get_figwidth() <= 10
+
+
+def test_the_patch_shown_is_the_patch_named():
+    image = np.zeros((40, 60, 3), np.float32)
+    image[10:20, 30:50] = to_rgb(ACCENT)
+    figure = patch_board([[image]], np.array([[[30, 10, 50, 20]]]), np.array([[1.0]]), ["a"])
+    crop = figure.axes[0].images[0].get_array()
+    assert crop.shape == (10, 10, 3) and np.allclose(crop, to_rgb(ACCENT), atol=1e-6)
+
+
+def test_images_of_any_kind_become_rgb():
+    expected = np.linspace(0, 1, 24).reshape(2, 4, 3).astype(np.float32)
+    as_bytes = (expected * 255).round().astype(np.uint8)
+    for same in (
+        expected,
+        torch.tensor(expected),
+        torch.tensor(expected).double(),
+        as_bytes,
+        torch.tensor(as_bytes),
+    ):
+        assert np.allclose(as_rgb(same), expected, atol=3e-3) and as_rgb(same).dtype == np.float32
+    assert (
+        as_rgb(np.zeros((3, 5))).shape == (3, 5, 3)
+        and as_rgb(torch.full((2, 2), 7, dtype=torch.uint8)).max() < 0.03
+    )
+    for bad in (np.zeros((3, 5, 5)), np.zeros((3, 4, 4)), np.zeros((4, 4, 3), int)):
+        with pytest.raises(ValueError, match="an image must be"):
+            as_rgb(bad)
+
+
+@pytest.mark.parametrize(
+    "name, kind", [("a.png", "PNG"), ("a.jpg", "JPEG"), ("deep/er/a.JPEG", "JPEG")]
+)
+def test_figures_are_written_whole(tmp_path, name, kind):
+    figure = class_board([[np.zeros((9, 9, 3))]], ["a"])
+    path = save(figure, tmp_path / name, dpi=50)
+    assert Image.open(path).format == kind and Image.open(path).size[0] == 500
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_failed_write_leaves_nothing_and_keeps_what_was_there(tmp_path, monkeypatch):
+    figure, path = class_board([[np.zeros((9, 9, 3))]], ["a"]), tmp_path / "a.png"
+    path.write_text("before")
+
+    def full(stream, **options):
+        stream.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(figure, "savefig", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(figure, path)
+    assert os.listdir(tmp_path) == ["a.png"] and path.read_text() == "before"
+    for name, dpi, message in (
+        ("a.gif", 100, "written as .png"),
+        ("b.png", 300, "between 1 and 150, got 300"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            save(figure, tmp_path / name, dpi=dpi)
+
+
+def test_a_notebook_shows_figures_without_pyplot():
+    code = """if True:
+        import sys, numpy as np
+        from fieldmarks.show import galleries, maps
+        photograph = galleries.class_board([[np.zeros((9, 9, 3))]], ["a"])._repr_mimebundle_()
+        plot = maps.curves([{"loss": 1.0}])._repr_mimebundle_()
+        assert list(photograph) == ["image/jpeg"] and photograph["image/jpeg"][:2] == bytes.fromhex("ffd8")
+        assert list(plot) == ["image/png"] and plot["image/png"][1:4] == b"PNG"
+        assert "matplotlib.pyplot" not in sys.modules and "torch" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+IMAGE = np.zeros((4, 4, 3))
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: gallery([], [], np.zeros((0, 1))), "nothing to show"),
+        (lambda: before_after([IMAGE], {}), "nothing to show"),
+        (lambda: gallery([IMAGE], [[IMAGE]] * 2, np.ones((2, 1))), "1 queries but 2 rows"),
+        (lambda: gallery([IMAGE], [[IMAGE]], np.ones((1, 2))), r"correct must have shape \(1, 1\)"),
+        (
+            lambda: before_after([IMAGE], {"a": ([[IMAGE]], [[1]], [[1, 2]])}),
+            r"a: scores must have shape \(1, 1\)",
+        ),
+        (lambda: gallery([IMAGE] * 2, [[IMAGE], []], np.ones((2, 1))), "same number of results"),
+        (lambda: gallery([IMAGE], [[IMAGE]], [[1]], titles=["a", "b"]), "1 query_images, 2 titles"),
+        (lambda: class_board([[IMAGE]], []), "1 images, 0 names"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,157 @@
+"""What test_sweep.py and the sweep benchmark share: Dask workers and drivers in processes of their own, to be killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+# Stands in for papermill where it is found first: the same arguments, in a tenth of the time.
+STAND_IN = """
+import json, os, pathlib, sys, time, yaml
+p = {"steps": -1, **yaml.safe_load(open(sys.argv[4]))}
+folder, behaviour = pathlib.Path(p["out"]), p["behaviour"]
+result = folder / "result.json"
+with open(folder.parent / "executed", "a") as log:
+    log.write(f"{folder.name} {'again' if result.exists() else 'first'} {behaviour} {p['steps']}\\n")
+names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+(folder / "environment").write_text(json.dumps({name: os.environ.get(name) for name in names}))
+def wait(ready):
+    while not ready():
+        time.sleep(0.02)
+if behaviour == "meets":  # another run of this kind that is at work at the same time
+    wait(lambda: len(list(folder.parent.glob("*/environment"))) >= 2)
+    (folder / "met").touch()
+    wait(lambda: len(list(folder.parent.glob("*/met"))) >= 2)
+if behaviour == "waits":
+    (folder / "waiting").touch()
+    wait((folder.parent / "go").exists)
+if behaviour == "fails twice" and open(folder.parent / "executed").read().count(folder.name) <= 2:
+    sys.exit("ValueError: not yet")
+if behaviour == "removes its root":
+    os.rmdir(p["root"])
+time.sleep(0.3 if behaviour == "good" else 0)
+with open(folder / "part", "w") as part:
+    json.dump({"schema": 1, "status": "complete", "parameters": p, "metrics": {"recall@1": 0.5}}, part)
+os.replace(folder / "part", result)
+"""
+
+
+def stand_in(folder: Path) -> dict[str, str]:
+    """The environment in which `python -m papermill` is the stand-in."""
+    package = folder / "stand_in" / "papermill"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(STAND_IN)
+    return {"PYTHONPATH": str(package.parent)}
+
+
+class Workers:
+    """A Dask scheduler and its workers, each a process that its nanny starts again when it is lost."""
+
+    def __init__(
+        self, folder: Path, count: int, environment: dict[str, str] = {}, threads: int = 1
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+        file, here = (
+            folder / "scheduler.json",
+            ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"],
+        )
+        self._log, self._environment = open(folder / "dask.log", "a"), {**os.environ, **environment}
+        self.scheduler = self._start(
+            "scheduler", *here, "--port", "0", "--scheduler-file", str(file)
+        )
+        wait_until(file.exists)
+        self.address = json.loads(file.read_text())["address"]
+        self.nannies = self._start(
+            "worker",
+            self.address,
+            *here,
+            "--nworkers",
+            str(count),
+            "--nthreads",
+            str(threads),
+            "--memory-limit",
+            "0",
+            "--local-directory",
+            str(folder),
+        )
+
+    def _start(self, *words: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "dask", *words]
+        return subprocess.Popen(command, env=self._environment, stdout=self._log, stderr=self._log)
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the workers, those that are just being started included."""
+        children = psutil.Process(self.nannies.pid).children()
+        return [
+            child.pid
+            for child in children
+            if child.is_running() and "spawn_main" in " ".join(child.cmdline())
+        ]
+
+    def close(self) -> None:
+        """At once; a worker ends with its nanny."""
+        for process in (self.nannies, self.scheduler):
+            process.kill()
+            process.wait()
+        self._log.close()
+
+
+def drive(card: Path, out: Path, *words: str, environment: dict[str, str] = {}) -> subprocess.Popen:
+    """`fieldmarks run` as a terminal starts it: in a process group of its own, to which Ctrl-C is sent as a whole."""
+    command = [sys.executable, "-m", "fieldmarks", "run", str(card), "--out", str(out), *words]
+    return subprocess.Popen(
+        command,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # a background job ignores Ctrl-C
+
+
+def sweep_with_kills(
+    start, workers: Workers, begun, kills: int, pause: float, seed: int
+) -> tuple[int, list[str]]:
+    """Keep a sweep going while workers and the driver are killed (-9) at random, every third time the driver.
+
+    Args:
+        start: () -> a new driver.
+        begun: () -> how many runs have been begun so far; after each kill, two more must begin before the next.
+        pause: up to so many seconds pass before a kill.
+
+    Returns:
+        the exit code and what was killed.
+    """
+    chance, killed, driver = random.Random(seed), [], start()
+    while driver.poll() is None and len(killed) < kills:
+        target = begun() + 2
+        wait_until(lambda: begun() >= target or driver.poll() is not None)
+        time.sleep(chance.uniform(0, pause))
+        if driver.poll() is not None:
+            break
+        if len(killed) % 3 == 2:
+            driver.kill()
+            driver.communicate()
+            killed.append("driver")
+            driver = start()
+        elif pids := workers.pids:
+            os.kill(chance.choice(pids), signal.SIGKILL)
+            killed.append("worker")
+    driver.communicate()
+    return driver.returncode, killed
+
+
+def wait_until(ready, limit: float = 120) -> None:
+    deadline = time.monotonic() + limit
+    while not ready():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
