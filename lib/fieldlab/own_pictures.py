@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from fieldmarks.data.decoding import ImageError, decode
 from fieldmarks.experiments.models import Model
-from fieldmarks.files import hold, let_go, write_json, written_whole
+from fieldmarks.files import atomic, lock, release, write_json
 from fieldmarks.search.codes import CodeIndex, pack
 from fieldmarks.search.embeddings import EmbeddingIndex, exact_nearest
 from torch import Tensor
@@ -102,7 +102,7 @@ class PictureIndex:
         folder, pictures = Path(folder).absolute(), Path(pictures).expanduser().absolute()
         found = list_pictures(pictures)
         before = cls._made_before(folder, model, pictures)
-        hold(folder)
+        lock(folder)
         try:
             known = (
                 {
@@ -150,7 +150,7 @@ class PictureIndex:
             if not index.bits and len(index) > EXACT_UP_TO and not index._has_lists:
                 EmbeddingIndex.build(index.vectors).save(index.lists_file)
         finally:
-            let_go(folder)
+            release(folder)
         return cls.open(folder)
 
     @classmethod
@@ -180,7 +180,7 @@ class PictureIndex:
     ) -> "PictureIndex":
         # Each save has vectors of its own, so that a stop at any time leaves a list and the vectors that belong to it.
         name = f"vectors-{uuid4().hex[:8]}.npy"
-        with written_whole(folder / name) as temporary, open(temporary, "wb") as stream:
+        with atomic(folder / name) as temporary, open(temporary, "wb") as stream:
             header = np.lib.format.header_data_from_array_1_0(parts[-1][:1])
             np.lib.format.write_array_header_1_0(
                 stream, header | {"shape": (len(rows), *header["shape"][1:])}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from fieldmarks.files import written_whole
+from fieldmarks.files import atomic
 from PIL import Image
 
 STYLE = """
@@ -75,7 +75,7 @@ def write_page(
         f'<header><div class="query">{_picture(*query)}<small>{html.escape(query[1])}</small></div><table>{rows}</table></header>'
         f"{note}<ol>{items}</ol></body></html>"
     )
-    with written_whole(page) as temporary:
+    with atomic(page) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Path(page)
 

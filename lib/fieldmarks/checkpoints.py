@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from fieldmarks.files import written_whole
+from fieldmarks.files import atomic
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
-    with written_whole(path) as temporary:
+    with atomic(path) as temporary:
         try:
             torch.save(state, temporary)
         except RuntimeError as error:  # torch's writer reports a full disk this way

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 
 @contextmanager
-def written_whole(path: Path):
+def atomic(path: Path):
     """Yields a temporary path beside `path`; what is written there takes `path`'s place at the end, or is removed on any error.
 
     Raises:
@@ -38,14 +38,14 @@ def written_whole(path: Path):
 def write_json(path: Path, value) -> None:
     """Atomically; numbers that JSON cannot hold (NaN, infinity) are refused."""
     text = json.dumps(value, indent=2, allow_nan=False)
-    with written_whole(path) as temporary:
+    with atomic(path) as temporary:
         temporary.write_text(text + "\n")
 
 
 _HELD: dict[Path, FileLock] = {}
 
 
-def hold(folder: Path) -> None:
+def lock(folder: Path) -> None:
     """Make this process the only one to write into a folder, until it ends, however it ends. Asking twice is harmless.
 
     Raises:
@@ -57,8 +57,8 @@ def hold(folder: Path) -> None:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
+        lock_file = FileLock(folder / ".lock")
+        lock_file.acquire(timeout=0)
     except Timeout:
         raise RuntimeError(
             f"another run is writing to '{folder}': wait for it, or give another output folder"
@@ -67,13 +67,13 @@ def hold(folder: Path) -> None:
         raise OSError(
             f"cannot write into '{folder}': {error.strerror or error}; give a folder that can be written"
         ) from error
-    _HELD[folder] = lock
+    _HELD[folder] = lock_file
 
 
-def let_go(folder: Path) -> None:
-    """The opposite of `hold`, for a process that goes on."""
-    if lock := _HELD.pop(Path(folder).resolve(), None):
-        lock.release()
+def release(folder: Path) -> None:
+    """The opposite of `lock`, for a process that goes on."""
+    if held := _HELD.pop(Path(folder).resolve(), None):
+        held.release()
 
 
 def cache_home() -> Path:

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from fieldmarks.backbones import has_depthwise
 from fieldmarks.checkpoints import plain, resume, save_checkpoint
-from fieldmarks.data.batches import TrainingStream, read_ahead, seeded
+from fieldmarks.data.batches import TrainingStream, read_ahead
 from fieldmarks.methods.method import Method
 from fieldmarks.processes import is_main, mean_over_processes, rank, stop_requests, synchronise
 from fieldmarks.progress import Progress
+from fieldmarks.random import seeded
 
 DIVERGED = 1e3  # a loss this many times that of the first step (or one, if that is more) does not come back
 

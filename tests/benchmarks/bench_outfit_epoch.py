@@ -17,10 +17,10 @@ os.environ.setdefault(
 )  # idle threads sleep: jobs on the same cores disturb both less
 
 import torch
-from fieldmarks.data.batches import seeded
 from fieldmarks.experiments.outfit_network import CHUNK, OutfitNetwork, step
 from fieldmarks.methods.graph_encoder import Graph
 from fieldmarks.methods.pairs import pairs_from_edges, split_edges
+from fieldmarks.random import seeded
 from fieldmarks.training import DTYPES, cpu_has_bf16
 
 HIDDEN, ATTRIBUTES = 200, 205

@@ -12,9 +12,10 @@ import time
 import torch
 from fieldmarks.backbones import create_backbone
 from fieldmarks.data.augment import TrainingViews
-from fieldmarks.data.batches import Batch, seeded
+from fieldmarks.data.batches import Batch
 from fieldmarks.methods.fcaenet import FCAENet
 from fieldmarks.methods.vapnet import VAPNet
+from fieldmarks.random import seeded
 from fieldmarks.training import DTYPES, choose_precision, synchronise
 
 

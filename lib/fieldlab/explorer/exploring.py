@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from fieldmarks.backbones import create_backbone
 from fieldmarks.data.augment import TestViews
-from fieldmarks.data.batches import seeded
 from fieldmarks.data.decoding import ImageError, UnreadableImages, decode
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.data.pixels import PixelCache
@@ -40,6 +39,7 @@ from fieldmarks.methods.fcaenet import attention, erase_mask
 from fieldmarks.methods.hashing import to_codes
 from fieldmarks.methods.method import Method
 from fieldmarks.methods.vapnet import patch_boxes, sample_patch_index
+from fieldmarks.random import seeded
 from fieldmarks.resampling import crop_and_resize
 from fieldmarks.training import choose_device, choose_precision
 from PIL import Image

@@ -12,8 +12,8 @@ from pathlib import Path
 import ipywidgets
 import numpy as np
 import torch
-from fieldmarks.data.batches import seeded
 from fieldmarks.data.decoding import ImageError
+from fieldmarks.random import seeded
 from fieldmarks.show import maps
 
 from fieldlab.explorer import exploring, widgets

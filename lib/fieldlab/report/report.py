@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fieldmarks.files import written_whole
+from fieldmarks.files import atomic
 
 from fieldlab.cards.claims import Verdict, judge
 from fieldlab.cards.finished import FinishedRun, find_card, find_results
@@ -73,6 +73,6 @@ def write_report(report: Report, page: Path | None = None) -> list[Path]:
             f"the page cannot be '{page}', where the Markdown goes: give a name that ends in .html"
         )
     for file, text in ((page, as_page(report)), (markdown, as_markdown(report, markdown.parent))):
-        with written_whole(file) as temporary:
+        with atomic(file) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return [page, markdown]

@@ -36,7 +36,7 @@ from fieldmarks.data.decoding import (
     size_of,
     target_size,
 )
-from fieldmarks.files import cache_home, written_whole
+from fieldmarks.files import atomic, cache_home
 
 
 class PixelCache:
@@ -228,7 +228,7 @@ def _stream(
 def _written_whole(file: Path):
     """A file open for writing that takes its place at the end or is removed; errors say what to do on a full disk."""
     try:
-        with written_whole(file) as part, open(part, "xb") as handle:
+        with atomic(file) as part, open(part, "xb") as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())

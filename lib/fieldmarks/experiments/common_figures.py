@@ -6,9 +6,9 @@ from torch import Tensor
 
 from fieldmarks.backbones import Backbone
 from fieldmarks.data.augment import denormalise
-from fieldmarks.data.batches import seeded
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.data.pixels import PixelCache
+from fieldmarks.random import seeded
 from fieldmarks.show import galleries
 
 

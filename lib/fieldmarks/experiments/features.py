@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fieldmarks.backbones import Backbone
 from fieldmarks.data.pixels import PixelCache, _key
-from fieldmarks.files import cache_home, written_whole
+from fieldmarks.files import atomic, cache_home
 from fieldmarks.methods.method import Method
 from fieldmarks.progress import counter
 from fieldmarks.training import choose_precision, embed_all
@@ -87,7 +87,7 @@ def frozen_features(
             f"features of {pixels.paths[row]} are not numbers: the network's weights are damaged, or precision "
             f"{precision} is not enough for them"
         )
-    with written_whole(file) as temporary:
+    with atomic(file) as temporary:
         save_file({"features": features.contiguous()}, temporary)
     return features
 

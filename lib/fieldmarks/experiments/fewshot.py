@@ -27,7 +27,6 @@ from torch import Tensor
 
 from fieldmarks.backbones import Backbone, create_backbone
 from fieldmarks.data.augment import TestViews
-from fieldmarks.data.batches import seeded
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.data.layouts.cub import certain_attributes
 from fieldmarks.data.pixels import PixelCache
@@ -61,10 +60,11 @@ from fieldmarks.experiments.pair_heads import (
     score_pairs,
 )
 from fieldmarks.experiments.result import write_result
-from fieldmarks.files import hold, written_whole
+from fieldmarks.files import atomic, lock
 from fieldmarks.methods.pairs import pairs_from_labels
 from fieldmarks.methods.pan import SimilarityHead, binarise, pair_labels
 from fieldmarks.progress import counter
+from fieldmarks.random import seeded
 from fieldmarks.training import History, choose_device
 
 UNTRAINED = {"protonet": prototype_scores, "cosine": cosine_scores}
@@ -274,7 +274,7 @@ def prepare(parameters: Parameters) -> Experiment:
         count = 0 if images.attributes is None else images.attributes.shape[1]
         network = create_network(p, backbone.channels, count).to(device).eval()
         base_pairs(p, sets["base"].labels)
-    hold(p.folder())  # last, so that whatever else is wrong leaves no folder behind
+    lock(p.folder())  # last, so that whatever else is wrong leaves no folder behind
     return Experiment(
         p,
         **parts,
@@ -480,10 +480,10 @@ def finish(
     }
     if c.concepts:
         saved |= dict(zip(("concepts", "concept_targets"), c.concepts))
-    with written_whole(e.folder / "episodes.safetensors") as temporary:
+    with atomic(e.folder / "episodes.safetensors") as temporary:
         save_file({name: value.contiguous() for name, value in saved.items()}, temporary)
     if e.network is not None:
-        with written_whole(e.folder / "network.safetensors") as temporary:
+        with atomic(e.folder / "network.safetensors") as temporary:
             save_file(
                 {
                     **{

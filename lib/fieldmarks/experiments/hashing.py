@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fieldmarks.backbones import Backbone, create_backbone
 from fieldmarks.data.augment import TestViews, TrainingViews
-from fieldmarks.data.batches import SampledStream, TrainingStream, seeded
+from fieldmarks.data.batches import SampledStream, TrainingStream
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.evaluation.code_usage import distinct_class_codes
@@ -32,7 +32,7 @@ from fieldmarks.experiments import parameters as reading
 from fieldmarks.experiments.command_line import run_experiment
 from fieldmarks.experiments.common import BIRDS, RunParameters, load_images, named_run, siblings
 from fieldmarks.experiments.result import write_result
-from fieldmarks.files import hold, written_whole
+from fieldmarks.files import atomic, lock
 from fieldmarks.methods.fcaenet import FCAENet
 from fieldmarks.methods.hash_baselines import create_hash_baseline
 from fieldmarks.methods.hash_functions import create_hash_function
@@ -40,6 +40,7 @@ from fieldmarks.methods.hashing import to_codes
 from fieldmarks.methods.method import Method
 from fieldmarks.processes import main_first
 from fieldmarks.progress import counter
+from fieldmarks.random import seeded
 from fieldmarks.search.codes import CodeIndex
 from fieldmarks.training import History, choose_device, choose_precision, embed_all, fit
 
@@ -246,7 +247,7 @@ def prepare(parameters: Parameters, rank: int = 0, world: int = 1) -> Experiment
         stream = None
     method.to(device, memory_format=torch.channels_last)
     if rank == 0:
-        hold(p.folder())  # last, so that whatever else is wrong leaves no folder behind
+        lock(p.folder())  # last, so that whatever else is wrong leaves no folder behind
     return Experiment(
         p,
         database,
@@ -481,7 +482,7 @@ def finish(
     from safetensors.torch import save_file
 
     e, p = experiment, experiment.parameters
-    with written_whole(e.folder / "codes.safetensors") as temporary:
+    with atomic(e.folder / "codes.safetensors") as temporary:
         save_file(
             {
                 "query_codes": retrieval.query_codes.to(torch.int8),

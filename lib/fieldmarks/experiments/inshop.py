@@ -27,7 +27,6 @@ from torch import Tensor
 
 from fieldmarks.backbones import create_backbone
 from fieldmarks.data.augment import TestViews
-from fieldmarks.data.batches import seeded
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.data.layouts import inshop as layout
 from fieldmarks.data.pixels import PixelCache
@@ -49,10 +48,11 @@ from fieldmarks.experiments.pair_heads import (
     searchable,
 )
 from fieldmarks.experiments.result import write_result
-from fieldmarks.files import hold, written_whole
+from fieldmarks.files import atomic, lock
 from fieldmarks.methods.method import Method
 from fieldmarks.methods.pairs import pairs_from_labels
 from fieldmarks.progress import counter
+from fieldmarks.random import seeded
 from fieldmarks.training import History, choose_device
 
 COSINE = "cosine"
@@ -218,7 +218,7 @@ def prepare(parameters: Parameters) -> Experiment:
         count = 0 if train.attributes is None else train.attributes.shape[1]
         network = create_network(p, embeddings[0].shape[1], count).to(device).eval()
         training_pairs(p, train.labels[learned], 1)
-    hold(p.folder())  # last, so that whatever else is wrong leaves no folder behind
+    lock(p.folder())  # last, so that whatever else is wrong leaves no folder behind
     return Experiment(
         p,
         train,
@@ -454,10 +454,10 @@ def finish(
             f"index{end}": ranking.index[:, :depth].int().contiguous(),
             f"scores{end}": ranking.scores[:, :depth].contiguous(),
         }
-    with written_whole(e.folder / "rankings.safetensors") as temporary:
+    with atomic(e.folder / "rankings.safetensors") as temporary:
         save_file(saved, temporary)
     if e.network is not None:
-        with written_whole(e.folder / "network.safetensors") as temporary:
+        with atomic(e.folder / "network.safetensors") as temporary:
             save_file(
                 {name: value.cpu().contiguous() for name, value in e.network.state_dict().items()},
                 temporary,

@@ -33,7 +33,7 @@ from fieldmarks.experiments import parameters as reading
 from fieldmarks.experiments.command_line import run_experiment
 from fieldmarks.experiments.common import BIRDS, RunParameters, load_images, named_run, siblings
 from fieldmarks.experiments.result import write_result
-from fieldmarks.files import hold, written_whole
+from fieldmarks.files import atomic, lock
 from fieldmarks.methods.method import Method
 from fieldmarks.methods.vapnet import VAPNet, patch_boxes
 from fieldmarks.processes import main_first
@@ -234,7 +234,7 @@ def prepare(parameters: Parameters, rank: int = 0, world: int = 1) -> Experiment
         )
     method.to(device, memory_format=torch.channels_last)
     if rank == 0:
-        hold(p.folder())  # last, so that whatever else is wrong leaves no folder behind
+        lock(p.folder())  # last, so that whatever else is wrong leaves no folder behind
     return Experiment(
         p,
         train,
@@ -430,7 +430,7 @@ def finish(
     from safetensors.torch import save_file
 
     e, p = experiment, experiment.parameters
-    with written_whole(e.folder / "embeddings.safetensors") as temporary:
+    with atomic(e.folder / "embeddings.safetensors") as temporary:
         roles = {} if after.query is None else {"query": after.query, "gallery": after.gallery}
         save_file({"embeddings": after.embeddings, "labels": after.labels, **roles}, temporary)
     best = history.best(p.monitor)

@@ -6,7 +6,6 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fieldmarks.data.batches import seeded
 from fieldmarks.experiments.common_figures import (
     classes_at_a_glance,  # noqa: F401, for notebooks
     readable,
@@ -18,6 +17,7 @@ from fieldmarks.explain.attributes import selective_dimensions, top_patches
 from fieldmarks.explain.gradcam import pair_map
 from fieldmarks.methods.method import Method
 from fieldmarks.methods.vapnet import patch_boxes
+from fieldmarks.random import seeded
 from fieldmarks.resampling import crop_and_resize
 from fieldmarks.show import galleries, maps
 

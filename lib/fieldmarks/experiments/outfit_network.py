@@ -8,7 +8,6 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from fieldmarks.data.batches import seeded
 from fieldmarks.methods.attribute_baselines import (
     AttributeSimilarityHead,
     MultitaskHead,
@@ -24,6 +23,7 @@ from fieldmarks.methods.graph_encoder import (
 from fieldmarks.methods.pairs import pairs_from_edges, split_edges
 from fieldmarks.methods.pan import SimilarityHead
 from fieldmarks.progress import choose_mode, counter
+from fieldmarks.random import seeded
 from fieldmarks.training import DTYPES, History, LossWatch
 
 METHODS = (

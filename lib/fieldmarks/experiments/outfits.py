@@ -55,7 +55,7 @@ from fieldmarks.experiments.outfit_network import (
     outfit_edges,
 )
 from fieldmarks.experiments.result import write_result
-from fieldmarks.files import hold, written_whole
+from fieldmarks.files import atomic, lock
 from fieldmarks.methods.graph_encoder import (
     Context,
     Graph,
@@ -226,7 +226,7 @@ def prepare(parameters: Parameters) -> Experiment:
     )
     network.standardise.fit(features[training_items])
     network.to(device).eval()
-    hold(p.folder())  # last, so that whatever else is wrong leaves no folder behind
+    lock(p.folder())  # last, so that whatever else is wrong leaves no folder behind
     return Experiment(
         p,
         data,
@@ -460,7 +460,7 @@ def finish(
         scores[f"right/{part}"] = torch.tensor([question.answer for question in data.blanks[part]])
         scores[f"true/{part}"] = outfit_labels(e, part)
     for name, tensors in (("scores", scores), ("network", e.network.state_dict())):
-        with written_whole(e.folder / f"{name}.safetensors") as temporary:
+        with atomic(e.folder / f"{name}.safetensors") as temporary:
             save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, temporary)
     return write_result(
         e.folder,

@@ -7,13 +7,13 @@ from fieldguide.garments.attributes import VOCABULARY
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fieldmarks.data.batches import seeded
 from fieldmarks.experiments.common_figures import shown
 from fieldmarks.experiments.outfits import TESTS, Answers, Experiment, blank_hits, sibling_runs
 from fieldmarks.experiments.pair_heads import concept_means
 from fieldmarks.explain.gradcam import dimension_map
 from fieldmarks.methods.method import pool
 from fieldmarks.methods.pan import SimilarityHead
+from fieldmarks.random import seeded
 from fieldmarks.show import concepts, galleries, maps, tables
 
 SCORES = {

@@ -7,12 +7,12 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from fieldmarks.data.batches import seeded
 from fieldmarks.experiments.outfit_network import OutfitNetwork, step
 from fieldmarks.methods.attribute_baselines import AttributeSimilarityHead
 from fieldmarks.methods.pairs import pairs_from_labels
 from fieldmarks.methods.pan import RULES, ConceptSimilarity, SimilarityHead
 from fieldmarks.progress import choose_mode, counter
+from fieldmarks.random import seeded
 from fieldmarks.training import History, LossWatch, choose_precision
 
 WITH_ATTRIBUTES = ("pan_supervised", "pan_hybrid", "multitask", "attribute_similarity")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fieldmarks.codes import as_bits
-from fieldmarks.files import write_json, written_whole
+from fieldmarks.files import atomic, write_json
 
 FLAT_UP_TO = (
     1_000_000  # an exact search of 48 bits among these takes about 5 ms a query on one core
@@ -155,7 +155,7 @@ class CodeIndex:
         Raises:
             OSError: one of them cannot be written.
         """
-        with written_whole(path) as temporary:
+        with atomic(path) as temporary:
             faiss.write_index_binary(self._index, str(temporary))
         write_json(_note(path), {"bits": self.bits, "codes": len(self)})
 

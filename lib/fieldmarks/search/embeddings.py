@@ -15,7 +15,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from fieldmarks.files import write_json, written_whole
+from fieldmarks.files import atomic, write_json
 
 CHUNK = 50_000  # vectors at a time
 SAMPLE_PER_LIST = 64  # to place a centre by; more add next to nothing to it
@@ -146,7 +146,7 @@ class EmbeddingIndex:
         Raises:
             OSError: one of them cannot be written.
         """
-        with written_whole(path) as temporary:
+        with atomic(path) as temporary:
             faiss.write_index(self._index, str(temporary))
         write_json(
             _note(path),

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from fieldmarks.files import written_whole
+from fieldmarks.files import atomic
 
 INK, MUTED, HAIRLINE = "#1d2433", "#666e7b", "#d5d9e0"
 RIGHT, WRONG, NEUTRAL, ACCENT = "#0f8a5f", "#c9311f", "#4a5568", "#ffb000"
@@ -175,7 +175,7 @@ def save(figure: Figure, path: str | os.PathLike, dpi: int = 120) -> Path:
     if not 1 <= dpi <= 150:
         raise ValueError(f"dpi must lie between 1 and 150, got {dpi}")
     options = {} if path.suffix.lower() == ".png" else {"pil_kwargs": {"quality": 88}}
-    with written_whole(path) as unfinished, open(unfinished, "wb") as stream:
+    with atomic(path) as unfinished, open(unfinished, "wb") as stream:
         figure.savefig(stream, format=path.suffix.lower()[1:], dpi=dpi, **options)
     return path
 

@@ -124,11 +124,11 @@ def test_two_runners_on_one_folder_share_its_runs(runs_of):
     wait_until((runs[0].folder / "waiting").exists)
     seen = Recorder()
 
-    def let_go():
+    def release():
         wait_until(lambda: (0, "busy") in seen.events)
         (runs[0].folder.parent / "go").touch()
 
-    threading.Thread(target=let_go).start()
+    threading.Thread(target=release).start()
     assert states(run_all(runs, 60, seen))[0] == "earlier"
     other.join()
     assert len(executions(runs)) == 2

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from fieldmarks.data.batches import Batch, TrainingStream, class_balanced, seeded, shuffled
+from fieldmarks.data.batches import Batch, TrainingStream, class_balanced, shuffled
+from fieldmarks.random import seeded
 
 
 class Pixels:

@@ -12,7 +12,7 @@ from fieldmarks.evaluation.recall import recall_at_k
 from fieldmarks.experiments import common, open_set
 from fieldmarks.experiments.open_set import Parameters, Retrieval
 from fieldmarks.experiments.result import read_result
-from fieldmarks.files import let_go
+from fieldmarks.files import release
 from PIL import Image
 
 SMALL = {
@@ -142,7 +142,7 @@ def test_a_second_run_in_the_same_folder_is_refused(birds, tmp_path):
         [
             sys.executable,
             "-c",
-            "import sys; from fieldmarks.files import hold; hold(sys.argv[1]); print('held', flush=True); "
+            "import sys; from fieldmarks.files import hold; lock(sys.argv[1]); print('held', flush=True); "
             "sys.stdin.read()",
             str(tmp_path / "run"),
         ],
@@ -161,7 +161,7 @@ def test_a_second_run_in_the_same_folder_is_refused(birds, tmp_path):
         holder.kill()
         holder.wait()
     open_set.prepare(parameters(birds, tmp_path / "run"))  # whoever was killed holds nothing
-    let_go(tmp_path / "run")
+    release(tmp_path / "run")
 
 
 def test_baseline_is_the_run_with_l_a_alone_beside_this_one(birds, tmp_path):
