@@ -1,4 +1,4 @@
-"""Generated data sets are written whole: beside their folder, then moved there; a finished one is found again."""
+"""Generated data sets are written atomically: beside their folder, then moved there."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
-def write_whole(
-    folder: Path, manifest: str, what: str, identity: dict, write: Callable[[Path], None]
+def write_atomically(
+    folder: Path | str, manifest: str, kind: str, identity: dict, write: Callable[[Path], None]
 ) -> Path:
-    """Calls write(temporary folder) unless `folder` holds this very data set already; returns `folder`.
+    """Calls write(temporary folder) unless `folder` holds this very data set; returns `folder`.
 
-    manifest: the file that `write` leaves, JSON with "version" and "parameters"; identity: what it must say, flat.
+    Args:
+        manifest: the file that `write` leaves, JSON with "version" and "parameters".
+        kind: what the data set is called in messages.
+        identity: version and parameters of this data set, flat.
 
-    Raises ValueError for a place that cannot be written, FileExistsError when the folder holds something else.
+    Raises:
+        ValueError: for a place that cannot be written.
+        FileExistsError: when the folder holds something else.
     """
     folder = Path(folder)
-    if _already_there(folder, manifest, what, identity):
+    if _exists(folder, manifest, kind, identity):
         return folder
     working = _working_folder(folder)
     try:
@@ -30,10 +35,8 @@ def write_whole(
             folder.rmdir()
         try:
             os.replace(working, folder)
-        except OSError:
-            if not _already_there(
-                folder, manifest, what, identity
-            ):  # two runs may have made the same one at once
+        except OSError:  # two runs may have made the same one at once
+            if not _exists(folder, manifest, kind, identity):
                 raise
             shutil.rmtree(working)
     except BaseException:
@@ -42,7 +45,12 @@ def write_whole(
     return folder
 
 
-def _already_there(folder: Path, manifest: str, what: str, identity: dict) -> bool:
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    path.write_text("\n".join(lines) + "\n", newline="\n")
+
+
+def _exists(folder: Path, manifest: str, kind: str, identity: dict) -> bool:
+    """Whether the folder holds this data set; False for a missing or empty folder."""
     if not os.path.lexists(folder):
         return False
     if not folder.is_dir():
@@ -50,25 +58,25 @@ def _already_there(folder: Path, manifest: str, what: str, identity: dict) -> bo
     file = folder / manifest
     if file.is_file():
         try:
-            found = json.loads(file.read_text())
-            found = {"version": found["version"], **found["parameters"]}
+            present = json.loads(file.read_text())
+            present = {"version": present["version"], **present["parameters"]}
         except (ValueError, KeyError, TypeError):
             raise FileExistsError(
                 f"{file} is damaged: remove {folder} or give another folder"
             ) from None
-        if found == identity:
+        if present == identity:
             return True
-        other = ", ".join(
-            f"{name} {found.get(name)} instead of {value}"
+        differences = ", ".join(
+            f"{name} {present.get(name)} instead of {value}"
             for name, value in identity.items()
-            if found.get(name) != value
+            if present.get(name) != value
         )
         raise FileExistsError(
-            f"{folder} holds a {what} with {other}: give another folder, or remove this one"
+            f"{folder} holds a {kind} with {differences}: give another folder, or remove this one"
         )
     if any(folder.iterdir()):
         raise FileExistsError(
-            f"{folder} is not empty and holds no {what}: give the name of a new or empty folder"
+            f"{folder} is not empty and holds no {kind}: give the name of a new or empty folder"
         )
     return False
 

@@ -1,4 +1,4 @@
-"""CUB's attribute vocabulary: 312 names in 28 groups, embedded so that the package needs no data to know them."""
+"""CUB's attribute vocabulary: 312 names in 28 groups, embedded so that no data is needed."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ MARKS = tuple(group for group in VOCABULARY if group not in DERIVED)
 
 
 def present_attributes(marks: dict[str, str]) -> dict[str, tuple[str, ...]]:
-    """The values present in each of the 28 groups: one for each mark, and the derived colours, which may be several."""
+    """The values present in each of the 28 groups: one a mark, one or several a derived colour."""
     present = {group: (marks[group],) for group in MARKS}
     present["upperparts_color"] = tuple(dict.fromkeys((marks["back_color"], marks["wing_color"])))
     present["underparts_color"] = tuple(

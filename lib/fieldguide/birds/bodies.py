@@ -1,8 +1,8 @@
 """The geometry of a drawn bird: body forms, and surfaces that carry markings through any pose.
 
-Units: the distance from neck base to rump is 1; x points where the bird faces, y up. Everything long is a *strip*, a
-spline with a width; the head is a globe that turns. Markings are placed in surface coordinates, so they follow a pose
-as plumage does.
+Units: the distance from neck base to rump is 1; x points where the bird faces, y up. Everything
+long is a *strip*, a spline with a width; the head is a globe that turns. Markings are placed in
+surface coordinates, so they follow a pose as plumage does.
 """
 
 from __future__ import annotations
@@ -298,7 +298,7 @@ FORMS = {
 
 @cache
 def spline_basis(controls: int, samples: int = SAMPLES) -> np.ndarray:
-    """(samples, controls) weights of a clamped cubic B-spline: smooth, and it never overshoots its control points."""
+    """(samples, controls) weights of a clamped cubic B-spline; it never overshoots its controls."""
     degree = min(3, controls - 1)
     knots = np.concatenate(
         [np.zeros(degree), np.linspace(0, 1, controls - degree + 1), np.ones(degree)]
@@ -316,7 +316,10 @@ def spline_basis(controls: int, samples: int = SAMPLES) -> np.ndarray:
 
 
 class Strip:
-    """A band along a spline. s in [0, 1] runs along it, t in [-1, 1] across: +1 is its upper, -1 its lower edge."""
+    """A band along a spline.
+
+    s in [0, 1] runs along it, t in [-1, 1] across: +1 is its upper, -1 its lower edge.
+    """
 
     def __init__(self, controls, samples: int = SAMPLES):
         """controls: (n, 3) rows of x, y and half-width, in body units."""
@@ -327,7 +330,7 @@ class Strip:
         along[1:-1] = self.centre[2:] - self.centre[:-2]
         along[0], along[-1] = self.centre[1] - self.centre[0], self.centre[-1] - self.centre[-2]
         along /= np.maximum(np.sqrt((along * along).sum(axis=1, keepdims=True)), 1e-6)
-        # Strips run from the front of the bird backwards, so "up" is a quarter turn clockwise from the direction.
+        # Strips run from the front of the bird backwards, so "up" is a quarter turn clockwise.
         self.normal = np.stack([along[:, 1], -along[:, 0]], axis=1)
         self.last = samples - 1
 
@@ -339,7 +342,8 @@ class Strip:
     def band(self, s0, s1, t0, t1, feathered: float = 0.0, bulge: float = 0.0) -> np.ndarray:
         """Closed polygon over s0..s1 between the edges t0 and t1.
 
-        `feathered` is the height of the ragged edges t0 and t1, `bulge` how far both ends round outwards in s.
+        feathered: the height of the ragged edges t0 and t1; bulge: how far both ends round outwards
+        in s.
         """
         steps = max(3, int((s1 - s0) * self.last * 0.6))
         s = s0 + (s1 - s0) * _ramp(steps)
@@ -376,14 +380,17 @@ def _ragged(steps: int) -> np.ndarray:
 
 
 class Body(Strip):
-    """The trunk and neck, a solid of revolution: `phi` is the angle around it, +90 degrees the back, -90 the belly."""
+    """The trunk and neck, a solid of revolution.
+
+    `phi` is the angle around it in degrees: +90 is the back, -90 the belly.
+    """
 
     def __init__(self, controls, roll: float):
         super().__init__(controls)
         self.roll = roll  # degrees; positive shows more of the belly
 
     def around(self, phi):
-        """phi in degrees -> t; what lies beyond the edge of the visible side is drawn at the edge."""
+        """phi in degrees -> t; what lies beyond the visible side is drawn at its edge."""
         if isinstance(phi, np.ndarray):
             return np.sin(np.radians(np.clip(phi + self.roll, -90, 90)))
         return math.sin(math.radians(max(-90.0, min(90.0, phi + self.roll))))
@@ -393,7 +400,10 @@ class Body(Strip):
 
 
 class Globe:
-    """The head: azimuth 0 is the bill, +90 the side turned to the viewer when yaw is 0; elevation 90 is the crown."""
+    """The head.
+
+    Azimuth 0 is the bill, +90 the side that faces the viewer at yaw 0; elevation 90 is the crown.
+    """
 
     def __init__(self, centre, radius: float, yaw: float, pitch: float, stretch: float = 1.10):
         self.centre, self.radius = np.asarray(centre, dtype=np.float32), radius
@@ -414,7 +424,10 @@ class Globe:
         return self.centre + self.radius * flat @ self.turn.T, depth
 
     def points(self, azimuth, elevation) -> tuple[np.ndarray, np.ndarray]:
-        """Points on the globe, degrees; those on the far side are moved to the edge of the visible disc."""
+        """(n, 2) points and (n,) depth on the globe; the far side is moved to the disc's edge.
+
+        azimuth, elevation: degrees.
+        """
         azimuth, elevation = np.radians(azimuth), np.radians(elevation)
         forward, up, side = (
             np.cos(elevation) * np.cos(azimuth),
@@ -435,9 +448,10 @@ class Globe:
     def patch(
         self, azimuth, elevation, across, high, squareness: float = 2.0, slant: float = 0.0
     ) -> np.ndarray | None:
-        """Polygon of a patch `across` x `high` degrees about a point, round (2) to square; None if it faces away.
+        """Polygon of a patch `across` x `high` degrees about a point; None if it faces away.
 
-        `slant`: degrees of elevation gained for each degree of azimuth.
+        squareness: 2 is round, more is squarer; slant: degrees of elevation gained for each degree
+        of azimuth.
         """
         a, e = np.radians(azimuth), np.radians(elevation)
         if np.cos(e) * (np.cos(a) * self.sin_yaw + np.sin(a) * self.cos_yaw) < -0.35:

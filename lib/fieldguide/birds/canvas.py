@@ -1,4 +1,4 @@
-"""What a bird is painted on: colour with transparency, the map of parts and the shade, and how colours go together."""
+"""What a bird is painted on: colour with transparency, the map of parts, and the shade."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CIRCLE = np.stack(
 
 
 class Canvas:
-    """Colour (premultiplied RGBA, supersampled), part numbers and shade, drawn in body units through one placement."""
+    """Colour (premultiplied RGBA, supersampled), part numbers and shade, drawn in body units."""
 
     def __init__(self, side: int, scale: float, origin: tuple[float, float], flip: bool):
         """side: pixels; scale: pixels for one body unit; origin: pixel of body point (0, 0)."""
@@ -62,7 +62,10 @@ class Canvas:
         return fine + ((SUPERSAMPLE - 1) << SUBPIXEL_BITS) // 2, fine // SUPERSAMPLE
 
     def fill(self, points, colour, part: int | None = None, shade: float | None = None) -> None:
-        """A polygon (n, 2) in one colour (3,); with `part`, its pixels become that part; None or no points: nothing."""
+        """A polygon (n, 2) in one colour (3,); with `part`, its pixels become that part.
+
+        points None: nothing is drawn; colour None: only the part and the shade.
+        """
         if points is None:
             return
         fine, plain = self._fixed(points)

@@ -1,4 +1,4 @@
-"""Painting one bird onto a canvas, from its far side to the near one: legs, tail, body and wings."""
+"""Painting one bird onto a canvas: legs, tail, body and wings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def paint(bird: Bird, canvas: Canvas, rng: np.random.Generator) -> None:
 
 def _paint_leg(bird: Bird, canvas: Canvas, index: int, part: int, light: float) -> None:
     hip, foot = bird.hips[index], bird.feet[index]
-    colour = bird.look.colour("leg_color") * light
+    colour = bird.individual.colour("leg_color") * light
     long = bird.form.leg > 0.35
     ankle = hip + (foot - hip) * 0.55 + np.array([-0.05 if long else -0.02, 0.0])
     width = 0.018 if long else 0.021
@@ -42,7 +42,9 @@ def _paint_leg(bird: Bird, canvas: Canvas, index: int, part: int, light: float) 
         ],
         13,
     )
-    canvas.fill(thigh.outline(), bird.look.colour("belly_color") * 0.9 * light, PART["belly"], 105)
+    canvas.fill(
+        thigh.outline(), bird.individual.colour("belly_color") * 0.9 * light, PART["belly"], 105
+    )
     for start, end in ((ankle, foot), (0.5 * (hip + ankle), ankle)):
         side = np.array([-(end - start)[1], (end - start)[0]])
         side = side / (np.linalg.norm(side) + 1e-6) * width
@@ -56,7 +58,7 @@ def _paint_leg(bird: Bird, canvas: Canvas, index: int, part: int, light: float) 
 
 def _paint_toes(bird: Bird, canvas: Canvas, near_part: int, far_part: int) -> None:
     """Toes over the perch: three forward, one back."""
-    colour, size = bird.look.colour("leg_color"), 0.075
+    colour, size = bird.individual.colour("leg_color"), 0.075
     for index, light, part in ((1, 0.8, far_part), (0, 1.0, near_part)):
         foot = bird.feet[index]
         if bird.form.clinging:
@@ -72,8 +74,8 @@ def _paint_toes(bird: Bird, canvas: Canvas, near_part: int, far_part: int) -> No
 
 
 def _paint_tail(bird: Bird, canvas: Canvas) -> None:
-    look, tail, marks = bird.look, bird.tail, bird.look.marks
-    upper, under = look.colour("upper_tail_color"), look.colour("under_tail_color")
+    individual, tail, marks = bird.individual, bird.tail, bird.individual.marks
+    upper, under = individual.colour("upper_tail_color"), individual.colour("under_tail_color")
     across = np.linspace(1, -1, 13)
     end = (
         1
@@ -114,8 +116,8 @@ def _paint_tail(bird: Bird, canvas: Canvas) -> None:
             mark,
         )
     elif pattern == "multi-colored":
-        canvas.fill(portion(0.70, -1, 1), look.colour(look.species.accent))
-        canvas.fill(portion(0.0, 0.5, 1), look.colour(look.species.accent))
+        canvas.fill(portion(0.70, -1, 1), individual.colour(individual.species.accent))
+        canvas.fill(portion(0.0, 0.5, 1), individual.colour(individual.species.accent))
     edges = [
         tail.at(np.linspace(0.25, 0.97 * float(np.interp(-t, -across, end)), 9), np.full(9, t))
         for t in (0.62, 0.28, -0.08, -0.5)
@@ -124,13 +126,13 @@ def _paint_tail(bird: Bird, canvas: Canvas) -> None:
 
 
 def _paint_body(bird: Bird, canvas: Canvas, rng) -> None:
-    look, body = bird.look, bird.body
+    individual, body = bird.individual, bird.body
     back, nape, breast = (
-        look.colour("back_color"),
-        look.colour("nape_color"),
-        look.colour("breast_color"),
+        individual.colour("back_color"),
+        individual.colour("nape_color"),
+        individual.colour("breast_color"),
     )
-    belly, throat = look.colour("belly_color"), look.colour("throat_color")
+    belly, throat = individual.colour("belly_color"), individual.colour("throat_color")
     canvas.fill(body.outline(), back, PART["back"])
     side = 22  # the line along the flank where upperparts end, degrees
     canvas.fill(body.region(bird.s_mid - 0.05, 1.0, -180, side, 0.05), belly, PART["belly"])
@@ -142,7 +144,9 @@ def _paint_body(bird: Bird, canvas: Canvas, rng) -> None:
     canvas.fill(body.region(0.0, bird.s_neck, 12, 180, 0.06, 0.07), nape, PART["nape"])
     canvas.fill(body.region(0.0, bird.s_neck * 0.80, -180, 14, 0.06, 0.06), throat, PART["throat"])
     canvas.fill(
-        body.region(0.90, 1.0, -180, -8, 0.0, 0.04), look.colour("under_tail_color"), PART["tail"]
+        body.region(0.90, 1.0, -180, -8, 0.0, 0.04),
+        individual.colour("under_tail_color"),
+        PART["tail"],
     )
     _paint_patterns(bird, canvas, rng)
     normal = body.normal[len(body.normal) // 2]
@@ -154,10 +158,10 @@ def _paint_body(bird: Bird, canvas: Canvas, rng) -> None:
 
 
 def _paint_patterns(bird: Bird, canvas: Canvas, rng) -> None:
-    look, body, marks = bird.look, bird.body, bird.look.marks
+    individual, body, marks = bird.individual, bird.body, bird.individual.marks
     start, mid = bird.s_neck * 0.80, bird.s_mid
-    breast, belly = look.colour("breast_color"), look.colour("belly_color")
-    accent = look.colour(look.species.accent)
+    breast, belly = individual.colour("breast_color"), individual.colour("belly_color")
+    accent = individual.colour(individual.species.accent)
     ink = contrasting(breast, light="buff", dark="brown") * 0.85
     if marks["breast_pattern"] == "striped":
         streaks = _scatter(body, rng, start + 0.02, mid - 0.02, -80, 20, 6, 8)
@@ -197,8 +201,8 @@ def _scatter(body: Body, rng, s0, s1, phi0, phi1, columns, rows):
 
 def _paint_mantle(bird: Bird, canvas: Canvas, rng) -> None:
     """The back, with the scapulars that lie over the top of the folded wing, and its pattern."""
-    look, body, pattern = bird.look, bird.body, bird.look.marks["back_pattern"]
-    back, accent = look.colour("back_color"), look.colour(look.species.accent)
+    individual, body, pattern = bird.individual, bird.body, bird.individual.marks["back_pattern"]
+    back, accent = individual.colour("back_color"), individual.colour(individual.species.accent)
     front, rear = bird.s_neck + 0.04, bird.s_rear + 0.03
     canvas.fill(body.region(front, rear, 30, 180, 0.05, 0.06), back, PART["back"])
     ink = contrasting(back, light="buff")
@@ -215,8 +219,8 @@ def _paint_mantle(bird: Bird, canvas: Canvas, rng) -> None:
 
 
 def _paint_folded_wing(bird: Bird, canvas: Canvas, part: int) -> None:
-    look, wing, marks = bird.look, bird.wing, bird.look.marks
-    colour = look.colour("wing_color")
+    individual, wing, marks = bird.individual, bird.wing, bird.individual.marks
+    colour = individual.colour("wing_color")
     edge, quill = (
         darker(colour, 0.34) if luminance(colour) > 60 else lighter(colour, 0.20),
         darker(colour, 0.20),
@@ -229,7 +233,7 @@ def _paint_folded_wing(bird: Bird, canvas: Canvas, part: int) -> None:
     for t0, t1, s0 in ((0.30, 0.62, 0.34), (-0.05, 0.35, 0.40)):  # tertials
         canvas.fill(wing.band(s0, 0.74, t0, t1), lighter(colour, 0.07))
     pattern, mark = marks["wing_pattern"], contrasting(colour, light="white", dark="black")
-    accent = look.colour(look.species.accent)
+    accent = individual.colour(individual.species.accent)
     if pattern == "multi-colored":
         canvas.fill(wing.band(0.34, 0.64, -0.90, 0.05, 0.05, 0.05), accent)
     lines = [
@@ -263,9 +267,9 @@ def _paint_folded_wing(bird: Bird, canvas: Canvas, part: int) -> None:
 
 
 def _paint_raised_wing(bird: Bird, canvas: Canvas, angle: float, part: int, light: float) -> None:
-    look, marks = bird.look, bird.look.marks
-    colour = look.colour("wing_color") * light
-    mark, accent = contrasting(colour) * light, look.colour(look.species.accent) * light
+    individual, marks = bird.individual, bird.individual.marks
+    colour = individual.colour("wing_color") * light
+    mark, accent = contrasting(colour) * light, individual.colour(individual.species.accent) * light
     edge = darker(colour, 0.4) if luminance(colour) > 60 else lighter(colour, 0.25)
     feathers = bird.raised_feathers(angle)
     half = len(feathers[0][0]) // 2
@@ -307,7 +311,7 @@ def _paint_raised_wing(bird: Bird, canvas: Canvas, angle: float, part: int, ligh
 
 
 def _dots(strip: Strip, s, t, radius: float) -> np.ndarray:
-    """(n, 16, 2) round spots at (s, t) on a strip, those that would reach over its edge left out."""
+    """(n, 16, 2) round spots at (s, t) on a strip, without those that would cross its edge."""
     inside = np.abs(t) < 0.93
     return strip.at(np.asarray(s)[inside], np.asarray(t)[inside])[:, None, :] + radius * CIRCLE
 

@@ -1,12 +1,13 @@
-"""Fieldguide: drawn birds in the official CUB-200-2011 layout, complete, with masks of the bird and of its parts.
+"""Drawn birds in the official CUB-200-2011 layout, complete, with masks of birds and their parts.
 
     make_fieldguide(folder, classes=100, images=20, size=128, seed=0, difficulty="standard")
 
-The same parameters and library versions give the same bytes. Everything about an image comes from (seed, class, image),
-so a guide with more images per class begins with the same pictures. Besides what the official archive holds:
+The same parameters and library versions give the same bytes. Everything about an image comes from
+(seed, class, image), so a guide with more images per class begins with the same pictures. Besides
+what the official archive holds:
 
     segmentations/<class>/<image>.png        the visible bird, 0 or 255
-    part_segmentations/<class>/<image>.png   indexed: 0, or 1..15 the CUB part; cheeks are none of them: 0
+    part_segmentations/<class>/<image>.png   indexed: 1..15 the CUB part, 0 elsewhere and on cheeks
     attributes/attributes.txt, attributes.txt    the 312 names
     fieldguide.json                          parameters and the species table
 """
@@ -19,23 +20,20 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from fieldguide.birds.attributes import ATTRIBUTE_NAMES, VOCABULARY, present_attributes
 from fieldguide.birds.canvas import PARTS
-from fieldguide.birds.photographs import CONDITIONS, Photograph, field_photograph, portrait
-from fieldguide.birds.plate import draw_plate
+from fieldguide.birds.photographs import CONDITIONS, Photograph, field_photograph
 from fieldguide.birds.species import make_species
-from fieldguide.folders import write_whole
-
-__all__ = ["make_fieldguide", "draw_plate", "field_photograph", "portrait", "make_species"]
+from fieldguide.checks import one_of, whole_numbers
+from fieldguide.folders import write_atomically, write_lines
+from fieldguide.pictures import SMALLEST, jpeg, png
 
 VERSION = 1  # raise it when the same parameters give other bytes
 MANIFEST = "fieldguide.json"
-SMALLEST_SIZE = 32
-JPEG_QUALITY = 92
+LOWEST = {"classes": 2, "images": 1, "size": SMALLEST, "seed": 0}
 CERTAINTIES = ("not visible", "guessing", "probably", "definitely")
 NOT_VISIBLE = 1
 # A part is visible when at least this share of the image's pixels shows it (3 pixels at 128 x 128).
@@ -71,7 +69,7 @@ SHOWN_BY = {
 
 
 def make_fieldguide(
-    folder: Path,
+    folder: Path | str,
     classes: int = 100,
     images: int = 20,
     size: int = 128,
@@ -79,14 +77,22 @@ def make_fieldguide(
     difficulty: str = "standard",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Writes a Fieldguide and returns its folder, which holds images.txt and the rest like CUB_200_2011/.
+    """Draws a guide into a folder and returns it: images.txt and the rest of the layout.
 
-    images: per class; size: pixels of a side; difficulty: "standard" or "hard"; progress(done, total) is called after
-    each class. A folder that already holds this very guide is returned as it is. The guide is written beside the folder
-    and moved there when complete, so nothing half-written is left behind.
+    A folder that already holds this very guide is returned as it is. The guide is written beside
+    the folder and moved there when complete, so nothing half-written is left behind.
 
-    Raises ValueError for parameters out of range or a place that cannot be written, FileExistsError when the folder
-    holds something else.
+    Args:
+        folder: new or empty.
+        classes: species.
+        images: of each species.
+        size: pixels of a side.
+        difficulty: "standard" or "hard": how alike species are, and how rough the photographs.
+        progress: called as progress(done, total), in images, after each class.
+
+    Raises:
+        ValueError: for parameters out of range or a place that cannot be written.
+        FileExistsError: when the folder holds something else.
     """
     parameters = {
         "classes": classes,
@@ -95,8 +101,9 @@ def make_fieldguide(
         "seed": seed,
         "difficulty": difficulty,
     }
-    _check(parameters)
-    return write_whole(
+    parameters |= whole_numbers(parameters, LOWEST)
+    one_of("difficulty", difficulty, CONDITIONS)
+    return write_atomically(
         folder,
         MANIFEST,
         "fieldguide",
@@ -105,20 +112,7 @@ def make_fieldguide(
     )
 
 
-def _check(parameters: dict) -> None:
-    lowest = {"classes": 2, "images": 1, "size": SMALLEST_SIZE, "seed": 0}
-    for name, least in lowest.items():
-        value = parameters[name]
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
-        parameters[name] = int(value)
-    if parameters["difficulty"] not in CONDITIONS:
-        raise ValueError(
-            f"difficulty must be one of {', '.join(CONDITIONS)}, not {parameters['difficulty']!r}"
-        )
-
-
-# ---- the layout ------------------------------------------------------------------------------------------------------
+# ---- the layout ----------------------------------------------------------------------------------
 
 
 def _write(root: Path, parameters: dict, progress) -> None:
@@ -137,7 +131,7 @@ def _write(root: Path, parameters: dict, progress) -> None:
     with open(
         root / "attributes" / "image_attribute_labels.txt", "w", newline="\n"
     ) as attribute_file:
-        for index, (species, name) in enumerate(zip(all_species, folders)):
+        for index, (species, name) in enumerate(zip(all_species, folders, strict=True)):
             for kind in ("images", "segmentations", "part_segmentations"):
                 (root / kind / name).mkdir(parents=True)
             present, seen = np.zeros(len(ATTRIBUTE_NAMES)), np.zeros(len(ATTRIBUTE_NAMES))
@@ -157,22 +151,24 @@ def _write(root: Path, parameters: dict, progress) -> None:
                 box = " ".join(f"{value:.1f}" for value in _box(photograph.mask))
                 lists["bounding_boxes"].append(f"{identity} {box}")
                 visible = _locate_parts(identity, photograph.parts, locations)
-                labels, values, certain = _attribute_labels(photograph.look.marks, visible, rng)
+                labels, values, certain = _attribute_labels(
+                    photograph.individual.marks, visible, rng
+                )
                 attribute_file.write(f"{identity} " + f"\n{identity} ".join(labels) + "\n")
                 present += values
                 seen += certain
-            percents.append(" ".join(_percent(a, b) for a, b in zip(present, seen)))
+            percents.append(" ".join(_percent(a, b) for a, b in zip(present, seen, strict=True)))
             if progress is not None:
                 progress((index + 1) * images, classes * images)
     for name, lines in lists.items():
-        _write_lines(root / f"{name}.txt", lines)
-    _write_lines(root / "classes.txt", _numbered(folders))
-    _write_lines(root / "parts" / "parts.txt", _numbered(PARTS))
-    _write_lines(root / "parts" / "part_locs.txt", locations)
-    _write_lines(root / "attributes" / "attributes.txt", _numbered(ATTRIBUTE_NAMES))
-    _write_lines(root / "attributes.txt", _numbered(ATTRIBUTE_NAMES))
-    _write_lines(root / "attributes" / "certainties.txt", _numbered(CERTAINTIES))
-    _write_lines(root / "attributes" / "class_attribute_labels_continuous.txt", percents)
+        write_lines(root / f"{name}.txt", lines)
+    write_lines(root / "classes.txt", _numbered(folders))
+    write_lines(root / "parts" / "parts.txt", _numbered(PARTS))
+    write_lines(root / "parts" / "part_locs.txt", locations)
+    write_lines(root / "attributes" / "attributes.txt", _numbered(ATTRIBUTE_NAMES))
+    write_lines(root / "attributes.txt", _numbered(ATTRIBUTE_NAMES))
+    write_lines(root / "attributes" / "certainties.txt", _numbered(CERTAINTIES))
+    write_lines(root / "attributes" / "class_attribute_labels_continuous.txt", percents)
     manifest = {
         "version": VERSION,
         "parameters": parameters,
@@ -187,14 +183,12 @@ def _write(root: Path, parameters: dict, progress) -> None:
                 "dimorphic": species.dimorphic,
                 "female_marks": species.female_marks,
             }
-            for number, (folder, species) in enumerate(zip(folders, all_species), start=1)
+            for number, (folder, species) in enumerate(
+                zip(folders, all_species, strict=True), start=1
+            )
         ],
     }
     (root / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-
-
-def _write_lines(path: Path, lines) -> None:
-    path.write_text("\n".join(lines) + "\n", newline="\n")
 
 
 def _numbered(names) -> list[str]:
@@ -211,16 +205,8 @@ def _is_train(seed: int, index: int, number: int) -> bool:
 
 
 def _write_pictures(root: Path, folder: str, stem: str, photograph: Photograph) -> None:
-    done, jpeg = cv2.imencode(
-        ".jpg", photograph.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    )
-    done2, mask = cv2.imencode(
-        ".png", photograph.mask.view(np.uint8) * 255, [cv2.IMWRITE_PNG_COMPRESSION, 3]
-    )
-    if not (done and done2):
-        raise RuntimeError(f"OpenCV could not encode {folder}/{stem}")
-    (root / "images" / folder / f"{stem}.jpg").write_bytes(jpeg)
-    (root / "segmentations" / folder / f"{stem}.png").write_bytes(mask)
+    (root / "images" / folder / f"{stem}.jpg").write_bytes(jpeg(photograph.image))
+    (root / "segmentations" / folder / f"{stem}.png").write_bytes(png(photograph.mask))
     indexed = Image.fromarray(photograph.parts)
     indexed.putpalette(part_palette())
     indexed.save(root / "part_segmentations" / folder / f"{stem}.png", compress_level=3)
@@ -245,7 +231,8 @@ def _box(mask: np.ndarray) -> tuple[float, float, float, float]:
 def _locate_parts(identity: int, parts: np.ndarray, lines: list[str]) -> set[str]:
     """Appends the 15 lines of part_locs.txt and returns the names of the visible parts.
 
-    A location is the centroid of the part's visible pixels or, where that lies outside them, the pixel nearest to it.
+    A location is the centroid of the part's visible pixels or, where that lies outside them, the
+    pixel nearest to it.
     """
     side, count = parts.shape[1], len(PARTS) + 1
     flat = np.flatnonzero(parts)
@@ -273,9 +260,10 @@ def _locate_parts(identity: int, parts: np.ndarray, lines: list[str]) -> set[str
 def _attribute_labels(
     marks: dict[str, str], visible: set[str], rng
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """One image's answers: 312 line ends "attribute present certainty time", and as arrays what is present and visible.
+    """One image's answers: 312 line ends "attribute present certainty time".
 
-    An annotator answers a whole group at once, so a group has one certainty and one time.
+    Also (312,) arrays of which attributes are present and which are visible. An annotator answers a
+    group at once, so a group has one certainty and one time.
     """
     present = present_attributes(marks)
     certainty = 3 + (rng.random(len(VOCABULARY)) < 0.7)
@@ -283,7 +271,7 @@ def _attribute_labels(
     lines: list[str] = []
     values, certain = [], []
     for (group, options), sure, time in zip(
-        VOCABULARY.items(), certainty.tolist(), tenths.tolist()
+        VOCABULARY.items(), certainty.tolist(), tenths.tolist(), strict=True
     ):
         shown_by = SHOWN_BY.get(group)
         shown = shown_by is None or not visible.isdisjoint(shown_by)

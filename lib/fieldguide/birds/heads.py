@@ -1,4 +1,4 @@
-"""Painting a head: cap, nape and throat, CUB's face patterns, eyes and bill, as far as the turned head shows them."""
+"""Painting a head: cap, nape and throat, CUB's face patterns, eyes and bill."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from fieldguide.birds.posture import BILL_LENGTHS, Bird
 
 
 def paint_head(bird: Bird, canvas: Canvas, near: str, far: str) -> None:
-    look, head, marks = bird.look, bird.head, bird.look.marks
+    individual, head, marks = bird.individual, bird.head, bird.individual.marks
     crown, forehead, nape = (
-        look.colour("crown_color"),
-        look.colour("forehead_color"),
-        look.colour("nape_color"),
+        individual.colour("crown_color"),
+        individual.colour("forehead_color"),
+        individual.colour("nape_color"),
     )
-    throat, pattern = look.colour("throat_color"), marks["head_pattern"]
+    throat, pattern = individual.colour("throat_color"), marks["head_pattern"]
     towards = head.sin_yaw > 0.35
     if pattern == "crested":
         _paint_crest(bird, canvas, crown)
@@ -49,7 +49,7 @@ def paint_head(bird: Bird, canvas: Canvas, near: str, far: str) -> None:
 
 
 def _paint_crest(bird: Bird, canvas: Canvas, crown) -> None:
-    height = 0.75 if bird.look.sex == "male" else 0.55
+    height = 0.75 if bird.individual.sex == "male" else 0.55
     forward = np.array([0.55, 0.25, -0.35, -0.95, -1.35, -0.95, -0.85])
     up = np.array([0.72, 1.02, 1.0 + 0.55 * height, 1.0 + 0.9 * height, 0.85 + height, 0.75, 0.30])
     points, _ = bird.head.place(forward, up, np.zeros(7))
@@ -64,14 +64,18 @@ def _paint_crest(bird: Bird, canvas: Canvas, crown) -> None:
 
 def _paint_face(bird: Bird, canvas: Canvas, crown, face) -> None:
     """The head patterns of CUB; each on both sides, the far one only as far as it shows."""
-    head, pattern, look = bird.head, bird.look.marks["head_pattern"], bird.look
-    accent = look.colour(look.species.accent)
+    head, pattern, individual = bird.head, bird.individual.marks["head_pattern"], bird.individual
+    accent = individual.colour(individual.species.accent)
     ink = contrasting(face)
     if bird.form.front_eyes:  # the facial discs of an owl
         for side in (1, -1):
-            canvas.fill(head.patch(side * 36, 6, 66, 74), darker(look.colour("throat_color"), 0.45))
-            canvas.fill(head.patch(side * 36, 6, 59, 67), look.colour("throat_color"))
-            canvas.fill(head.patch(side * 36, 8, 40, 46), darker(look.colour("throat_color"), 0.12))
+            canvas.fill(
+                head.patch(side * 36, 6, 66, 74), darker(individual.colour("throat_color"), 0.45)
+            )
+            canvas.fill(head.patch(side * 36, 6, 59, 67), individual.colour("throat_color"))
+            canvas.fill(
+                head.patch(side * 36, 8, 40, 46), darker(individual.colour("throat_color"), 0.12)
+            )
     if pattern == "striped":
         for azimuth in (0, 32, -32):
             if azimuth == 0:
@@ -99,7 +103,7 @@ def _paint_face(bird: Bird, canvas: Canvas, crown, face) -> None:
         elif pattern == "malar":
             canvas.fill(
                 head.patch(side * 52, -36, 78, 20, 2.0, -0.35 * side),
-                contrasting(look.colour("throat_color")),
+                contrasting(individual.colour("throat_color")),
             )
         elif pattern == "unique_pattern":
             canvas.fill(
@@ -109,15 +113,15 @@ def _paint_face(bird: Bird, canvas: Canvas, crown, face) -> None:
 
 
 def _paint_eye(bird: Bird, canvas: Canvas, sign: int, part: int) -> None:
-    head, look, front = bird.head, bird.look, bird.form.front_eyes
+    head, individual, front = bird.head, bird.individual, bird.form.front_eyes
     points, depth = head.points(np.array([sign * (36.0 if front else 60.0)]), np.array([13.0]))
     if depth[0] < 0.22:
         return
     size = head.radius * (0.20 if front else 0.165 if bird.form.head > 0.15 else 0.20)
     oval = CIRCLE * size * np.array([0.55 + 0.45 * min(1.0, depth[0] * 1.2), 1.0])
-    iris = look.colour("eye_color")
-    ringed = look.marks["head_pattern"] == "eyering"
-    around = look.colour("nape_color")
+    iris = individual.colour("eye_color")
+    ringed = individual.marks["head_pattern"] == "eyering"
+    around = individual.colour("nape_color")
     canvas.fill(
         points + (1.75 if ringed else 1.28) * oval,
         contrasting(around, light="white") if ringed else darker(around, 0.5),
@@ -131,15 +135,15 @@ def _paint_eye(bird: Bird, canvas: Canvas, sign: int, part: int) -> None:
 
 
 def _paint_bill(bird: Bird, canvas: Canvas) -> None:
-    head, marks = bird.head, bird.look.marks
-    colour = bird.look.colour("bill_color")
+    head, marks = bird.head, bird.individual.marks
+    colour = bird.individual.colour("bill_color")
     length = BILL_LENGTHS[marks["bill_length"]] * (0.55 if bird.form.front_eyes else 1.0)
     t = np.linspace(0, 1, 12)
     upper, lower, droop = _bill_profile(marks["bill_shape"], t)
     forward, middle = 0.82 + t * (length + 0.1), -0.12 + droop * (0.5 + 0.5 * length)
 
     def curve(offset, side=0.0):
-        # The bill is part of the skull: it is placed in head radii, undoing the head's own stretch beyond it.
+        # The bill is placed in head radii, which undoes the stretch of the head.
         return head.place(
             forward / head.stretch * (1 + 0.1 * (1 - t)), middle + offset, np.full(12, side)
         )[0]
@@ -166,7 +170,7 @@ def _paint_bill(bird: Bird, canvas: Canvas) -> None:
 
 
 def _bill_profile(shape: str, t):
-    """Heights of the two mandibles above and below the gape line, and the droop of that line, in head radii."""
+    """Heights of the mandibles above and below the gape line, and its droop, in head radii."""
     taper = 1 - t
     flat = np.zeros_like(t)
     if shape == "cone":

@@ -1,4 +1,4 @@
-"""Pictures of birds: photographs in the field, with light and camera, and clean portraits on paper."""
+"""Pictures of birds: photographs in the field, and clean portraits on paper."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from fieldguide.birds.canvas import NEUTRAL_SHADE, Canvas
 from fieldguide.birds.drawing import paint
 from fieldguide.birds.posture import Bird, Pose
 from fieldguide.birds.scenes import background, paint_occluders, paint_perch, sketch_perch
-from fieldguide.birds.species import Look, Species, individual, typical
+from fieldguide.birds.species import Individual, Species, draw_individual, typical
 
-LEAST_BIRD = (
-    0.03  # a photograph with less of the bird in it, as a share of its pixels, is taken again
-)
+LEAST_BIRD = 0.03  # of the pixels; a photograph with less of the bird in it is taken again
 GRAIN_STEP = 15  # degrees between the prepared directions of plumage
 
 
@@ -59,13 +57,13 @@ class Photograph:
     image: np.ndarray  # (side, side, 3) uint8 RGB
     mask: np.ndarray  # bool, the bird
     parts: np.ndarray  # uint8: 0, or the number of a CUB part
-    look: Look
+    individual: Individual
 
 
 def field_photograph(
     species: Species, rng: np.random.Generator, size: int = 128, difficulty: str = "standard"
 ) -> Photograph:
-    """One individual of a species in the field; everything comes from `rng`. size: pixels of a side."""
+    """One individual of a species in the field, all drawn from `rng`. size: pixels of a side."""
     while True:
         photograph = _attempt(species, rng, size, CONDITIONS[difficulty])
         if photograph.mask.mean() >= LEAST_BIRD:
@@ -73,9 +71,9 @@ def field_photograph(
 
 
 def _attempt(species: Species, rng, size: int, conditions: Conditions) -> Photograph:
-    look = individual(species, rng)
+    individual = draw_individual(species, rng)
     pose, flip = _pose(conditions, rng), bool(rng.random() < 0.5)
-    bird = Bird(look, pose)
+    bird = Bird(individual, pose)
     x0, y0, x1, y1 = bird.extent()
     scale = (
         size
@@ -99,7 +97,7 @@ def _attempt(species: Species, rng, size: int, conditions: Conditions) -> Photog
         _camera(image, conditions, rng),
         mask,
         np.where(mask, canvas.parts, 0).astype(np.uint8),
-        look,
+        individual,
     )
 
 
@@ -107,13 +105,13 @@ def portrait(
     species: Species,
     size: int = 384,
     paper: tuple[int, int, int] = (247, 243, 232),
-    look: Look | None = None,
+    individual: Individual | None = None,
     pose: Pose | None = None,
     seed: int = 0,
 ) -> Photograph:
-    """A clean side-on painting of a species on paper (RGB): an adult male unless `look` says otherwise."""
+    """A clean side-on painting on paper (RGB): an adult male, or the `individual` given."""
     rng = np.random.default_rng([seed, 0x9A9E])
-    bird = Bird(look or typical(species), pose or Pose())
+    bird = Bird(individual or typical(species), pose or Pose())
     x0, y0, x1, y1 = bird.extent()
     scale = 0.86 * size / max(x1 - x0, y1 - y0)
     canvas = Canvas(
@@ -128,7 +126,9 @@ def portrait(
     paint(bird, canvas, rng)
     image, alpha = _compose(scene, canvas, bird.tilt, rng)
     mask = alpha >= 128
-    return Photograph(image, mask, np.where(mask, canvas.parts, 0).astype(np.uint8), bird.look)
+    return Photograph(
+        image, mask, np.where(mask, canvas.parts, 0).astype(np.uint8), bird.individual
+    )
 
 
 def _pose(conditions: Conditions, rng) -> Pose:
@@ -154,12 +154,12 @@ def _pose(conditions: Conditions, rng) -> Pose:
     )
 
 
-# ---- light and camera ------------------------------------------------------------------------------------------------
+# ---- light and camera ----------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=16)
 def _plumage_grain(size: int, direction: int) -> np.ndarray:
-    """(2 size, 2 size) uint8 around 128: fine streaks like the lie of feathers; direction in steps of GRAIN_STEP."""
+    """(2 size, 2 size) uint8 around 128: streaks of feathers; direction in steps of GRAIN_STEP."""
     noise = np.random.default_rng(0xFEA7).normal(0, 1, (3 * size, 3 * size)).astype(np.float32)
     noise = cv2.GaussianBlur(
         noise, (0, 0), sigmaX=max(0.8, 0.012 * size), sigmaY=max(0.4, 0.004 * size)
@@ -172,7 +172,7 @@ def _plumage_grain(size: int, direction: int) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _film_grain(size: int) -> np.ndarray:
-    """(2 size, 2 size, 3) int16 noise of standard deviation 64, to be scaled and cut from at random."""
+    """(2 size, 2 size, 3) int16 noise of standard deviation 64, to be cropped and scaled."""
     noise = np.random.default_rng(0xF117).normal(0, 64, (2 * size, 2 * size, 3))
     return np.clip(noise, -255, 255).astype(np.int16)
 
@@ -190,7 +190,7 @@ def _compose(scene, canvas: Canvas, tilt: float, rng) -> tuple[np.ndarray, np.nd
     side = canvas.side
     small = cv2.resize(canvas.colour, (side, side), interpolation=cv2.INTER_AREA)
     alpha = np.ascontiguousarray(small[..., 3])
-    # Volume: the shades of the surfaces melt into each other, and every outline darkens as it turns away.
+    # Volume: the shades of surfaces blend, and every outline darkens as it turns away.
     shade = cv2.GaussianBlur(canvas.shade, (0, 0), max(0.6, 0.020 * canvas.scale))
     turned = cv2.GaussianBlur(alpha, (0, 0), max(0.8, 0.035 * canvas.scale))
     shade = cv2.multiply(shade, cv2.addWeighted(turned, 0.45, alpha, 0.0, 140.0), scale=1 / 248)
@@ -221,8 +221,4 @@ def _camera(image, conditions: Conditions, rng) -> np.ndarray:
         image = cv2.GaussianBlur(image, (0, 0), sigma)
     noise = _crop(_film_grain(len(image)), len(image), rng)
     strength = rng.uniform(0, conditions.noise) / 64
-    return (
-        cv2.addWeighted(image, 1.0, noise, strength, 0.0, dtype=cv2.CV_8U)
-        if noise.dtype == image.dtype
-        else (cv2.add(image, cv2.multiply(noise, strength), dtype=cv2.CV_8U))
-    )
+    return cv2.add(image, cv2.multiply(noise, strength), dtype=cv2.CV_8U)

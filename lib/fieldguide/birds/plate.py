@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import groupby
-from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from fieldguide.birds.canvas import PART
-from fieldguide.birds.photographs import field_photograph, portrait
+from fieldguide.birds.photographs import CONDITIONS, Photograph, field_photograph, portrait
 from fieldguide.birds.species import Species, make_species
+from fieldguide.checks import one_of, whole_numbers
+from fieldguide.pictures import SMALLEST, fitting_font, font
 
 PAPER = (247, 243, 232)
 INK = (58, 48, 40)
-FADED_INK = (150, 134, 114)
+FADED_INK = (116, 100, 80)
 TICK = (120, 44, 34)
-DESIGN_WIDTH = 1500  # the measures below are pixels of a plate this wide
-MARGIN, HEADER, FOOTER = 44, 96, 30
-CAPTION = 62  # below each portrait
-# The part a mark is seen on, its word on the plate, and the direction its tick comes from in degrees; the bird on a
-# plate faces right, so we see its right side.
+BLANK = 24  # what differs less from the paper, as a soft shadow does, may be written on
+DESIGN_WIDTH, DESIGN_SIBLINGS = 1500, 3  # the measures below are pixels of such a plate
+MARGIN, HEADER, FOOTER, GAP = 44, 96, 30, 8
+CAPTION = 78  # below each portrait
+FIELD_HEADER = 92  # above the photographs
+TITLE, HEADING, NAME, SMALL = 32, 26, 21, 17  # sizes of letters
+LOWEST = {
+    "classes": 2,
+    "seed": 0,
+    "families": 1,
+    "siblings": 1,
+    "photographs": 0,
+    "first_family": 0,
+    "width": 1,
+}
+# The part a mark is seen on, its name on the plate, and the direction its tick comes from in
+# degrees; the bird on a plate faces right, so its right side is seen.
 SEEN_ON = {
     "crown": ("crown", "crown", 75),
     "forehead": ("forehead", "forehead", 35),
@@ -40,14 +51,14 @@ SEEN_ON = {
     "leg": ("right leg", "legs", -42),
     "eye": ("right eye", "eye", 28),
 }
-WORDS = {
+VALUES = {
     "solid": "plain",
     "multi-colored": "patched",
     "about_the_same_as_head": "medium",
     "longer_than_head": "long",
     "shorter_than_head": "short",
 }
-HEAD_WORDS = {
+HEAD_PATTERNS = {
     "spotted": "speckled head",
     "malar": "moustache",
     "crested": "crest",
@@ -72,163 +83,154 @@ def draw_plate(
     first_family: int = 0,
     width: int = DESIGN_WIDTH,
 ) -> np.ndarray:
-    """(height, width, 3) uint8 RGB: `families` rows of `siblings` species of that guide, then rows of photographs.
+    """A plate of a guide's species: (height, width, 3) uint8 RGB.
 
-    The field marks that tell siblings apart are pointed out. The photographs are images 0, 1, ... of each species in
-    the guide, drawn larger. Raises ValueError when the guide has no such families.
+    `families` rows of `siblings` species of that guide, with the field marks that tell siblings
+    apart pointed out, then `photographs` rows of photographs: images 0, 1, ... of each species in
+    the guide, drawn larger. width: pixels.
+
+    Raises ValueError for parameters out of range, and when the guide has no such families.
     """
-    groups = [
-        list(group)
-        for _, group in groupby(make_species(classes, seed, difficulty), lambda one: one.family)
-    ]
-    species = [one for group in groups for one in group]
-    chosen = [group[:siblings] for group in groups if len(group) >= siblings][
-        first_family : first_family + families
-    ]
-    if len(chosen) < families or not 1 <= families:
+    whole_numbers(locals(), LOWEST)
+    one_of("difficulty", difficulty, CONDITIONS)
+    species = make_species(classes, seed, difficulty)
+    groups = [list(group) for _, group in groupby(species, lambda one: one.family)]
+    chosen = [group[:siblings] for group in groups if len(group) >= siblings]
+    chosen = chosen[first_family : first_family + families]
+    if len(chosen) < families:
         raise ValueError(
-            f"the guide has {len(groups)} families, too few for {families} of {siblings} siblings from "
-            f"number {first_family} on: ask for fewer, or for more classes"
+            f"the guide has {len(groups)} families, too few for {families} of {siblings} siblings "
+            f"from number {first_family} on: ask for fewer, or for more classes"
         )
-    scale = width / DESIGN_WIDTH
-    cell = (width - 2 * MARGIN * scale) / siblings
-    bird, row = (
-        int(min(cell * 0.80, 330 * scale)),
-        int(min(cell * 0.80, 330 * scale) + CAPTION * scale),
-    )
+    scale = width / DESIGN_WIDTH * min(max(1.0, DESIGN_SIBLINGS / siblings), 2.0)
     columns = families * siblings
-    photo = int((width - 2 * MARGIN * scale) / columns - 8 * scale)
+    cell = (width - 2 * MARGIN * scale) / siblings
+    bird = int(min(cell * 0.70, 330 * scale))
+    row = bird + int(CAPTION * scale)
+    photo = int((width - 2 * MARGIN * scale) / columns - GAP * scale)
+    if min(bird, photo if photographs else bird) < SMALLEST:
+        raise ValueError(
+            f"a plate {width} pixels wide has no room for {columns} birds: ask for a wider one, "
+            "or for fewer birds"
+        )
     field_top = int(HEADER * scale + families * row)
-    height = int(
-        field_top
-        + (photographs > 0) * 70 * scale
-        + photographs * (photo + 8 * scale)
-        + FOOTER * scale
-    )
+    height = int(field_top + photographs * (photo + GAP * scale) + FOOTER * scale)
+    height += int(FIELD_HEADER * scale) if photographs else 0
     page = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(page)
-    title = " · ".join(group[0].family.replace("_", " ") + "s" for group in chosen)
-    draw.text((MARGIN * scale, 30 * scale), title, INK, _font("Serif-Bold", 30 * scale))
-    draw.line(
-        (MARGIN * scale, 80 * scale, width - MARGIN * scale, 80 * scale),
-        FADED_INK,
-        max(1, round(1.4 * scale)),
-    )
-    for line, group in enumerate(chosen):
-        for column, one in enumerate(group):
-            corner = (
-                int(MARGIN * scale + column * cell + (cell - bird) / 2),
-                int(HEADER * scale + line * row),
-            )
-            marks = [
-                mark for mark in one.diagnostic if len({other.marks[mark] for other in group}) > 1
-            ]
-            _entry(page, draw, one, marks, line * siblings + column + 1, corner, bird, scale)
+    title = " · ".join(_plural(group[0].family) for group in chosen)
+    letters = fitting_font(title, TITLE * scale, width - 2 * MARGIN * scale)
+    draw.text((MARGIN * scale, 66 * scale), title, INK, letters, anchor="ls")
+    rule = [(MARGIN * scale, 82 * scale), (width - MARGIN * scale, 82 * scale)]
+    draw.line(rule, FADED_INK, max(1, round(1.4 * scale)))
+    _portraits(page, draw, chosen, cell, bird, row, scale)
     if photographs:
-        draw.text(
-            (MARGIN * scale, field_top + 18 * scale),
-            "The same birds in the field",
-            INK,
-            _font("Serif-Italic", 24 * scale),
-        )
+        place = (MARGIN * scale, field_top + 44 * scale)
+        draw.text(place, "The same birds in the field", INK, font(HEADING * scale), anchor="ls")
     for column, one in enumerate(one for group in chosen for one in group):
-        x = int(MARGIN * scale + column * (photo + 8 * scale))
+        x = int(MARGIN * scale + column * (photo + GAP * scale))
         for line in range(photographs):
             rng = np.random.default_rng([seed, species.index(one), line])
             picture = field_photograph(one, rng, photo, difficulty).image
-            y = int(field_top + 60 * scale + line * (photo + 8 * scale))
+            y = int(field_top + FIELD_HEADER * scale + line * (photo + GAP * scale))
             page.paste(Image.fromarray(picture), (x, y))
             if line == 0:
-                draw.text(
-                    (x + photo - 6 * scale, y - 4 * scale),
-                    str(column + 1),
-                    FADED_INK,
-                    _font("Serif-Bold", 15 * scale),
-                    anchor="rs",
-                )
+                place = (x + photo / 2, y - 7 * scale)
+                draw.text(place, str(column + 1), FADED_INK, font(SMALL * scale), anchor="ms")
     return np.asarray(page)
 
 
-def _entry(
-    page,
-    draw,
-    species: Species,
-    marks: list[str],
-    number: int,
-    corner: tuple[int, int],
-    bird: int,
-    scale: float,
+def _portraits(
+    page, draw, groups: list[list[Species]], cell: float, bird: int, row: int, scale: float
 ) -> None:
-    """One portrait with some of its marks pointed out, and its name."""
-    picture = portrait(species, bird, PAPER)
-    page.paste(Image.fromarray(picture.image), corner)
-    taken: list[float] = []
-    for mark in marks:
-        place, words, direction = _field_mark(species, mark)
-        part = picture.parts == PART[place]
-        if part.any():
-            _point_out(draw, picture.mask, part, direction, words, corner, scale, taken)
-    middle, below = corner[0] + bird / 2, corner[1] + bird
-    draw.text(
-        (middle, below + 6 * scale),
-        f"{number}  {species.name.replace('_', ' ')}",
-        INK,
-        _font("Serif", 19 * scale),
-        anchor="ma",
-    )
-    draw.text(
-        (middle, below + 32 * scale),
-        species.marks["size"].split("_(")[0].replace("_", " ")
-        + ", "
-        + species.marks["shape"].replace("_", " "),
-        FADED_INK,
-        _font("Serif-Italic", 14 * scale),
-        anchor="ma",
-    )
+    """A row of portraits for each group, with names and the marks that tell the group apart.
+
+    cell: width of an entry; bird: side of a portrait; row: height of an entry.
+    """
+    entries = []
+    for line, group in enumerate(groups):
+        for column, one in enumerate(group):
+            left = int(MARGIN * scale + column * cell + (cell - bird) / 2)
+            corner = (left, int(HEADER * scale + line * row))
+            picture = portrait(one, bird, PAPER)
+            page.paste(Image.fromarray(picture.image), corner)
+            entries.append((picture, group, corner))
+            number = line * len(group) + column + 1
+            for text, ink, size, down in (
+                (f"{number}  {one.name.replace('_', ' ')}", INK, NAME, 26),
+                (_kind(one), FADED_INK, SMALL, 50),
+            ):
+                place = (left + bird / 2, corner[1] + bird + down * scale)
+                letters = fitting_font(text, size * scale, cell - 12 * scale)
+                draw.text(place, text, ink, letters, anchor="ms")
+    taken = (np.abs(np.asarray(page, np.int16) - PAPER) > BLANK).any(axis=2)
+    for picture, group, corner in entries:
+        for mark in group[0].diagnostic:
+            if len({one.marks[mark] for one in group}) > 1:
+                _point_out(draw, picture, mark, corner, scale, taken)
+
+
+def _plural(family: str) -> str:
+    name = family.replace("_", " ")
+    return name + ("es" if name.endswith(("ch", "s")) else "s")
+
+
+def _kind(species: Species) -> str:
+    """Size and shape in words: "small, pigeon-like"."""
+    size, shape = species.marks["size"].split("_(")[0], species.marks["shape"]
+    return f"{size}, {shape}".replace("_", " ")
 
 
 def _point_out(
-    draw, mask, part, direction: float, words: str, corner, scale: float, taken: list[float]
+    draw, picture: Photograph, mark: str, corner: tuple[int, int], scale: float, taken: np.ndarray
 ) -> None:
-    """A tick on the part that leaves the bird in one direction, and its words; `taken`: heights already written at."""
-    side = len(mask)
+    """A tick on the part that shows a mark, leaving the bird in one direction, with a label.
+
+    taken: (height, width) bool of the page, where a label would cover something; this one is added.
+    """
+    place, label, direction = _field_mark(picture.individual.species, mark)
+    part, side = picture.parts == PART[place], len(picture.parts)
+    if not part.any():
+        return
     rows, columns = np.nonzero(part)
     outward = np.array([np.cos(np.radians(direction)), -np.sin(np.radians(direction))])
     steps = np.arange(0, side)[:, None] * outward + (columns.mean(), rows.mean())
 
-    def last_inside(region):
+    def last_inside(region) -> int:
         inside = [0 <= x < side and 0 <= y < side and region[int(y), int(x)] for x, y in steps]
-        return max(np.flatnonzero(inside), default=0)
+        return int(max(np.flatnonzero(inside), default=0))
 
-    start = steps[int(0.6 * last_inside(part))]
-    stop = steps[min(last_inside(mask), side - 1)] + 0.075 * side * outward
-    while any(abs(stop[1] - other) < 18 * scale for other in taken):
-        stop = stop + (0, 19 * scale if outward[1] >= 0 else -19 * scale)
-    taken.append(stop[1])
-    draw.line([tuple(start + corner), tuple(stop + corner)], TICK, max(1, round(1.5 * scale)))
     right = outward[0] >= 0
-    draw.text(
-        tuple(stop + corner + np.array([4 * scale if right else -4 * scale, 0])),
-        words,
-        TICK,
-        _font("Serif-Italic", 14 * scale),
-        anchor="lm" if right else "rm",
-    )
+    letters, anchor = font(SMALL * scale), "lm" if right else "rm"
+    start = steps[int(0.6 * last_inside(part))] + corner
+    stop = steps[min(last_inside(picture.mask), side - 1)] + 0.075 * side * outward + corner
+    gap, pad = np.array([4 * scale if right else -4 * scale, 0]), 12 * scale
+    height, width = taken.shape
+    # The nearest place, further out or above or below, where the label covers nothing.
+    moves = [(out, down) for out in np.linspace(0, 0.4, 15) for down in np.linspace(-0.3, 0.3, 31)]
+    for out, down in sorted(moves, key=lambda move: move[0] + abs(move[1])):
+        move = side * (out * outward + (0, down))
+        x0, y0, x1, y1 = draw.textbbox(tuple(stop + gap + move), label, letters, anchor=anchor)
+        box = np.s_[
+            int(y0 - 2 * scale) : int(y1 + 3 * scale), max(0, int(x0 - pad)) : int(x1 + pad)
+        ]
+        if x0 >= 1 and y0 >= 2 and x1 < width and y1 < height and not taken[box].any():
+            stop = stop + move
+            taken[box] = True
+            break
+    draw.line([tuple(start), tuple(stop)], TICK, max(1, round(1.5 * scale)))
+    draw.text(tuple(stop + gap), label, TICK, letters, anchor=anchor)
 
 
 def _field_mark(species: Species, mark: str) -> tuple[str, str, float]:
-    """The part a mark is seen on, the mark in words, and the direction of its tick: ("throat", "black throat", -12)."""
+    """The part a mark is seen on, its label and the direction of its tick.
+
+    For example ("throat", "black throat", -12).
+    """
     value = species.marks[mark]
     place, noun, direction = SEEN_ON[mark.rsplit("_", 1)[0]]
     if mark == "head_pattern":
-        return place, HEAD_WORDS[value], direction
+        return place, HEAD_PATTERNS[value], direction
     if mark == "tail_shape":
         return place, value.replace("_", " "), direction
-    return place, f"{WORDS.get(value, value)} {noun}", direction
-
-
-@cache
-def _font(style: str, size: float) -> ImageFont.FreeTypeFont:
-    """matplotlib's own DejaVu fonts: they are there wherever matplotlib is."""
-    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    return ImageFont.truetype(fonts / f"DejaVu{style}.ttf", max(6, round(size)))
+    return place, f"{VALUES.get(value, value)} {noun}", direction

@@ -1,4 +1,4 @@
-"""The posture of a bird: from an individual's look and a pose to where its body, head, wing, tail and feet are."""
+"""The posture of a bird: where body, head, wing, tail and feet of an individual are in a pose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from fieldguide.birds.bodies import Body, Globe, Strip, rotate
 from fieldguide.birds.canvas import NEUTRAL_SHADE
-from fieldguide.birds.species import Look
+from fieldguide.birds.species import Individual
 
 WING_FACTORS = {  # CUB wing shape -> length, width and width of the tip, relative to the form's own
     "rounded-wings": (0.90, 1.05, 1.5),
@@ -27,7 +27,7 @@ TAIL_WIDTHS = {"fan-shaped_tail": 1.9, "pointed_tail": 0.85}
 
 @dataclass(frozen=True)
 class Pose:
-    """How a bird holds itself; angles in degrees. The default is the side-on pose of a field guide."""
+    """A pose; angles in degrees. The default is the side-on one of a field guide."""
 
     tilt: float = 0.0  # added to the form's own
     neck: float = 1.0  # stretch
@@ -39,23 +39,20 @@ class Pose:
     wing_angle: float = 0.0  # folded: drooped below the body axis; raised: up from the horizontal
     tail_angle: float = 0.0
     tail_spread: float = 1.0
-    light: tuple[float, float, float] = (
-        -0.45,
-        0.70,
-        0.55,
-    )  # unit-length enough; x as the bird faces, y up, z to us
+    # About unit length: x as the bird faces, y up, z to the viewer.
+    light: tuple[float, float, float] = (-0.45, 0.70, 0.55)
 
 
 class Bird:
     """The posed geometry of one individual."""
 
-    def __init__(self, look: Look, pose: Pose):
-        form = look.species.form
-        self.look, self.pose, self.form = look, pose, form
+    def __init__(self, individual: Individual, pose: Pose):
+        form = individual.species.form
+        self.individual, self.pose, self.form = individual, pose, form
         self.tilt = form.tilt + pose.tilt
         depth = form.depth * pose.fluff
         self.depth = depth
-        self.radius = form.head * (1.04 if look.age == "juvenile" else 1.0)
+        self.radius = form.head * (1.04 if individual.age == "juvenile" else 1.0)
         neck_base = self.frame([(0.40, 0.07)])[0]
         angle = np.radians(form.neck_angle + 0.5 * pose.tilt)
         head = neck_base + form.neck * pose.neck * np.array([np.cos(angle), np.sin(angle)])
@@ -94,8 +91,8 @@ class Bird:
         return float(gap.argmin()) / self.body.last
 
     def _tail(self) -> Strip:
-        marks, pose, form = self.look.marks, self.pose, self.form
-        length = form.tail * (0.85 if self.look.age == "juvenile" else 1.0)
+        marks, pose, form = self.individual.marks, self.pose, self.form
+        length = form.tail * (0.85 if self.individual.age == "juvenile" else 1.0)
         width = (
             0.085 * TAIL_WIDTHS.get(marks["tail_shape"], 1.0) * pose.tail_spread + 0.05 * self.depth
         )
@@ -112,7 +109,7 @@ class Bird:
         return Strip(np.column_stack([points, widths]))
 
     def _folded_wing(self) -> Strip:
-        stretch, broad, tip = WING_FACTORS[self.look.marks["wing_shape"]]
+        stretch, broad, tip = WING_FACTORS[self.individual.marks["wing_shape"]]
         length, depth = self.form.wing * stretch, self.depth
         lift = -0.55 * depth * np.sin(np.radians(self.pose.roll)) + 0.03
         droop = self.pose.wing_angle if self.pose.wing == "folded" else 0.0
@@ -158,7 +155,7 @@ class Bird:
             self.feet,
             self.head.disc(8),
         ]
-        reach = self.radius * (1 + BILL_LENGTHS[self.look.marks["bill_length"]])
+        reach = self.radius * (1 + BILL_LENGTHS[self.individual.marks["bill_length"]])
         points.append(self.head.place([reach / self.radius], 0.0, [0.0])[0])
         if self.pose.wing == "raised":
             points.extend(feather for feather, _ in self.raised_feathers(self.pose.wing_angle))
@@ -168,7 +165,7 @@ class Bird:
     def raised_feathers(self, angle: float):
         """[(outline, how far out 0..1)] of a spread wing, from the innermost feather outwards."""
         shoulder = self.frame([(0.20, 0.35 * self.depth)])[0]
-        stretch, broad, _ = WING_FACTORS[self.look.marks["wing_shape"]]
+        stretch, broad, _ = WING_FACTORS[self.individual.marks["wing_shape"]]
         length = 0.95 * self.form.wing * stretch
         arm = (
             np.array([np.cos(np.radians(angle - 20)), np.sin(np.radians(angle - 20))])

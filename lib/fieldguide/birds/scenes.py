@@ -1,4 +1,4 @@
-"""Where a bird is met: backgrounds, perches and things in the way, none of which says anything of the species."""
+"""Where a bird is met: backgrounds, perches and occluders, none of which depends on the species."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ WATER_COLOURS = np.array(
 
 
 def background(size: int, rng) -> np.ndarray:
-    """(size, size, 3) uint8 RGB: one of the five scenes, out of focus, with some clutter in focus."""
+    """(size, size, 3) uint8 RGB: one of the five scenes, out of focus, with clutter in focus."""
     kind = SCENES[rng.integers(len(SCENES))]
     half = max(16, size // 2)  # a blurred picture can be painted at half size
     scene = _GRADIENTS[kind](half, rng)
@@ -107,7 +107,7 @@ def _leaves(scene, side, rng, count, sizes, colours) -> None:
     angle, slender = rng.uniform(0, 2 * np.pi, count), rng.uniform(0.22, 0.55, count)
     colour = colours[rng.integers(len(colours), size=count)] * rng.uniform(0.6, 1.25, (count, 1))
     outline = _leaf_outlines(where, length, angle, slender)
-    for points, tone in zip(outline, np.clip(colour, 0, 255).tolist()):
+    for points, tone in zip(outline, np.clip(colour, 0, 255).tolist(), strict=True):
         cv2.fillPoly(scene, [points], tone, cv2.LINE_AA, 4)
 
 
@@ -132,7 +132,10 @@ def _twigs(scene, side, rng, count, widths) -> None:
     bark = BARK_COLOURS[rng.integers(len(BARK_COLOURS), size=count)]
     colour = np.clip(bark * rng.uniform(0.6, 1.2, (count, 1)), 0, 255)
     for line, tone, width in zip(
-        np.rint(points * 16).astype(np.int32), colour.tolist(), rng.uniform(*widths, count)
+        np.rint(points * 16).astype(np.int32),
+        colour.tolist(),
+        rng.uniform(*widths, count),
+        strict=True,
     ):
         cv2.polylines(scene, [line], False, tone, max(1, round(width * side)), cv2.LINE_AA, 4)
 
@@ -142,7 +145,7 @@ def _ripples(scene, side, rng) -> None:
     y, x, length = rng.uniform(0, 1, (3, count)) * side
     tone = np.clip(scene[np.int32(y), 0] + rng.uniform(-45, 60, (count, 1)), 0, 255)
     for yi, xi, li, ti in zip(
-        y.tolist(), x.tolist(), (0.12 + 0.45 * length / side) * side, tone.tolist()
+        y.tolist(), x.tolist(), (0.12 + 0.45 * length / side) * side, tone.tolist(), strict=True
     ):
         rise = 0.012 * side + 0.02 * yi
         axes = (int(8 * li), int(8 * max(rise * 0.5, 0.6)))
@@ -150,7 +153,9 @@ def _ripples(scene, side, rng) -> None:
 
 
 def _clouds(scene, side, rng) -> None:
-    for x, y, width, tone in zip(*rng.uniform(0, 1, (3, 7)) * side, rng.uniform(0, 40, 7)):
+    for x, y, width, tone in zip(
+        *rng.uniform(0, 1, (3, 7)) * side, rng.uniform(0, 40, 7), strict=True
+    ):
         colour = np.clip(scene[int(y), 0] + tone, 0, 255).tolist()
         cv2.ellipse(
             scene,
@@ -176,12 +181,12 @@ def _litter(scene, side, rng) -> None:
     grass = LEAF_COLOURS[rng.integers(len(LEAF_COLOURS), size=count)]
     tone = np.clip(grass * rng.uniform(0.6, 1.3, (count, 1)), 0, 255)
     lines = np.rint(np.stack([base, tip], axis=1) * 16).astype(np.int32)
-    for line, colour in zip(lines, tone.tolist()):
+    for line, colour in zip(lines, tone.tolist(), strict=True):
         cv2.polylines(scene, [line], False, colour, max(1, side // 64), cv2.LINE_AA, 4)
     _leaves(scene, side, rng, 12, (0.015, 0.05), STONE_COLOURS)
 
 
-# ---- what the bird stands on -----------------------------------------------------------------------------------------
+# ---- what the bird stands on ---------------------------------------------------------------------
 
 
 def paint_perch(scene, canvas: Canvas, bird: Bird, rng) -> None:
@@ -212,7 +217,7 @@ def paint_perch(scene, canvas: Canvas, bird: Bird, rng) -> None:
                 rng.uniform(0, 6.3, count),
                 np.full(count, 0.4),
             )
-            for points, tone in zip(shapes, tones):
+            for points, tone in zip(shapes, tones, strict=True):
                 cv2.fillPoly(scene, [points], tone, cv2.LINE_AA, 4)
         return
     colours = STONE_COLOURS if kind == "rock" else EARTH_COLOURS
@@ -347,7 +352,7 @@ def sketch_perch(scene, canvas: Canvas, bird: Bird, paper, rng) -> None:
             )
 
 
-# ---- what is in front of it ------------------------------------------------------------------------------------------
+# ---- what is in front of it ----------------------------------------------------------------------
 
 
 def paint_occluders(image, size: int, rng, count: int) -> np.ndarray:
@@ -376,7 +381,7 @@ def paint_occluders(image, size: int, rng, count: int) -> np.ndarray:
             length, angle = size * rng.uniform(0.05, 0.11, leaves), rng.uniform(0, 6.3, leaves)
             shapes = _leaf_outlines(where, length, angle, rng.uniform(0.3, 0.5, leaves))
             tone = LEAF_COLOURS[rng.integers(len(LEAF_COLOURS))] * rng.uniform(0.7, 1.2)
-            for points, centre, reach, turn in zip(shapes, where, length, angle):
+            for points, centre, reach, turn in zip(shapes, where, length, angle, strict=True):
                 cv2.fillPoly(image, [points], np.clip(tone, 0, 255).tolist(), cv2.LINE_AA, 4)
                 cv2.fillPoly(layer, [points], 255, cv2.LINE_8, 4)
                 rib = np.array(

@@ -1,9 +1,10 @@
 """The species of Fieldguide: families of look-alike siblings, and what sex and age change.
 
-A species is a table of 25 *marks*, one value for each of 25 of CUB's 28 attribute groups. The other three groups
-(upperparts, underparts and primary colour) follow from them. Siblings of a family share all marks but three, and the
-values of those three form a code of distance two, so any two siblings differ in two or three marks; in the hard guide
-they share all but two, and differ in one or two.
+A species is a table of 25 *marks*, one value for each of 25 of CUB's 28 attribute groups. The other
+three groups (upperparts, underparts and primary colour) follow from them. Siblings of a family
+share all marks but three, and the values of those three form a code of distance two, so any two
+siblings differ in two or three marks; in the hard guide they share all but two, and differ in one
+or two.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy as np
 from fieldguide.birds.attributes import COLOURS, HEAD_PATTERNS, MARKS, PATTERNS, VOCABULARY
 from fieldguide.birds.bodies import FORMS, Form
 
-# Marks in which siblings may differ, with how often they do: mostly broad ones, in the hard guide mostly small ones.
+# Marks in which siblings may differ, with how often they do: mostly broad ones, in the hard guide
+# mostly small ones.
 DIAGNOSTIC = {
     "standard": {
         "crown_color": 6,
@@ -131,7 +133,8 @@ CANDIDATES = {
     "bill_color": BILLS,
     "eye_color": EYES,
 }
-# In the standard guide the alternatives of a mark are this far apart in RGB at least, in the hard one at most.
+# How far apart in RGB the alternatives of a mark are: at least in the standard guide, at most in
+# the hard one.
 CONTRAST = {"standard": 100.0, "hard": 150.0}
 
 PREFIXES = (
@@ -237,12 +240,12 @@ PLACES = (
 
 @dataclass(frozen=True)
 class Species:
-    """One species: `marks` maps each group of MARKS to its value; `diagnostic` are the groups its family differs in."""
+    """One species; `marks` maps each group of MARKS to its value."""
 
     name: str  # as in a CUB folder, without the number: "Rufous_crowned_Dune_Warbler"
     family: str
     marks: dict[str, str]
-    diagnostic: tuple[str, ...]
+    diagnostic: tuple[str, ...]  # the groups in which its family differs
     accent: str  # the second colour of whatever is multi-coloured
     dimorphic: bool  # females are duller
     female_marks: dict[str, str]
@@ -255,8 +258,8 @@ class Species:
 
 
 @dataclass(frozen=True)
-class Look:
-    """One individual: the marks it really shows, and how far its plumage is faded as females' and juveniles' are."""
+class Individual:
+    """One individual: the marks it shows, and how faded its plumage is."""
 
     species: Species
     marks: dict[str, str]
@@ -266,7 +269,7 @@ class Look:
     buff: float  # 0 .. 1, share of buff mixed in
 
     def colour(self, group_or_name: str) -> np.ndarray:
-        """sRGB (3,) float of a colour group of this individual ("breast_color") or of a colour name."""
+        """sRGB (3,) float of a colour group of this individual ("breast_color") or of a name."""
         return self._palette[COLOURS.index(self.marks.get(group_or_name, group_or_name))]
 
     @cached_property
@@ -287,9 +290,10 @@ def marks_apart(first: Species, second: Species) -> int:
 
 
 def make_species(classes: int, seed: int, difficulty: str) -> list[Species]:
-    """The species table, in class order, families together; no family crosses from the first half to the second.
+    """The species table, in class order, families together; no family lies in both halves.
 
-    Any two siblings differ in two or three marks ("hard": one or two), species of different families in at least four.
+    Any two siblings differ in two or three marks ("hard": one or two), species of different
+    families in at least four.
     """
     rng = np.random.default_rng([seed, 0xB12D])
     species: list[Species] = []
@@ -310,7 +314,7 @@ def make_species(classes: int, seed: int, difficulty: str) -> list[Species]:
     return species
 
 
-def individual(species: Species, rng: np.random.Generator) -> Look:
+def draw_individual(species: Species, rng: np.random.Generator) -> Individual:
     """Draws one individual of a species: its sex and age and what they change."""
     female, juvenile = rng.random() < 0.5, rng.random() < 0.22
     marks, fade, buff = dict(species.marks), 0.0, 0.0
@@ -323,7 +327,7 @@ def individual(species: Species, rng: np.random.Generator) -> Look:
         if "eye_color" not in species.diagnostic:
             marks["eye_color"] = "brown"
         fade, buff = max(fade, 0.25), buff + 0.20
-    return Look(
+    return Individual(
         species,
         marks,
         "female" if female else "male",
@@ -333,13 +337,13 @@ def individual(species: Species, rng: np.random.Generator) -> Look:
     )
 
 
-def typical(species: Species) -> Look:
+def typical(species: Species) -> Individual:
     """An adult male in full colour, as a field guide paints it."""
-    return Look(species, dict(species.marks), "male", "adult", 0.0, 0.0)
+    return Individual(species, dict(species.marks), "male", "adult", 0.0, 0.0)
 
 
 def _endless_forms(rng):
-    """Forms in shuffled rounds: every body shape occurs before any comes twice, perching birds three times as often."""
+    """Forms in shuffled rounds: each body shape once a round, perching birds three times."""
     names = list(FORMS) + ["perching-like"] * 2
     while True:
         for index in rng.permutation(len(names)):
@@ -385,7 +389,9 @@ def _family(form: Form, size: int, difficulty: str, taken_names: set[str], rng) 
     tint = tuple(float(x) for x in np.round(rng.normal(0, 7, 3 * len(COLOURS)), 1))
     siblings, epithets = [], set()
     for code in _codewords(size, difficulty, rng):
-        own = marks | {group: values[group][digit] for group, digit in zip(diagnostic, code)}
+        own = marks | {
+            group: values[group][digit] for group, digit in zip(diagnostic, code, strict=True)
+        }
         epithet = _epithet(own, diagnostic, epithets)
         epithets.add(epithet)
         siblings.append(
@@ -405,7 +411,10 @@ def _family(form: Form, size: int, difficulty: str, taken_names: set[str], rng) 
 
 
 def _codewords(size: int, difficulty: str, rng) -> list[tuple[int, ...]]:
-    """`size` words: of the code (a, b, a + b mod 3), in which any two differ in two or three places, or of (a, b)."""
+    """`size` words of the code (a, b, a + b mod 3), any two of which differ in two or three places.
+
+    "hard": words (a, b), which differ in one or two.
+    """
     pairs = [
         divmod(int(word), VALUES_PER_MARK) for word in rng.permutation(VALUES_PER_MARK**2)[:size]
     ]
@@ -425,7 +434,7 @@ def _draw_diagnostic(difficulty: str, rng) -> tuple[str, ...]:
 
 
 def _alternatives(group: str, marks: dict[str, str], form: Form, difficulty: str, rng) -> list[str]:
-    """Two more values of a mark, distinct, and for colours clearly (or, in the hard guide, not too) different."""
+    """Two more values of a mark; colours differ clearly or, in the hard guide, not too much."""
     if group in CANDIDATES:
         candidates = sorted(set(CANDIDATES[group]) - {marks[group]})
         rgb = {name: np.array(PALETTE[name], dtype=float) for name in COLOURS}
@@ -446,7 +455,7 @@ def _alternatives(group: str, marks: dict[str, str], form: Form, difficulty: str
 
 
 def _founder(form: Form, rng) -> tuple[dict[str, str], str]:
-    """A plausible bird of this form: colours that go together, and the accent colour of its markings."""
+    """A plausible bird of this form: its marks, and the accent colour of its markings."""
 
     def pick(values, *shares):
         return str(rng.choice(values, p=shares or None))
@@ -514,7 +523,8 @@ def _epithet(marks: dict[str, str], diagnostic: tuple[str, ...], taken: set[str]
         elif group == "head_pattern":
             epithet = HEAD_EPITHETS[value]
         elif group.endswith("_pattern"):
-            epithet = f"{PATTERN_EPITHETS[value]}_{COLOUR_EPITHETS.get(group.replace('pattern', 'color'), 'tailed')}"
+            place = COLOUR_EPITHETS.get(group.replace("pattern", "color"), "tailed")
+            epithet = f"{PATTERN_EPITHETS[value]}_{place}"
         else:
             epithet = OTHER_EPITHETS[value]
         if epithet not in taken:

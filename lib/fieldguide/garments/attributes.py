@@ -1,7 +1,8 @@
-"""Garments as lists of attributes: what there is in a wardrobe, and what a garment's attributes are called.
+"""Garments as lists of attributes: what there is in a wardrobe, and what its attributes are called.
 
-A catalogue is drawn by style: a sporty garment is more often plain and bright, a formal one plain and subdued, a boho
-one floral. What a garment's attributes leave open (its cut, the width of its stripes) comes from its own number.
+A catalogue is drawn by style: a sporty garment is more often plain and bright, a formal one plain
+and subdued, a boho one floral. What a garment's attributes leave open (its cut, the width of its
+stripes) comes from its own number.
 """
 
 from __future__ import annotations
@@ -320,7 +321,7 @@ KINDS = {
     ),
 }
 # Weights of the colours of PALETTE, and of PATTERNS, in each style.
-#                      black white grey beige brown navy blue turq. green yellow orange red pink purple
+# black, white, grey, beige, brown, navy, blue, turquoise, green, yellow, orange, red, pink, purple
 _COLOURS = {
     "casual": (2, 3, 2, 2, 1.5, 2.5, 3, 1, 1.5, 1.5, 1, 1.5, 1, 0.5),
     "formal": (4, 3, 3, 2.5, 1.5, 4, 1, 0.3, 0.7, 0.2, 0.2, 1.2, 0.6, 1),
@@ -371,11 +372,16 @@ class Garment:
         }
         return tuple(name for name in ATTRIBUTE_NAMES if name in own)
 
+    def cloth(self) -> str:
+        """In words: "navy striped cotton"."""
+        pattern = "" if self.pattern == "plain" else f"{self.pattern} "
+        return f"{self.colour} {pattern}{self.material}"
+
     def has(self, detail: str) -> bool:
         return detail in self.details
 
     def cut(self) -> np.random.Generator:
-        """What attributes do not say: always the same numbers for one garment, in every picture of it."""
+        """What attributes leave open: the same numbers in every picture of one garment."""
         return np.random.default_rng([self.seed, self.number, 0xC07])
 
     def fabric(self) -> Fabric:
@@ -413,7 +419,7 @@ def make_garments(count: int, seed: int) -> list[Garment]:
 
 def _garment(number: int, seed: int) -> Garment:
     rng = np.random.default_rng([seed, number])
-    # Categories in turn, so that a small catalogue has all of them; of five tops' turns two are a dress's.
+    # Categories in turn, so that a small catalogue has all; two of five turns of tops are dresses.
     turn, around = number % 5, number // 5
     semantic = (
         "all-body" if around % 5 in (1, 3) else "tops",
@@ -426,13 +432,13 @@ def _garment(number: int, seed: int) -> Garment:
         {name: kind.share for name, kind in KINDS.items() if kind.semantic == semantic}, rng
     )
     which = KINDS[kind]
-    style = _pick(dict(zip(STYLES, which.styles)), rng)
+    style = _pick(dict(zip(STYLES, which.styles, strict=True)), rng)
     material = _pick(which.materials, rng)
     if material == "denim":
         colour = _pick(_DENIMS, rng)
     else:
-        colour = _pick(dict(zip(COLOURS, _COLOURS[style])), rng)
-    weights = dict(zip(PATTERNS, _PATTERNS[style]))
+        colour = _pick(dict(zip(COLOURS, _COLOURS[style], strict=True)), rng)
+    weights = dict(zip(PATTERNS, _PATTERNS[style], strict=True))
     if (
         material not in PRINTABLE
         or kind in ("blazer", "sneakers", "backpack")
@@ -468,7 +474,7 @@ def _second(colour: str, style: str, rng) -> str:
     apart = [
         name for name in COLOURS if abs(luminance(PALETTE[name]) - luminance(PALETTE[colour])) > 55
     ]
-    weights = dict(zip(COLOURS, _COLOURS[style]))
+    weights = dict(zip(COLOURS, _COLOURS[style], strict=True))
     return _pick(
         {name: weights[name] * (2 if name in ("white", "black", "navy") else 1) for name in apart},
         rng,

@@ -1,4 +1,4 @@
-"""What garments are drawn on: pieces of cloth with relief, lit from one side, and the lines and buttons upon them.
+"""What garments are drawn on: pieces of cloth with relief, lit from one side, seams and buttons.
 
 Garment units: about 2 across a whole garment, x to the right, y down.
 """
@@ -55,7 +55,7 @@ def symmetric(*runs) -> np.ndarray:
 
 
 def strip(points, widths) -> np.ndarray:
-    """A band along a smooth line through `points`; widths: full, at each point or the same everywhere."""
+    """A band along a smooth line through `points`; widths: full, one or one at each point."""
     middle = run(*points)
     widths = np.atleast_1d(widths)
     width = np.interp(np.linspace(0, 1, len(middle)), np.linspace(0, 1, len(widths)), widths)
@@ -82,7 +82,7 @@ def _unit(vector) -> list[float]:
 
 @dataclass(frozen=True)
 class Fold:
-    """A crease (depth < 0) or a ridge (depth > 0) along a line, widest in its middle; units of the garment."""
+    """A crease (depth < 0) or ridge (depth > 0) along a line, widest in its middle."""
 
     points: np.ndarray
     width: float
@@ -120,7 +120,7 @@ class Seam:
 
 @dataclass(frozen=True)
 class Thread:
-    """Lines of one colour; dash: length of a stitch, 0 for a whole line."""
+    """Lines of one colour; dash: length of a stitch, 0 for a solid line."""
 
     points: np.ndarray
     colour: tuple
@@ -157,7 +157,7 @@ def flipped(part):
 
 
 class Canvas:
-    """Colour (premultiplied, supersampled) with seams, relief, occlusion and gloss, drawn in garment units."""
+    """Colour (premultiplied, supersampled), seams, relief, occlusion, gloss, in garment units."""
 
     def __init__(self, side: int, scale: float, origin, turn: float = 0.0, flip: bool = False):
         """scale: pixels of one unit; origin: pixel of point (0, 0); turn: degrees, clockwise."""
@@ -225,7 +225,7 @@ class Canvas:
             self.mask[area] = np.maximum(self.mask[area], inside)
         else:
             self.mask[area] *= under
-        # What lies below is darker near the piece, most where the light does not reach, to the lower right.
+        # What lies below is darker near the piece, most away from the light, to the lower right.
         step = max(1, round(0.3 * sigma))
         kept = under.copy()
         kept[step:, step:] *= 1 - piece.lift * soft[:-step, :-step]
@@ -250,7 +250,7 @@ class Canvas:
         linear = pixels * turn @ self.inverse / SUPERSAMPLE
         corner = np.array([x0, y0]) - 0.25 - self.origin
         offset = pixels * turn @ (self.inverse @ corner - piece.anchor)
-        # The cloth repeats, so a whole number of repeats changes nothing. It is laid out as far as it is needed.
+        # The cloth repeats: multiples of a repeat change nothing; it is laid out as far as needed.
         offset %= pixels
         corners = np.array([[0, 0], [wide, 0], [0, high], [wide, high]]) @ linear.T + offset
         (left, up), (right, down) = (
@@ -315,7 +315,7 @@ class Canvas:
                         for s in pair
                     ]
                 )
-                for pair in zip(starts, ends)
+                for pair in zip(starts, ends, strict=True)
             ]
         fixed = [self._fixed(line) for line in lines]
         cv2.polylines(
@@ -354,7 +354,10 @@ class Canvas:
         light: tuple[float, float, float] = (-0.42, -0.55, 0.72),
         contrast: float = 0.78,
     ) -> np.ndarray:
-        """What was drawn, lit from `light` (a direction, y down), on a scene (side, side, 3) uint8; float32 RGB."""
+        """What was drawn, lit and laid on a scene: (side, side, 3) float32 RGB.
+
+        scene: (side, side, 3) RGB; light: its direction, y down.
+        """
         side = self.side
         light = _unit(light)
         halfway = _unit((light[0], light[1], light[2] + 1))

@@ -1,4 +1,4 @@
-"""Cloth: what is woven, printed or tanned, as a square of one garment unit that repeats without a seam."""
+"""Cloth: woven, printed or tanned, as a square of one garment unit that repeats without a seam."""
 
 from __future__ import annotations
 
@@ -85,7 +85,8 @@ def fabric_tile(fabric: Fabric, pixels: int) -> np.ndarray:
     else:
         share = _PRINTS[fabric.pattern](fabric, pixels).astype(np.float32)
         channels = [
-            base + (second - base) * share for base, second in zip(fabric.colour, fabric.second)
+            base + (second - base) * share
+            for base, second in zip(fabric.colour, fabric.second, strict=True)
         ]
     # A weave shows on dark cloth too: it adds light there besides scaling it.
     channels = [channel + weave * (channel + 40) for channel in channels]

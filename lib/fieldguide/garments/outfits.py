@@ -1,7 +1,8 @@
 """Which garments go together, outfits made by that rule, and the questions asked about them.
 
-The rule looks at pairs: style, harmony of colours, prints that clash, warmth. Attributes explain it; none spells it out.
-Wrong outfits are made by exchanging items between outfits, so how often an item occurs says nothing about right and wrong.
+The rule is about pairs: style, harmony of colours, prints that clash, warmth. Attributes explain
+it; none spells it out. Wrong outfits are made by exchanging items between outfits, so how often an
+item occurs says nothing about right and wrong.
 """
 
 from __future__ import annotations
@@ -48,8 +49,6 @@ TEMPLATES = (
     (0.16, ("all-body", "shoes", "bags")),
     (0.14, ("all-body", "shoes", "bags", "outerwear")),
 )
-
-
 TOO_FEW = (
     "too few outfits or items for questions with wrong answers: ask for more outfits and items"
 )
@@ -89,7 +88,7 @@ def compatibility(garments: list[Garment]) -> np.ndarray:
 
 
 def _harmony(first: str, second: str) -> float:
-    """Neutral and accent, tone in tone, neighbours or opposites on the colour wheel please; anything else does not."""
+    """Above 0 with a neutral, and for neighbours and opposites on the colour wheel; else below."""
     if first in NEUTRALS or second in NEUTRALS:
         return 0.25 if first in NEUTRALS and second in NEUTRALS else 0.4
     hues = [
@@ -104,7 +103,10 @@ def _harmony(first: str, second: str) -> float:
 def make_outfits(
     garments: list[Garment], members: list[int], count: int, first_id: int, rng
 ) -> list[Outfit]:
-    """`count` outfits of the garments named in `members`, each garment in about as many outfits as any of its category."""
+    """`count` outfits of the garments numbered in `members`.
+
+    Garments of one category are in about as many outfits as each other.
+    """
     score = compatibility(garments)
     of = {
         semantic: np.array([number for number in members if garments[number].semantic == semantic])
@@ -126,13 +128,13 @@ def make_outfits(
             chance = np.exp(
                 liking - liking.max() - 2.0 * (uses[candidates] - uses[candidates].min())
             )
-            pick = int(
+            picked = int(
                 candidates[
                     np.searchsorted(np.cumsum(chance), rng.random() * chance.sum(), side="right")
                 ]
             )
-            chosen.append(pick)
-            uses[pick] += 1
+            chosen.append(picked)
+            uses[picked] += 1
         order = rng.permutation(len(chosen))
         outfits.append(Outfit(str(first_id + number), tuple(chosen[place] for place in order)))
     return outfits
@@ -141,9 +143,11 @@ def make_outfits(
 def compatibility_lines(
     garments: list[Garment], outfits: list[Outfit], rng, partial: bool = False
 ) -> list[str]:
-    """The outfits, labelled 1, and as many wrong ones, labelled 0: all items exchanged, or (`partial`) some of them.
+    """The outfits, labelled 1, and as many wrong ones, labelled 0: all items exchanged, or some.
 
-    Outfits exchange items of one category with each other: each item is as often in the wrong outfits as in the right ones.
+    partial: some items of each outfit are exchanged, not all. Outfits exchange items of one
+    category with each other, so each item is as often in the wrong outfits as in the right ones.
+    Raises ValueError when there are too few outfits for that.
     """
     tokens = [outfit.tokens() for outfit in outfits]
     for _ in range(200):
@@ -157,8 +161,8 @@ def compatibility_lines(
     else:
         raise ValueError(TOO_FEW)
     wrong = [list(own) for own in tokens]
-    for category, order in zip(places, orders):
-        for (number, place), source in zip(category, order):
+    for category, order in zip(places, orders, strict=True):
+        for (number, place), source in zip(category, order, strict=True):
             giver, given = category[source]
             wrong[number][place] = tokens[giver][given]
     gap = " " if partial else "  "  # as in the official files
@@ -168,7 +172,7 @@ def compatibility_lines(
 def _places_to_exchange(
     garments, outfits: list[Outfit], rng, partial: bool
 ) -> list[list[tuple[int, int]]]:
-    """By category: (outfit, place) of each item that leaves its outfit; if `partial`, some of an outfit's but not all."""
+    """By category: (outfit, place) of each item that leaves its outfit; `partial`: not all do."""
     places: dict[str, list[tuple[int, int]]] = {}
     for number, outfit in enumerate(outfits):
         size = len(outfit.items)
@@ -180,7 +184,10 @@ def _places_to_exchange(
 
 
 def _exchange(items: list[int], rng) -> np.ndarray | None:
-    """A random permutation that gives no place its own item back; None where one item has more than half of the places."""
+    """A random permutation that gives no place its own item back.
+
+    None where one item has more than half of the places.
+    """
     items = np.array(items)
     if 2 * np.bincount(items).max() > len(items):
         return None
@@ -193,12 +200,16 @@ def _exchange(items: list[int], rng) -> np.ndarray | None:
 
 
 def questions(garments: list[Garment], outfits: list[Outfit], rng, choices: int) -> list[dict]:
-    """For each outfit one blank and `choices` answers of its category; the right one is first, as in the official files."""
+    """For each outfit one blank and `choices` answers of its category.
+
+    The right answer is first, as in the official files. Raises ValueError when there are too few
+    items to choose from.
+    """
     shelves: dict[str, list[tuple[str, int]]] = {}
     for outfit in outfits:
-        for token, item in zip(outfit.tokens(), outfit.items):
+        for token, item in zip(outfit.tokens(), outfit.items, strict=True):
             shelves.setdefault(garments[item].semantic, []).append((token, item))
-    asked = []
+    entries = []
     for outfit in outfits:
         tokens = outfit.tokens()
         for blank in rng.permutation(len(tokens)):
@@ -208,18 +219,18 @@ def questions(garments: list[Garment], outfits: list[Outfit], rng, choices: int)
                 break
         else:
             raise ValueError(TOO_FEW)
-        asked.append(
+        entries.append(
             {
                 "question": [token for place, token in enumerate(tokens) if place != blank],
                 "answers": [tokens[blank], *wrong],
                 "blank_position": int(blank) + 1,
             }
         )
-    return asked
+    return entries
 
 
 def _others(shelf: list[tuple[str, int]], item: int, count: int, rng) -> list[str]:
-    """Tokens of up to `count` different items, none of them `item`; what is often worn is often taken."""
+    """Tokens of up to `count` different items other than `item`, by how often each is worn."""
     taken, tokens = {item}, []
     for place in rng.permutation(len(shelf)):
         token, other = shelf[place]

@@ -503,7 +503,7 @@ def _sandal(garment: Garment, cloth: Fabric, rng) -> tuple[list, list]:
     )
     straps = int(rng.integers(1, 4)) - (heel > 0.3)
     front: list = []
-    for k, x in enumerate(np.linspace(-0.66, -0.22, straps + 1)):
+    for x in np.linspace(-0.66, -0.22, straps + 1):
         ground = float(np.interp(x, [p[0] for p in bed], [p[1] for p in bed]))
         rise = 0.20 + 0.12 * (x + 0.62)
         w = 0.14 if straps == 1 else 0.36 / (straps + 1) / 2 + 0.01

@@ -1,4 +1,4 @@
-"""Pictures of a garment: laid flat, on a mannequin, a detail, and styled in another place under another light."""
+"""Pictures of a garment: laid flat, on a mannequin, a detail, and styled under another light."""
 
 from __future__ import annotations
 
@@ -59,23 +59,23 @@ class Photograph:
 def photograph(garment: Garment, shot: int = 0, size: int = 128) -> Photograph:
     """Picture number `shot` of a garment, always the same one; size: pixels of a side."""
     rng = np.random.default_rng([garment.seed, garment.number, shot, 0x5407])
-    look = SHOTS[min(shot, len(SHOTS) - 1)]
-    behind, front = SEW[garment.semantic](garment, look == "worn")
-    under, over = _mannequin(garment) if look == "worn" else ([], [])
+    view = SHOTS[min(shot, len(SHOTS) - 1)]
+    behind, front = SEW[garment.semantic](garment, view == "worn")
+    under, over = _mannequin(garment) if view == "worn" else ([], [])
     low, high = _extent(behind + front)
-    if look == "worn":
+    if view == "worn":
         low, high = _room_for_the_wearer(garment, low, high)
     middle, scale = 0.5 * (low + high), 0.86 * size / float((high - low).max())
     place, turn, flip, light = np.full(2, 0.5 * size), 0.0, False, DAYLIGHT
-    if look == "worn":
+    if view == "worn":
         scale *= rng.uniform(0.98, 1.06)
         flip = garment.semantic in ("shoes", "bags") and rng.random() < 0.5
         place = place + size * rng.normal(0, 0.015, 2)
-    elif look == "detail":
+    elif view == "detail":
         scale *= DETAIL * rng.uniform(0.92, 1.12)
         middle = _focus(garment, low, high) + rng.normal(0, 0.04, 2)
         turn = rng.normal(0, 5)
-    elif look == "styled":
+    elif view == "styled":
         scale *= rng.uniform(0.80, 0.98)
         turn, flip = rng.normal(0, 9), bool(rng.random() < 0.5)
         place = place + size * rng.normal(0, 0.025, 2)
@@ -85,9 +85,9 @@ def photograph(garment: Garment, shot: int = 0, size: int = 128) -> Photograph:
     canvas.origin = place - canvas.matrix @ middle
     for part in (*behind, *under, *front, *over):
         part.draw(canvas)
-    scene = _scene(look, size, rng)
-    _throw_shadow(scene, canvas, light, 0.5 if look == "worn" else 1.0)
-    image = _camera(canvas.compose(scene, light), look, rng)
+    scene = _scene(view, size, rng)
+    _throw_shadow(scene, canvas, light, 0.5 if view == "worn" else 1.0)
+    image = _camera(canvas.compose(scene, light), view, rng)
     return Photograph(image, canvas.mask > 0.5)
 
 
@@ -113,7 +113,7 @@ def _focus(garment: Garment, low, high) -> np.ndarray:
     return np.array([0.0, 0.22])
 
 
-# ---- who wears it ----------------------------------------------------------------------------------------------------
+# ---- who wears it --------------------------------------------------------------------------------
 
 
 def _room_for_the_wearer(garment: Garment, low, high) -> tuple[np.ndarray, np.ndarray]:
@@ -240,20 +240,20 @@ def _hand(garment: Garment) -> list:
     ]
 
 
-# ---- place, light, camera --------------------------------------------------------------------------------------------
+# ---- place, light, camera ------------------------------------------------------------------------
 
 
-def _scene(look: str, size: int, rng) -> np.ndarray:
+def _scene(view: str, size: int, rng) -> np.ndarray:
     """(size, size, 3) float32."""
-    if look == "styled":
+    if view == "styled":
         sheet = _floor(int(rng.integers(len(FLOORS))), size)
         y, x = rng.integers(0, sheet.shape[0] - size + 1, 2)
         return sheet[y : y + size, x : x + size] * np.float32(rng.uniform(0.92, 1.04))
-    if look == "worn":
+    if view == "worn":
         colour = np.array(BACKDROPS[int(rng.integers(len(BACKDROPS)))], np.float32)
     else:
         colour = np.array(PAPER, np.float32)
-    return colour * _falloff(size, 0.10 if look == "worn" else 0.025)[..., None]
+    return colour * _falloff(size, 0.10 if view == "worn" else 0.025)[..., None]
 
 
 @lru_cache(maxsize=8)
@@ -348,11 +348,11 @@ def _throw_shadow(scene, canvas: Canvas, light, strength: float) -> None:
     scene *= (1 - dark)[..., None]
 
 
-def _camera(image, look: str, rng) -> np.ndarray:
-    if look == "styled":
+def _camera(image, view: str, rng) -> np.ndarray:
+    if view == "styled":
         warmth, exposure = rng.normal(0, 0.035), np.exp(rng.normal(0, 0.09))
         image = image * (np.array([1 + warmth, 1, 1 - warmth]) * exposure).astype(np.float32)
         image = image + rng.normal(0, rng.uniform(0.5, 3.0), image.shape).astype(np.float32)
-    elif look == "worn":
+    elif view == "worn":
         image = image * np.float32(np.exp(rng.normal(0, 0.05)))
     return np.clip(image, 0, 255).astype(np.uint8)

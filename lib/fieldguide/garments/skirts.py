@@ -12,7 +12,10 @@ from fieldguide.garments.fabrics import Fabric
 def skirt_panels(
     waist: float, top: float, hem: float, bottom: float, garment: Garment, cloth: Fabric, rng
 ) -> list:
-    """A skirt from its waist (half width, height) to its hem (half width, height), with folds that widen downwards."""
+    """A skirt with folds that widen downwards.
+
+    waist, top: half width and height of the waist; hem, bottom: those of the hem.
+    """
     wave = 0.012 if garment.material in ("leather", "denim", "wool") else 0.02
     fraction = np.linspace(0, 1, 17)
     edge = np.stack(
@@ -35,7 +38,7 @@ def skirt_panels(
     )
     folds = []
     count = 11 if garment.has("pleated") else 6
-    for k, place in enumerate(np.linspace(-0.86, 0.86, count)):
+    for place in np.linspace(-0.86, 0.86, count):
         place = place + (0 if garment.has("pleated") else rng.normal(0, 0.05))
         start = top + (0.0 if garment.has("pleated") else rng.uniform(0.02, 0.25) * (bottom - top))
         line = run(

@@ -53,7 +53,7 @@ def sew_top(garment: Garment, worn: bool) -> tuple[list, list]:
 
 
 def _trim(garment: Garment, cloth: Fabric) -> Fabric:
-    """Ribs, collars and bands: of the cloth itself, or in a second colour where sport asks for it."""
+    """Ribs, collars and bands: of the cloth itself, or in the second colour of sporty garments."""
     contrast = (
         garment.style == "sporty"
         and garment.number % 2
@@ -154,7 +154,10 @@ def _sleeve(cut: Cut, garment: Garment, cloth: Fabric, trim: Fabric, rng, right:
 
 
 def _body_half(cut: Cut, garment: Garment, inner: list) -> np.ndarray:
-    """The right half, from `inner` (the line from the middle of the front up to the neck) to the middle of the hem."""
+    """The right half of the body's outline, down to the middle of the hem.
+
+    inner: the line from the middle of the front up to the neck, where the outline begins.
+    """
     tip, pit = cut.tip, (cut.side(cut.armpit), cut.armpit)
     hollow = 0.045 if cut.sleeve else 0.085
     armhole = [tip, (tip[0] - hollow, 0.55 * tip[1] + 0.45 * pit[1]), pit]
@@ -195,7 +198,7 @@ def _body(cut: Cut, garment: Garment, cloth: Fabric, lining: Fabric, trim: Fabri
             _body_half(cut, garment, [(cut.neck, -0.70), (cut.neck, -0.70)]),
         )
         half = half[half[:, 0] > gap - 0.03]
-        whole = [
+        inside = [
             Piece(
                 symmetric(
                     [(0, -0.66), (cut.neck, -0.70)],
@@ -208,9 +211,9 @@ def _body(cut: Cut, garment: Garment, cloth: Fabric, lining: Fabric, trim: Fabri
         ]
         shapes = [half, mirrored(half)]
     else:
-        whole, half = [], _body_half(cut, garment, _neck_inner(cut, garment))
+        inside, half = [], _body_half(cut, garment, _neck_inner(cut, garment))
         shapes = [np.vstack([half, mirrored(half)[::-1]])]
-    parts = whole + [
+    parts = inside + [
         Piece(
             shape,
             cloth,

@@ -1,4 +1,4 @@
-"""What is sewn onto garments for the upper body: buttons, zips, pockets, belts, ruffles, bows and motifs."""
+"""What is sewn onto garments for the upper body: buttons, zips, pockets, belts, ruffles, bows."""
 
 from __future__ import annotations
 

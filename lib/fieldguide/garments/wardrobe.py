@@ -1,14 +1,16 @@
-"""Wardrobe: drawn garments and outfits in two official layouts, Polyvore Outfits and DeepFashion's In-shop benchmark.
+"""Drawn garments and outfits in the layouts of Polyvore Outfits and DeepFashion's In-shop.
 
     make_wardrobe(folder, outfits=1000, items=600, shots=4, size=128, seed=0)
 
-The same parameters and library versions give the same bytes. A picture comes from (seed, item, shot) alone, so a larger
-wardrobe begins with the same pictures. One catalogue of garments is in both layouts:
+The same parameters and library versions give the same bytes. A picture comes from
+(seed, item, shot) alone, so a larger wardrobe begins with the same pictures. One catalogue of
+garments is in both layouts:
 
-    polyvore_outfits/    each garment laid flat, with attributes; outfits; compatibility and fill-in-the-blank files, also
-                         with partly exchanged outfits and ten choices ("harder")
-    inshop/              every shot of each garment; half of the garments for training, the others' shots are queries
-                         or gallery
+    polyvore_outfits/    each garment laid flat, with attributes; outfits; compatibility and
+                         fill-in-the-blank files, also with partly exchanged outfits and ten choices
+                         ("harder")
+    inshop/              every shot of each garment; half of the garments for training, the others'
+                         shots are queries or gallery
     wardrobe.json        parameters and the catalogue
 """
 
@@ -18,10 +20,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from fieldguide.folders import write_whole
+from fieldguide.checks import whole_numbers
+from fieldguide.folders import write_atomically, write_lines
 from fieldguide.garments.attributes import (
     ATTRIBUTE_NAMES,
     KINDS,
@@ -30,26 +32,24 @@ from fieldguide.garments.attributes import (
     make_garments,
 )
 from fieldguide.garments.outfits import Outfit, compatibility_lines, make_outfits, questions
-from fieldguide.garments.shots import SHOTS, Photograph, photograph
-from fieldguide.garments.window import draw_window
-
-__all__ = ["make_wardrobe", "draw_window", "make_garments", "photograph"]
+from fieldguide.garments.shots import SHOTS, photograph
+from fieldguide.pictures import SMALLEST, jpeg
 
 VERSION = 1  # raise it when the same parameters give other bytes
 MANIFEST = "wardrobe.json"
-JPEG_QUALITY = 92
-LOWEST = {"outfits": 200, "items": 150, "shots": 2, "size": 32, "seed": 0}
+LOWEST = {"outfits": 200, "items": 150, "shots": 2, "size": SMALLEST, "seed": 0}
 SPLIT_SHARES = {"train": 0.60, "valid": 0.15, "test": 0.25}
 CHOICES, HARDER_CHOICES = 4, 10
 FIRST_ITEM, FIRST_OUTFIT = 100_000_001, 200_000_001
 UNKNOWN_SHARE = 0.04  # of an in-shop item's attribute groups, which annotators left open
-# As in the release: 1 upper body, 2 lower body, 3 whole; 1 frontal, 4 from afar, 5 from near, 6 by itself.
+# As in the release: 1 upper body, 2 lower body, 3 full body.
 CLOTHES_TYPE = {"tops": 1, "outerwear": 1, "bottoms": 2, "all-body": 3, "shoes": 2, "bags": 1}
+# 1 frontal, 4 from afar, 5 from near, 6 by itself.
 POSE_TYPE = {"front": 6, "worn": 1, "detail": 5, "styled": 4}
 
 
 def make_wardrobe(
-    folder: Path,
+    folder: Path | str,
     *,
     outfits: int = 1000,
     items: int = 600,
@@ -58,22 +58,26 @@ def make_wardrobe(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Writes a Wardrobe and returns its folder, which holds polyvore_outfits/ and inshop/.
+    """Draws a wardrobe into a folder and returns it: polyvore_outfits/ and inshop/.
 
-    outfits: in each of the two versions, disjoint and nondisjoint; shots: pictures of each item; size: pixels of a side;
-    progress(done, total) is called after each item. A folder that already holds this very wardrobe is returned as it is.
-    The wardrobe is written beside the folder and moved there when complete, so nothing half-written is left behind.
+    A folder that already holds this very wardrobe is returned as it is. The wardrobe is written
+    beside the folder and moved there when complete, so nothing half-written is left behind.
 
-    Raises ValueError for parameters out of range or a place that cannot be written, FileExistsError when the folder
-    holds something else.
+    Args:
+        folder: new or empty.
+        outfits: in each of the two versions, disjoint and nondisjoint.
+        items: garments.
+        shots: pictures of each garment.
+        size: pixels of a side.
+        progress: called as progress(done, total), in pictures, after each garment.
+
+    Raises:
+        ValueError: for parameters out of range or a place that cannot be written.
+        FileExistsError: when the folder holds something else.
     """
     parameters = {"outfits": outfits, "items": items, "shots": shots, "size": size, "seed": seed}
-    for name, least in LOWEST.items():
-        value = parameters[name]
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
-        parameters[name] = int(value)
-    return write_whole(
+    parameters = whole_numbers(parameters, LOWEST)
+    return write_atomically(
         folder,
         MANIFEST,
         "wardrobe",
@@ -108,10 +112,6 @@ def _write_json(path: Path, value) -> None:
     path.write_text(json.dumps(value, indent=1) + "\n", newline="\n")
 
 
-def _write_lines(path: Path, lines) -> None:
-    path.write_text("\n".join(lines) + "\n", newline="\n")
-
-
 def _item_id(garment: Garment) -> str:
     return str(FIRST_ITEM + garment.number)
 
@@ -120,7 +120,7 @@ def _inshop_id(garment: Garment) -> str:
     return f"id_{garment.number + 1:08d}"
 
 
-# ---- Polyvore Outfits ------------------------------------------------------------------------------------------------
+# ---- Polyvore Outfits ----------------------------------------------------------------------------
 
 
 def _write_outfits(root: Path, garments: list[Garment], count: int, seed: int) -> None:
@@ -140,7 +140,7 @@ def _write_outfits(root: Path, garments: list[Garment], count: int, seed: int) -
 def _splits(
     garments: list[Garment], version: str, count: int, first_id: int, rng
 ) -> dict[str, list[Outfit]]:
-    """Outfits by split. In the disjoint version no item of a training outfit is in one for validation or test."""
+    """Outfits by split. "disjoint": no item of a training outfit is in one of another split."""
     sizes = {split: round(share * count) for split, share in SPLIT_SHARES.items()}
     sizes["test"] = count - sizes["train"] - sizes["valid"]
     everyone = list(range(len(garments)))
@@ -175,11 +175,11 @@ def _write_split(
             for outfit in outfits
         ],
     )
-    _write_lines(folder / f"compatibility_{split}.txt", compatibility_lines(garments, outfits, rng))
+    write_lines(folder / f"compatibility_{split}.txt", compatibility_lines(garments, outfits, rng))
     _write_json(folder / f"fill_in_blank_{split}.json", questions(garments, outfits, rng, CHOICES))
     if harder and split != "train":  # the resampled files have these names
         short = {"valid": "val", "test": "test"}[split]
-        _write_lines(
+        write_lines(
             folder / f"fashion_compatibility_harder_{short}.txt",
             compatibility_lines(garments, outfits, rng, True),
         )
@@ -210,7 +210,7 @@ def _write_items(root: Path, garments: list[Garment]) -> None:
         root / "polyvore_attributes.json",
         {"annotations": annotations, "attributes": list(ATTRIBUTE_NAMES)},
     )
-    _write_lines(
+    write_lines(
         root / "categories.csv",
         [
             f"{kind.category},{name},{kind.semantic}"
@@ -220,16 +220,10 @@ def _write_items(root: Path, garments: list[Garment]) -> None:
 
 
 def _title(garment: Garment) -> str:
-    words = [
-        garment.colour,
-        garment.pattern if garment.pattern != "plain" else "",
-        garment.material,
-        garment.kind,
-    ]
-    return " ".join(word for word in words if word).capitalize()
+    return f"{garment.cloth()} {garment.kind}".capitalize()
 
 
-# ---- In-shop Clothes Retrieval ---------------------------------------------------------------------------------------
+# ---- In-shop Clothes Retrieval -------------------------------------------------------------------
 
 
 def _write_images(
@@ -245,16 +239,16 @@ def _write_images(
         (inshop / "Img" / folder).mkdir(parents=True)
         for shot in range(shots):
             picture = photograph(one, shot, parameters["size"])
-            look = SHOTS[min(shot, len(SHOTS) - 1)]
-            name = f"{folder}/{shot + 1:02d}_1_{look}.jpg"
-            jpeg = _jpeg(picture)
-            (inshop / "Img" / name).write_bytes(jpeg)
+            view = SHOTS[min(shot, len(SHOTS) - 1)]
+            name = f"{folder}/{shot + 1:02d}_1_{view}.jpg"
+            data = jpeg(picture.image)
+            (inshop / "Img" / name).write_bytes(data)
             if shot == 0:
-                (polyvore / "images" / f"{_item_id(one)}.jpg").write_bytes(jpeg)
+                (polyvore / "images" / f"{_item_id(one)}.jpg").write_bytes(data)
             status = "train" if train[one.number] else "gallery" if gallery[shot] else "query"
             partition.append(f"{name:<70} {_inshop_id(one)} {status}")
             boxes.append(
-                f"{name} {CLOTHES_TYPE[one.semantic]} {POSE_TYPE[look]} "
+                f"{name} {CLOTHES_TYPE[one.semantic]} {POSE_TYPE[view]} "
                 + " ".join(map(str, _corners(picture.mask)))
             )
         values.append(f"{_inshop_id(one)} " + " ".join(map(str, _annotation(one, rng))))
@@ -275,16 +269,7 @@ def _write_images(
 
 
 def _write_list(path: Path, header: str, lines) -> None:
-    _write_lines(path, [str(len(lines)), header, *lines])
-
-
-def _jpeg(picture: Photograph) -> bytes:
-    done, jpeg = cv2.imencode(
-        ".jpg", picture.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    )
-    if not done:
-        raise RuntimeError("OpenCV could not encode a picture")
-    return jpeg.tobytes()
+    write_lines(path, [str(len(lines)), header, *lines])
 
 
 def _corners(mask: np.ndarray) -> tuple[int, int, int, int]:
@@ -294,7 +279,7 @@ def _corners(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _annotation(garment: Garment, rng) -> list[int]:
-    """1 present, -1 absent, 0 unknown, in the order of ATTRIBUTE_NAMES; a group is left open as a whole."""
+    """1 present, -1 absent, 0 unknown, in the order of ATTRIBUTE_NAMES; a group is known or not."""
     own = set(garment.attributes())
     values: list[int] = []
     for names in VOCABULARY.values():

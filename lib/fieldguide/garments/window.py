@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from fieldguide.checks import whole_numbers
 from fieldguide.garments.attributes import Garment, make_garments
 from fieldguide.garments.shots import PAPER, photograph
+from fieldguide.pictures import SMALLEST, font
 
-INK, FADED_INK, RULE = (52, 48, 46), (146, 138, 130), (214, 208, 200)
-DESIGN_WIDTH = 1500  # the measures below are pixels of a window this wide
-MARGIN, HEADER, CAPTION, GAP = 40, 40, 52, 10
+INK, FADED_INK, RULE = (52, 48, 46), (108, 100, 92), (214, 208, 200)
+DESIGN_WIDTH, DESIGN_COLUMNS = 1500, 7  # the measures below are pixels of such a window
+MARGIN, HEADER, CAPTION, GAP = 40, 40, 60, 10
+HEADING, NAME, SMALL = 24, 17, 15  # sizes of letters
+LOWEST = {"items": 1, "seed": 0, "columns": 1, "shots": 1, "width": 1, "first": 0}
 ROWS = {
     "tops": "Tops",
     "outerwear": "Outerwear",
@@ -33,18 +33,26 @@ def draw_window(
     width: int = DESIGN_WIDTH,
     first: int = 0,
 ) -> np.ndarray:
-    """(height, width, 3) uint8 RGB: a row for each category of that wardrobe, then garments in `shots` pictures each.
+    """A shop window of a wardrobe: (height, width, 3) uint8 RGB.
 
-    first: how many garments of each category are passed over. Raises ValueError when a category has too few.
+    A row of `columns` garments for each category of that wardrobe, then some of them in their other
+    `shots`. first: how many garments of each category are passed over; width: pixels.
+
+    Raises ValueError for parameters out of range, and when a category has too few garments.
     """
+    whole_numbers(locals(), LOWEST)
     garments = make_garments(items, seed)
-    scale = width / DESIGN_WIDTH
+    scale = width / DESIGN_WIDTH * min(max(1.0, DESIGN_COLUMNS / columns), 2.5)
     cell = int((width - (2 * MARGIN - GAP) * scale) / columns)
     picture = cell - int(GAP * scale)
-    row = picture + int(CAPTION * scale)
-    pairs = max(1, columns // shots) if shots > 1 else 0
-    last = picture + int(70 * scale) if pairs else 0
-    height = int(HEADER * scale) + len(ROWS) * (row + int(34 * scale)) + last + int(20 * scale)
+    if picture < SMALLEST:
+        raise ValueError(
+            f"a window {width} pixels wide has no room for {columns} columns: ask for a wider one, "
+            "or for fewer columns"
+        )
+    left, heading, row = int(MARGIN * scale), int(34 * scale), picture + int(CAPTION * scale)
+    last = picture + int(46 * scale) if shots > 1 else 0
+    height = int(HEADER * scale) + len(ROWS) * (row + heading) + last + int(20 * scale)
     page = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(page)
     top = int(HEADER * scale)
@@ -57,36 +65,22 @@ def draw_window(
                 "ask for fewer columns, or for more items"
             )
         shown.append(chosen[0])
-        draw.text((MARGIN * scale, top), title, INK, _font("Serif", 21 * scale))
-        line = top + 15 * scale
-        draw.line(
-            (
-                MARGIN * scale + draw.textlength(title, _font("Serif", 21 * scale)) + 14 * scale,
-                line,
-                width - MARGIN * scale,
-                line,
-            ),
-            RULE,
-            max(1, round(scale)),
-        )
+        letters = font(HEADING * scale)
+        draw.text((left, top + 20 * scale), title, INK, letters, anchor="ls")
+        start, line = left + draw.textlength(title, letters) + 14 * scale, top + 13 * scale
+        draw.line((start, line, width - left, line), RULE, max(1, round(scale)))
         for column, one in enumerate(chosen):
-            corner = (int(MARGIN * scale) + column * cell, top + int(34 * scale))
+            corner = (left + column * cell, top + heading)
             page.paste(Image.fromarray(photograph(one, 0, picture).image), corner)
-            _caption(draw, one, (corner[0] + picture / 2, corner[1] + picture + 2 * scale), scale)
-        top += row + int(34 * scale)
-    if pairs:
-        draw.text(
-            (MARGIN * scale, top),
-            "The same garments in other pictures",
-            INK,
-            _font("Serif-Italic", 20 * scale),
-        )
+            _caption(draw, one, corner, picture, scale)
+        top += row + heading
+    if shots > 1:
+        title = "The same garments in other pictures"
+        draw.text((left, top + 20 * scale), title, INK, font(HEADING * scale), anchor="ls")
         views = [(one, shot) for one in shown for shot in range(1, shots)][:columns]
         for column, (one, shot) in enumerate(views):
-            view = photograph(one, shot, picture).image
-            page.paste(
-                Image.fromarray(view), (int(MARGIN * scale) + column * cell, top + int(40 * scale))
-            )
+            view = Image.fromarray(photograph(one, shot, picture).image)
+            page.paste(view, (left + column * cell, top + int(36 * scale)))
     return np.asarray(page)
 
 
@@ -102,26 +96,15 @@ def _variety(garments: list[Garment], count: int) -> list[Garment]:
     return chosen
 
 
-def _caption(draw, garment: Garment, place, scale: float) -> None:
-    words = [
-        garment.colour,
-        garment.pattern if garment.pattern != "plain" else "",
-        garment.material,
-    ]
-    first = " ".join(word for word in words if word)
-    rest = [garment.kind, garment.style, *garment.details[:1]]
-    draw.text(place, first, INK, _font("Serif", 13 * scale), anchor="ma")
-    draw.text(
-        (place[0], place[1] + 18 * scale),
-        ", ".join(rest),
-        FADED_INK,
-        _font("Serif-Italic", 12 * scale),
-        anchor="ma",
-    )
-
-
-@cache
-def _font(style: str, size: float) -> ImageFont.FreeTypeFont:
-    """matplotlib's own DejaVu fonts: they are there wherever matplotlib is."""
-    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    return ImageFont.truetype(fonts / f"DejaVu{style}.ttf", max(6, round(size)))
+def _caption(draw, garment: Garment, corner: tuple[int, int], picture: int, scale: float) -> None:
+    """Two lines below a picture, without what does not fit in its width."""
+    middle, below = corner[0] + picture / 2, corner[1] + picture
+    for parts, separator, ink, size, down in (
+        (garment.cloth().split(), " ", INK, NAME, 18),
+        ([garment.kind, garment.style, *garment.details[:1]], ", ", FADED_INK, SMALL, 38),
+    ):
+        letters = font(size * scale)
+        while len(parts) > 1 and draw.textlength(separator.join(parts), letters) > picture:
+            parts = parts[:-1]
+        place = (middle, below + down * scale)
+        draw.text(place, separator.join(parts), ink, letters, anchor="ms")
