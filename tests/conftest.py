@@ -8,9 +8,11 @@ import pytest
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real annotations and photographs: $FIELDMARKS_DATA, or ../shared/data beside the repository.
+    """The folder of real annotations and photographs: $FIELDMARKS_DATA, or ../shared/data beside
+    the repository.
 
-    Without it a test is skipped, except in CI, where it fails: there a skipped test would look like a passed one.
+    Without it a test is skipped, except in CI, where it fails: there a skipped test would look like
+    a passed one.
     """
     repository = Path(__file__).resolve().parents[1]
     folder = Path(os.environ.get("FIELDMARKS_DATA") or repository.parent / "shared" / "data")

@@ -1,19 +1,21 @@
-"""A search in stages, each slower than the one before and looking at fewer pictures: codes for a shortlist of all, embeddings to
-rank it, PAN to say of the first ten why they are alike.
+"""A search in stages, each slower than the one before and on fewer pictures.
 
-    answer = search("bird.jpg", index_of_codes, model, rank=(index_of_embeddings, its_model), explain=load_pair_model(run))
+    answer = search("bird.jpg", index_of_codes, model, rank=(index, its_model), explain=pair_model)
     answer.hits, answer.stages, answer.reasons
 
-Every stage but the first can be left out.
+Codes make a shortlist of all pictures, embeddings rank it, PAN says of the first ten why they are
+alike. Every stage but the first can be left out.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 from fieldmarks.data.decoding import ImageError, decode
 from fieldmarks.experiments.models import Model, PairModel
+from torch import Tensor
 
 from fieldlab.own_pictures import DecodedPictures, Hit, PictureIndex
 
@@ -22,17 +24,16 @@ SHORTLIST = 200
 STRONGEST = 3  # concepts
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What a stage did, in words, and how long it took, looking at the query included."""
+class Stage(NamedTuple):
+    """What a stage did, in words, and how long it took, reading the query included."""
 
     words: str
     seconds: float
 
 
-@dataclass(frozen=True)
-class Reason:
-    """Why PAN finds two pictures alike: their similarity (0 .. 1), and the concepts that contribute most to it, as (name, contribution)."""
+class Reason(NamedTuple):
+    """Why PAN finds two pictures alike: their similarity (0 .. 1), and the concepts that contribute
+    most to it, as (name, contribution)."""
 
     similarity: float
     concepts: list[tuple[str, float]]
@@ -43,32 +44,79 @@ class Answer:
     """What was found, best first.
 
     Attributes:
-        hits: scores are those of the last stage that ordered them.
-        stages: in the order in which they ran.
-        reasons: one for each of the first ten hits; None for a picture that cannot be read any more, and for the very same one,
-            which PAN has not learnt to compare. Empty without an explanation.
         bits: length of the codes whose distances the scores are; 0 where they are cosines.
-        unranked: pictures of the shortlist that the index of embeddings does not know, which are left out.
+        hits: pictures, and the score of the last stage that ordered them.
+        stages: in the order in which they ran.
+        reasons: of the first ten; empty without an explanation. None for a picture that cannot be
+            read any more, and for the very same one, which PAN has not learned to compare.
+        unranked: pictures of the shortlist that the ranking does not know, which are left out.
     """
 
-    hits: list[Hit]
-    stages: list[Stage]
     bits: int
+    hits: list[Hit] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
     reasons: list[Reason | None] = field(default_factory=list)
-    unranked: list[Path] = field(default_factory=list)
+    unranked: list = field(default_factory=list)
 
     def scores_in_words(self) -> list[str]:
-        return [
-            f"{hit.score:.0f} of {self.bits} bits differ"
-            if self.bits
-            else f"cosine {hit.score:.3f}"
-            for hit in self.hits
-        ]
+        form = f"{{:.0f}} of {self.bits} bits differ" if self.bits else "cosine {:.3f}"
+        return [form.format(hit.score) for hit in self.hits]
 
     @property
     def gone(self) -> list[Path]:
         """Hits that have been moved or removed since they were indexed."""
         return [hit.path for hit in self.hits if not hit.path.is_file()]
+
+
+def in_stages(
+    query, first, ranking=None, explain=None, *, k: int = 10, shortlist: int = SHORTLIST
+) -> Answer:
+    """Find the k pictures most like one, whatever names pictures: paths, or positions.
+
+    Args:
+        first: makes the shortlist, or the answer if nothing ranks it. It has a length, `bits`, in
+            words `how` it compares, and nearest(query, k) -> list[Hit].
+        ranking: orders the shortlist: `how`, and cosines(query, pictures) -> array, NaN for a
+            picture that it does not know.
+        explain: `name`, and reasons(query, pictures) -> list[Reason | None].
+        shortlist: pictures that are ranked, at least k.
+    """
+    answer, began = Answer(0 if ranking else first.bits), perf_counter()
+
+    def done(words: str) -> None:
+        nonlocal began
+        answer.stages.append(Stage(words, perf_counter() - began))
+        began = perf_counter()
+
+    hits = first.nearest(query, min(max(shortlist, k) if ranking else k, len(first)))
+    words = f"{len(hits):,} of {len(first):,} pictures by {first.how}"
+    done(f"shortlist: {words}" if ranking else words)
+    if ranking:
+        cosines = ranking.cosines(query, [hit.path for hit in hits])
+        order = np.argsort(-cosines, kind="stable")  # NaN come last
+        ranked = [Hit(hits[place].path, cosines[place].item()) for place in order]
+        answer.unranked = [hit.path for hit in ranked if np.isnan(hit.score)]
+        hits = ranked[: len(ranked) - len(answer.unranked)]
+        done(f"ranking: {len(hits):,} by {ranking.how}")
+    answer.hits = hits[:k]
+    if explain:
+        answer.reasons = explain.reasons(query, [hit.path for hit in answer.hits[:EXPLAINED]])
+        done(f"explanation: the first {len(answer.reasons)} by concepts ({explain.name})")
+    return answer
+
+
+def strongest_concepts(model: PairModel, one: Tensor, others: Tensor) -> list[Reason]:
+    """Why an encoded picture (h,) is like each of others (N, h)."""
+    concepts, relevance = model.concepts(one.expand_as(others), others)
+    found = []
+    for contributions in concepts * relevance:
+        strongest = contributions.argsort(descending=True, stable=True)[:STRONGEST].tolist()
+        parts = [(model.names[m], contributions[m].item()) for m in strongest]
+        found.append(Reason(contributions.sum().item(), parts))
+    return found
+
+
+# ---- among the pictures of an index
 
 
 def search(
@@ -81,112 +129,80 @@ def search(
     k: int = 10,
     shortlist: int = SHORTLIST,
 ) -> Answer:
-    """Find the k pictures most like one.
+    """Find the k pictures of an index most like one, as `in_stages`.
 
     Args:
-        index, model: what makes the shortlist, or the answer if nothing ranks it.
-        rank: an index of embeddings over the same folder, and its model: orders the shortlist by cosine.
-        shortlist: pictures that are ranked, at least k.
+        rank: an index of embeddings over the same folder, and its model.
 
     Raises:
         ImageError: the picture cannot be read.
-        ValueError: an index of another model than the one given; to rank by, an index of codes, of another folder or without any
-            picture of the shortlist.
+        ValueError: an index of another model than the one given; to rank by, an index of codes, of
+            another folder or without any picture of the shortlist.
     """
     if rank is not None:
         _check(index, rank[0])
-    began = perf_counter()
-    size = min(max(shortlist, k) if rank else k, len(index))
-    scores, rows = index.nearest(index.look(model, picture), size)
-    names, bits = [index.names[row] for row in rows], index.bits
-    how = f"{bits} bits" if bits else "cosine"
-    words = (
-        f"{size:,} of {len(index):,} pictures by {how} ({model.result['method']}{_missed(index)})"
-    )
-    answer = Answer(
-        [], [Stage(f"shortlist: {words}" if rank else words, perf_counter() - began)], bits
-    )
-    if rank:
-        began = perf_counter()
-        scores, names, answer.unranked = _ranked(*rank, picture, index, names)
-        answer.stages.append(
-            Stage(
-                f"ranking: {len(names):,} by cosine ({rank[1].result['method']})",
-                perf_counter() - began,
+    first, ranking = _Indexed(index, model), rank and _Indexed(*rank)
+    explaining = explain and _Explaining(explain)
+    return in_stages(picture, first, ranking, explaining, k=k, shortlist=shortlist)
+
+
+class _Indexed:
+    def __init__(self, index: PictureIndex, model: Model):
+        self.index, self.model, self.bits = index, model, index.bits
+        missed = f", which finds {index.recall:.1%} of the ten nearest" if index.recall < 1 else ""
+        by = f"{index.bits} bits" if index.bits else "cosine"
+        self.how = f"{by} ({model.result['method']}{missed})"
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def nearest(self, picture: Path, k: int) -> list[Hit]:
+        return self.index.search(self.model, picture, k)
+
+    def cosines(self, picture: Path, others: list[Path]) -> np.ndarray:
+        index = self.index
+        rows = [index.row_of.get(path.relative_to(index.pictures).as_posix()) for path in others]
+        known = [row for row in rows if row is not None]
+        if not known:
+            raise ValueError(
+                f"'{index.folder}' knows none of the {len(rows)} pictures of the shortlist: "
+                "bring both indexes up to date with fieldmarks index"
             )
-        )
-        answer.bits = 0
-    answer.hits = [
-        Hit(index.pictures / name, float(score)) for name, score in list(zip(names, scores))[:k]
-    ]
-    if explain:
-        began = perf_counter()
-        answer.reasons = reasons(explain, picture, [hit.path for hit in answer.hits[:EXPLAINED]])
-        words = (
-            f"explanation: the first {len(answer.reasons)} by concepts ({explain.result['method']})"
-        )
-        answer.stages.append(Stage(words, perf_counter() - began))
-    return answer
+        cosines = np.full(len(rows), np.nan, np.float32)
+        found = index.vectors[known] @ index.row(self.model, picture)
+        cosines[[row is not None for row in rows]] = found
+        return cosines
 
 
-def reasons(
-    model: PairModel, picture: Path, others: list[Path], count: int = STRONGEST
-) -> list[Reason | None]:
-    """Why a picture is like each of others: `count` concepts by contribution; None for those that cannot be read or are the very same.
+class _Explaining:
+    def __init__(self, model: PairModel):
+        self.model, self.name = model, model.result["method"]
 
-    Raises:
-        ImageError: the picture cannot be read.
-    """
-    pixels, there = [decode(picture, model.resize)], []
-    for place, path in enumerate(others):
-        try:
-            other = decode(path, model.resize)
-        except ImageError:
-            continue
-        if not np.array_equal(other, pixels[0]):
-            pixels.append(other)
-            there.append(place)
-    encoded = model.encode(DecodedPictures(pixels))
-    found: list[Reason | None] = [None] * len(others)
-    for place, other in zip(there, encoded[1:]):
-        concepts, relevance = model.concepts(encoded[0], other)
-        contributions = concepts * relevance
-        strongest = contributions.argsort(descending=True, stable=True)[:count].tolist()
-        found[place] = Reason(
-            contributions.sum().item(),
-            [(model.names[m], contributions[m].item()) for m in strongest],
-        )
-    return found
+    def reasons(self, picture: Path, others: list[Path]) -> list[Reason | None]:
+        side = self.model.resize
+        pixels, there = [decode(picture, side)], []
+        for place, path in enumerate(others):
+            try:
+                other = decode(path, side)
+            except ImageError:
+                continue
+            if not np.array_equal(other, pixels[0]):
+                pixels.append(other)
+                there.append(place)
+        encoded = self.model.encode(DecodedPictures(pixels))
+        reasons = strongest_concepts(self.model, encoded[0], encoded[1:])
+        found = dict(zip(there, reasons, strict=True))
+        return [found.get(place) for place in range(len(others))]
 
 
 def _check(index: PictureIndex, other: PictureIndex) -> None:
     if other.bits:
         raise ValueError(
-            f"'{other.folder}' holds codes, which are too coarse to rank by: make the shortlist by it, and rank by an index "
-            "of an open-set run"
+            f"'{other.folder}' holds codes, which are too coarse to rank by: make the shortlist by "
+            "it, and rank by an index of an open-set run"
         )
     if other.pictures != index.pictures:
         raise ValueError(
-            f"'{other.folder}' is an index of '{other.pictures}' and '{index.folder}' of '{index.pictures}': give two of the "
-            "same folder"
+            f"'{other.folder}' is an index of '{other.pictures}' and '{index.folder}' of "
+            f"'{index.pictures}': give two of the same folder"
         )
-
-
-def _ranked(
-    index: PictureIndex, model: Model, picture: Path, before: PictureIndex, names: list[str]
-) -> tuple[np.ndarray, list[str], list[Path]]:
-    """Cosines and names in their order, equal ones as they came; and what the index does not know."""
-    known = [name for name in names if name in index.row_of]
-    unknown = [index.pictures / name for name in names if name not in index.row_of]
-    if not known:
-        raise ValueError(
-            f"'{index.folder}' knows none of the {len(names)} pictures that '{before.folder}' found: bring both up to date with "
-            "fieldmarks index"
-        )
-    cosines = index.vectors[[index.row_of[name] for name in known]] @ index.look(model, picture)
-    order = np.argsort(-cosines, kind="stable")
-    return cosines[order], [known[place] for place in order], unknown
-
-
-def _missed(index: PictureIndex) -> str:
-    return f", which finds {index.recall:.1%} of the ten nearest" if index.recall < 1 else ""

@@ -1,15 +1,20 @@
-"""The command `fieldmarks`. Exit code 0: done, 1: a run failed or a data set differs, 2: wrong input, 130: Ctrl-C.
+"""The command `fieldmarks`: exit code 0 done, 1 a run failed or a data set differs, 2 wrong input,
+130 Ctrl-C.
 
 What a command needs is imported when it runs, so that --help and a mistyped option answer at once.
 """
 
+import inspect
 import re
 import sys
 import warnings
+from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 # Without rich's help pages: importing what they need takes longer than all the rest of --help.
 app = typer.Typer(
@@ -25,31 +30,26 @@ app.add_typer(make, name="make")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
+            if arguments[:1] == ["make"] and not make.registered_commands:
+                _add_generators()
             return app(args=arguments, prog_name="fieldmarks", standalone_mode=False) or 0
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, RuntimeError) as error:
-        return _wrong(_in_words(error))
-    except (
-        Exception
-    ) as error:  # what typer raises on a wrong command line has no public name in all its versions
+        message = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            message = f"'{error.filename}': " * bool(error.filename) + error.strerror
+    except Exception as error:  # what typer raises on wrong input has no public name everywhere
         if not hasattr(error, "format_message"):
             raise
-        return _wrong(error.format_message()) if error.format_message() else 2
-
-
-def _wrong(message: str) -> int:
-    print(f"fieldmarks: {message}", file=sys.stderr)
+        message = error.format_message()
+    if message:
+        print(f"fieldmarks: {message}", file=sys.stderr)
     return 2
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"'{error.filename}': {error.strerror}" if error.filename else error.strerror
-    return str(error) or type(error).__name__
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
@@ -57,152 +57,101 @@ def _show_warning(message, category, filename, lineno, file=None, line=None) -> 
         print(f"fieldmarks: warning: {message}", file=sys.stderr)
 
 
-@make.command("fieldguide")
-def make_fieldguide(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
-    classes: Annotated[int, typer.Option(help="Species.")] = 100,
-    images: Annotated[int, typer.Option(help="Images of each species.")] = 20,
-    size: Annotated[int, typer.Option(help="Pixels of a side.")] = 128,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
-    difficulty: Annotated[
-        Literal["standard", "hard"], typer.Option(help="How alike species, how rough photographs.")
-    ] = "standard",
-) -> int:
-    """Draw a field guide: birds in the layout of CUB-200-2011, with attributes, parts and masks."""
-    from fieldguide.birds.guide import make_fieldguide as make_birds
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import fieldmarks
 
-    with _progress("drawing") as progress:
-        made = make_birds(folder, classes, images, size, seed, difficulty, progress=progress)
-    print(f"{classes} species, {classes * images:,} images of {size} x {size} px in {made}")
-    return 0
+        print(f"fieldmarks {fieldmarks.__version__}")
+        raise typer.Exit()
 
 
-@make.command("wardrobe")
-def make_wardrobe(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
-    outfits: Annotated[int, typer.Option(help="Outfits, in each of the two versions.")] = 1000,
-    items: Annotated[int, typer.Option(help="Garments.")] = 600,
-    shots: Annotated[int, typer.Option(help="Pictures of each garment.")] = 4,
-    size: Annotated[int, typer.Option(help="Pixels of a side.")] = 128,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
-) -> int:
-    """Draw a wardrobe: garments and outfits in the layouts of Polyvore Outfits and of In-shop Clothes Retrieval."""
-    from fieldguide.garments.wardrobe import make_wardrobe as make_garments
+@app.callback()
+def options(
+    version: bool = Option(
+        False, "--version", is_eager=True, callback=_show_version, help="Print the version."
+    ),
+) -> None:
+    pass
 
-    with _progress("drawing") as progress:
-        made = make_garments(
-            folder,
-            outfits=outfits,
-            items=items,
-            shots=shots,
-            size=size,
-            seed=seed,
-            progress=progress,
-        )
-    print(
-        f"{items:,} garments, {items * shots:,} images of {size} x {size} px, {2 * outfits:,} outfits in {made}"
-    )
-    return 0
+
+def _add_generators() -> None:
+    """`make fieldguide` and `make wardrobe`, with the options of what draws them."""
+    from fieldguide import __main__ as drawing
+
+    birds = drawing.birds, drawing.make_fieldguide, drawing.BIRDS
+    garments = drawing.garments, drawing.make_wardrobe, drawing.GARMENTS
+    make.command("fieldguide")(_generator(*birds))
+    make.command("wardrobe")(_generator(*garments))
+
+
+def _generator(draw, generator, options: dict[str, str]):
+    def command(folder: Path, **values) -> int:
+        with _progress("drawing") as progress:
+            summary = draw(folder, progress, values)
+        print(summary)
+        return 0
+
+    defaults = inspect.signature(generator).parameters
+    target = Annotated[Path, Argument(metavar="DIR", help="A new or empty folder.")]
+    parameters = [inspect.Parameter("folder", inspect.Parameter.KEYWORD_ONLY, annotation=target)]
+    for name, text in options.items():
+        kind = Annotated[type(defaults[name].default), Option(help=text.capitalize() + ".")]
+        parameters.append(defaults[name].replace(kind=parameters[0].kind, annotation=kind))
+    command.__signature__ = inspect.Signature(parameters)
+    command.__doc__ = generator.__doc__.splitlines()[0]
+    return command
 
 
 @app.command()
 def check(
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATASET",
-            help="cub, cars, aircraft, inshop, nabirds, vegfru, food101, fieldguide, wardrobe or folder.",
-        ),
-    ],
-    root: Annotated[Path, typer.Argument(metavar="ROOT", help="The data set's folder.")],
-    images: Annotated[
-        bool,
-        typer.Option(
-            "--images", help="Decode every image too, and name those that cannot be read."
-        ),
-    ] = False,
+    dataset: str = Argument(metavar="DATASET", help="Its name, as cub, cars, inshop, fieldguide."),
+    root: Path = Argument(metavar="ROOT", help="The data set's folder."),
+    images: bool = Option(False, "--images", help="Also decode all images, and name damaged ones."),
 ) -> int:
-    """Hold a data set against its published counts. Exit code 1 where something differs."""
+    """Check a data set against its published counts. Exit code 1 where something differs."""
     from fieldmarks.data import catalog
 
-    rows = catalog.check(dataset, root)
+    rows, faults = catalog.check(dataset, root), []
     print(f"{'':28}{'expected':>10}{'found':>10}")
     for what, expected, found, good in rows:
         wanted = "" if expected is None else f"{expected:,}"
         print(f"{what:28}{wanted:>10}{found:>10,}{'' if good else '  differs'}")
-    faults = _unreadable(dataset, root) if images else []
+    if images:
+        with _progress("decoding") as progress:
+            faults = catalog.check_images(dataset, root, progress=progress)
+        for path, reason in faults:
+            print(f"{path}: {reason}")
+        count = f"{len(faults):,} image{'s' * (len(faults) > 1)} cannot be read"
+        print(count if faults else "all images can be read")
     return 0 if all(row[3] for row in rows) and not faults else 1
-
-
-def _unreadable(dataset: str, root: Path) -> list:
-    from fieldmarks.data import catalog
-
-    with _progress("decoding") as progress:
-        faults = catalog.check_images(dataset, root, progress=progress)
-    for path, reason in faults:
-        print(f"{path}: {reason}")
-    print(
-        f"{len(faults):,} image{'s' * (len(faults) > 1)} cannot be read"
-        if faults
-        else "all images can be read"
-    )
-    return faults
 
 
 @app.command()
 def run(
-    cards: Annotated[
-        list[Path], typer.Argument(metavar="CARD", help="Lab cards, as labs/vapnet/table1.yaml.")
-    ],
-    profile: Annotated[
-        str, typer.Option(help="One of the card's: paper, recipe, demo, smoke.")
-    ] = "demo",
-    settings: Annotated[
-        list[str],
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Overrule a parameter: epochs=5; for one data set: root.cub=DIR; or dataset=cub, seed=3.",
-        ),
-    ] = [],
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where results go, a folder for each run.")
-    ] = Path("runs"),
-    workers: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Runs at a time on this machine, each with a GPU of its own where there are any.",
-        ),
-    ] = 1,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Of a Dask scheduler whose workers are to do it, as tcp://host:8786.",
-        ),
-    ] = None,
-    retries: Annotated[
-        int, typer.Option(min=0, metavar="N", help="How often a failed run is tried again.")
-    ] = 0,
-    time_limit: Annotated[
-        str, typer.Option(metavar="TIME", help="For each run: 90s, 30m, 12h.")
-    ] = "24h",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print the plan and an estimate of the time.")
-    ] = False,
+    cards: list[Path] = Argument(metavar="CARD", help="Lab cards, as labs/vapnet/table1.yaml."),
+    profile: str = Option("demo", help="One of the card's: paper, recipe, demo, smoke."),
+    settings: list[str] = Option(
+        [], "--set", metavar="KEY=VALUE", help="A parameter, root.cub=DIR, dataset=cub or seed=3."
+    ),
+    out: Path = Option("runs", metavar="DIR", help="Where results go, a folder for each run."),
+    workers: int = Option(
+        1, min=1, metavar="N", help="Runs at a time here, each with a GPU where there are any."
+    ),
+    scheduler: str = Option(
+        None, metavar="ADDRESS", help="Of a Dask scheduler with workers, as tcp://host:8786."
+    ),
+    retries: int = Option(0, min=0, metavar="N", help="How often a failed run is tried again."),
+    time_limit: str = Option("24h", metavar="TIME", help="For each run: 90s, 30m, 12h."),
+    dry_run: bool = Option(False, "--dry-run", help="Only print the plan and an estimate."),
 ) -> int:
     """Run lab cards: each row of a table with each seed. What is done already is not run again.
 
-    The folder of an official data set is given by --set root.NAME=DIR, or in the variable FIELDMARKS_NAME (as in
-    FIELDMARKS_CUB).
+    The folder of an official data set is given by --set root.NAME=DIR, or in the variable
+    FIELDMARKS_NAME (as in FIELDMARKS_CUB).
     """
     limit = _seconds(time_limit)
     if scheduler and workers > 1:
-        raise ValueError(
-            "--workers is for this machine, and a scheduler has workers of its own: give one of the two"
-        )
+        raise ValueError("--workers is for this machine, a scheduler has its own: give one of both")
     runs = _plan(cards, profile, out, settings)
     from fieldlab.sweep.estimate import expected_seconds
 
@@ -210,201 +159,18 @@ def run(
     if dry_run:
         _show_plan(runs, expected, None if scheduler else workers)
         return 0
+    from fieldlab.sweep import cluster, sweep
     from fieldlab.sweep.board import open_board
-    from fieldlab.sweep.sweep import run_all
 
-    with _pool(workers, scheduler) as pool:
-        _make_folder(out)
-        with open_board(runs, expected) as board:
-            outcomes = run_all(runs, limit, board, retries, pool)
-    return _sum_up(outcomes, out)
-
-
-@app.command()
-def report(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Where runs are, as the --out of fieldmarks run.")
-    ],
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The page; by default report.html in DIR.")
-    ] = None,
-    verify: Annotated[
-        bool,
-        typer.Option(
-            "--verify",
-            help="Also measure again what each run saved. Exit code 1 where a written number differs.",
-        ),
-    ] = False,
-) -> int:
-    """Write a page on the finished runs in a folder: published and measured, claims tested, figures. Beside it as Markdown."""
-    from fieldlab.report.report import gather, write_report
-    from fieldlab.report.wording import SIGNS, heading, outcome
-
-    found = gather(folder)
-    files = write_report(found, html)
-    for part in found.parts:
-        if part.verdicts:
-            print(heading(part.table))
-        for verdict in part.verdicts:
-            print(
-                f"  {SIGNS[verdict.word]} {verdict.word}: {verdict.claim.text} ({outcome(verdict)})"
-            )
-    for file in files:
-        print(file)
-    return _verify(found) if verify else 0
-
-
-def _verify(report) -> int:
-    from fieldlab.report.verify import verify
-
-    found = verify(report.runs, report.folder)
-    for line in found.faults + found.beyond:
-        print(line)
-    count = found.equal + found.faulty + len(found.beyond)
-    parts = [
-        f"{found.equal} verified",
-        f"{found.faulty} with differences",
-        f"{len(found.beyond)} that cannot be verified",
-    ]
-    print(f"{count} run{'s' * (count != 1)}: {', '.join(parts)}")
-    return 1 if found.faults else 0
-
-
-@app.command()
-def index(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN", help="The folder of a finished run, whose network looks at the pictures."
-        ),
-    ],
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Pictures, also in folders below it.")
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Where the index goes; by default FOLDER's name with .index, here."
-        ),
-    ] = None,
-) -> int:
-    """Index a folder of pictures, or bring its index up to date; a stopped one goes on from where it was."""
-    from fieldmarks.experiments.models import load_model
-
-    from fieldlab.own_pictures import PictureIndex
-
-    out = out or Path(f"{folder.expanduser().absolute().name}.index")
-    with _progress("looking at pictures") as progress:
-        made = PictureIndex.update(out, load_model(run), folder, progress)
-    for name, reason in made.unreadable.items():
-        print(f"left out: {name}: {reason}")
-    print(
-        f"{len(made):,} pictures in {out}"
-        + (f", {len(made.unreadable):,} left out" if made.unreadable else "")
-    )
-    return 0
-
-
-@app.command()
-def search(
-    folder: Annotated[Path, typer.Argument(metavar="INDEX", help="What `fieldmarks index` made.")],
-    image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", help="The picture to find others like.")
-    ],
-    k: Annotated[int, typer.Option("-k", min=1, help="How many to show.")] = 10,
-    rank: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="INDEX",
-            help="An index of the same folder by an open-set run, to put in order what INDEX finds.",
-        ),
-    ] = None,
-    shortlist: Annotated[
-        int,
-        typer.Option(min=1, metavar="N", help="How many of what INDEX finds --rank puts in order."),
-    ] = 200,
-    explain: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN",
-            help="A few-shot or in-shop run of PAN, to say why the first ten are alike.",
-        ),
-    ] = None,
-    page: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE", help="The page; by default search.html in INDEX."),
-    ] = None,
-) -> int:
-    """Find the pictures most like one: in the terminal, and as a page.
-
-    In up to three stages, each with its time: an index of codes makes a shortlist of very many pictures, --rank puts it in order,
-    --explain names the concepts that the first ten share with the picture.
-    """
-    from fieldmarks.experiments.models import load_model, load_pair_model
-
-    from fieldlab.cascade import search as find
-    from fieldlab.own_pictures import PictureIndex
-
-    opened = [PictureIndex.open(each) for each in (folder, rank) if each]
-    made = [(each, load_model(Path(each.about["run"]))) for each in opened]
-    answer = find(
-        image,
-        *made[0],
-        rank=made[1] if rank else None,
-        explain=load_pair_model(explain) if explain else None,
-        k=k,
-        shortlist=shortlist,
-    )
-    for line in _in_lines(answer):
-        print(line)
-    print(_answer_page(answer, image, opened[0].pictures, page or folder / "search.html"))
-    return 0
-
-
-def _in_lines(answer):
-    """What a search found, for the terminal."""
-    for number, (hit, word) in enumerate(zip(answer.hits, answer.scores_in_words()), start=1):
-        yield f"{number:3}  {word}  {hit.path}"
-        if number <= len(answer.reasons) and (reason := answer.reasons[number - 1]):
-            yield f"     similarity {reason.similarity:.2f}: " + ", ".join(
-                f"{name} {value:.2f}" for name, value in reason.concepts if value >= 0.005
-            )
-    for stage in answer.stages:
-        yield f"{1000 * stage.seconds:7.0f} ms  {stage.words}"
-    for path in answer.gone:
-        yield f"moved or removed since it was indexed: {path}"
-    if answer.unranked:
-        count = len(answer.unranked)
-        yield (
-            f"{count} picture{'s are' if count > 1 else ' is'} not in the index to rank by, first {answer.unranked[0]}: "
-            "bring it up to date with fieldmarks index"
-        )
-
-
-def _answer_page(answer, image: Path, pictures: Path, page: Path) -> Path:
-    from fieldmarks.data.decoding import ImageError, decode
-
-    from fieldlab.page import Found, write_page
-
-    def picture(path: Path):
+    with cluster.connected(scheduler) if scheduler else cluster.embedded(workers) as client:
         try:
-            return decode(path, 220)
-        except ImageError:
-            return None
-
-    reasons = [reason and (reason.similarity, reason.concepts) for reason in answer.reasons] + [
-        None
-    ] * len(answer.hits)
-    found = [
-        Found(picture(hit.path), str(hit.path.relative_to(pictures)), word, reason)
-        for hit, word, reason in zip(answer.hits, answer.scores_in_words(), reasons)
-    ]
-    return write_page(
-        page,
-        (decode(image, 220), image.name),
-        found,
-        [(stage.words, stage.seconds) for stage in answer.stages],
-    )
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"{error.strerror}; give another folder by --out"
+            raise ValueError(f"no results can be written to '{out}': {reason}") from None
+        with open_board(runs, expected) as board:
+            outcomes = sweep.run_all(client, runs, limit, board, retries)
+    return _sum_up(outcomes, out)
 
 
 def _plan(cards: list[Path], profile: str, out: Path, settings: list[str]) -> list:
@@ -413,66 +179,39 @@ def _plan(cards: list[Path], profile: str, out: Path, settings: list[str]) -> li
     from fieldlab.sweep.plan import plan
 
     loaded = {}
-    for file in cards:
-        card = load_card(file)
+    for card in map(load_card, cards):
         if card.name in loaded:
-            raise ValueError(
-                f"two cards with the name {card.name}: '{loaded[card.name].file}' and '{card.file}'"
-            )
+            both = f"'{loaded[card.name].file}' and '{card.file}'"
+            raise ValueError(f"two cards with the name {card.name}: {both}")
         loaded[card.name] = card
     return [each for card in loaded.values() for each in plan(card, profile, out, settings)]
 
 
-def _pool(workers: int, scheduler: str | None):
-    """Where runs are executed. A cluster is set up only where one is needed, as that takes seconds."""
-    from contextlib import nullcontext
-
-    if not scheduler and workers == 1:
-        return nullcontext()
-    from fieldlab.sweep import cluster
-
-    return cluster.connected(scheduler) if scheduler else cluster.embedded(workers)
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"no results can be written to '{out}': {error.strerror}; give another folder by --out"
-        ) from None
-
-
 def _show_plan(runs: list, expected: list, workers: int | None) -> None:
-    from fieldlab.sweep.estimate import in_words
+    from fieldlab.sweep.estimate import estimate
     from fieldlab.sweep.runner import finished
 
-    done = [finished(each) is not None for each in runs]
-    shared = {
-        name: value
-        for name, value in runs[0].parameters.items()
-        if all(name in each.parameters and each.parameters[name] == value for each in runs)
-    }
-    for each, earlier in zip(runs, done):
-        own = "  ".join(
-            f"{name}={value}"
-            for name, value in each.parameters.items()
-            if name not in shared and name not in ("dataset", "seed")
-        )
-        print(f"{'earlier' if earlier else 'to run':8}{each.name}  {own}\n{'':8}-> {each.folder}")
-    print("all: " + "  ".join(f"{name}={value}" for name, value in shared.items()))
-    print(in_words([seconds for seconds, earlier in zip(expected, done) if not earlier], workers))
+    first, left = runs[0].parameters, []
+    shared = {n for n in first if all(each.parameters.get(n, ...) == first[n] for each in runs)}
+    for each, seconds in zip(runs, expected, strict=True):
+        hidden = shared | {"dataset", "seed"}
+        own = [f"{n}={value}" for n, value in each.parameters.items() if n not in hidden]
+        state = "to run" if finished(each) is None else "earlier"
+        left += [seconds] * (state == "to run")
+        print(f"{state:8}{each.name}  {'  '.join(own)}\n{'':8}-> {each.folder}")
+    print("all: " + "  ".join(f"{name}={value}" for name, value in first.items() if name in shared))
+    print(estimate(left, workers))
 
 
 def _sum_up(outcomes: list, out: Path) -> int:
-    words = {
+    titles = {
         "done": "done",
         "earlier": "done earlier",
         "failed": "failed",
-        "stopped": "left; the same command goes on from here",
+        "stopped": "left; the same command resumes from here",
     }
-    counts = {state: sum(outcome.state == state for outcome in outcomes) for state in words}
-    parts = [f"{count} {words[state]}" for state, count in counts.items() if count]
+    counts = {state: sum(outcome.state == state for outcome in outcomes) for state in titles}
+    parts = [f"{count} {titles[state]}" for state, count in counts.items() if count]
     print(f"{len(outcomes)} run{'s' * (len(outcomes) != 1)}: {', '.join(parts)}; results in {out}")
     return 130 if counts["stopped"] else 1 if counts["failed"] else 0
 
@@ -484,19 +223,141 @@ def _seconds(text: str) -> float:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def _progress(what: str):
-    """A context that gives progress(done, total): a bar in a terminal, nothing elsewhere."""
-    from contextlib import contextmanager
+@app.command()
+def report(
+    folder: Path = Argument(metavar="DIR", help="Where runs are, as --out of fieldmarks run."),
+    html: Path = Option(None, metavar="FILE", help="The page; by default report.html in DIR."),
+    verify: bool = Option(
+        False, "--verify", help="Also measure again what runs saved. Exit code 1 on a difference."
+    ),
+) -> int:
+    """Write a page on the finished runs in a folder, and Markdown beside it: published and measured,
+    claims tested, figures."""
+    from fieldlab.report.report import gather, write_report
+    from fieldlab.report.verify import verify as measure
+    from fieldlab.report.wording import SIGNS, heading, outcome
 
+    found = gather(folder)
+    files = write_report(found, html)
+    for part in found.parts:
+        if part.verdicts:
+            print(heading(part.table))
+        for each in part.verdicts:
+            print(f"  {SIGNS[each.word]} {each.word}: {each.claim.text} ({outcome(each)})")
+    print(*files, sep="\n")
+    if not verify:
+        return 0
+    checked = measure(found.runs, found.folder)
+    for line in checked.faults + checked.beyond:
+        print(line)
+    beyond = len(checked.beyond)
+    count = checked.equal + checked.faulty + beyond
+    print(
+        f"{count} run{'s' * (count != 1)}: {checked.equal} verified, "
+        f"{checked.faulty} with differences, {beyond} that cannot be verified"
+    )
+    return 1 if checked.faults else 0
+
+
+@app.command()
+def index(
+    run: Path = Argument(metavar="RUN", help="A finished run, whose network embeds the pictures."),
+    folder: Path = Argument(metavar="FOLDER", help="Pictures, also in folders below it."),
+    out: Path = Option(None, metavar="DIR", help="The index; by default FOLDER.index, here."),
+) -> int:
+    """Index a folder of pictures, or bring its index up to date; a stopped one resumes."""
+    from fieldmarks.experiments.models import load_model
+
+    from fieldlab.own_pictures import PictureIndex
+
+    out = out or Path(f"{folder.expanduser().absolute().name}.index")
+    with _progress("embedding pictures") as progress:
+        made = PictureIndex.update(out, load_model(run), folder, progress)
+    for name, reason in made.unreadable.items():
+        print(f"left out: {name}: {reason}")
+    left_out = f", {len(made.unreadable):,} left out" if made.unreadable else ""
+    print(f"{len(made):,} pictures in {out}{left_out}")
+    return 0
+
+
+@app.command()
+def search(
+    folder: Path = Argument(metavar="INDEX", help="What `fieldmarks index` made."),
+    image: Path = Argument(metavar="IMAGE", help="The picture to find others like."),
+    k: int = Option(10, "-k", min=1, help="How many to show."),
+    rank: Path = Option(
+        None, metavar="INDEX", help="Of the same folder by an open-set run: orders what is found."
+    ),
+    shortlist: int = Option(200, min=1, metavar="N", help="How many pictures --rank orders."),
+    explain: Path = Option(
+        None, metavar="RUN", help="Of PAN, few-shot or in-shop: says why the first ten are alike."
+    ),
+    page: Path = Option(None, "--html", metavar="FILE", help="By default search.html in INDEX."),
+) -> int:
+    """Find the pictures most like one: in the terminal, and as a page.
+
+    In up to three stages, each with its time: an index of codes makes a shortlist of very many
+    pictures, --rank orders it, --explain names the concepts that the first ten share with the
+    picture.
+    """
+    from fieldmarks.experiments.models import load_model, load_pair_model
+
+    from fieldlab.cascade import search as find
+    from fieldlab.own_pictures import PictureIndex
+
+    opened = [PictureIndex.open(each) for each in (folder, rank) if each]
+    first, *second = [(each, load_model(Path(each.about["run"]))) for each in opened]
+    ranking, pairs = second[0] if second else None, load_pair_model(explain) if explain else None
+    answer = find(image, *first, rank=ranking, explain=pairs, k=k, shortlist=shortlist)
+    for line in _lines(answer):
+        print(line)
+    print(_answer_page(answer, image, opened[0].pictures, page or folder / "search.html"))
+    return 0
+
+
+def _lines(answer):
+    """What a search found, for the terminal."""
+    found = zip_longest(answer.hits, answer.scores_in_words(), answer.reasons)
+    for number, (hit, score, reason) in enumerate(found, start=1):
+        yield f"{number:3}  {score}  {hit.path}"
+        if reason:
+            parts = [f"{name} {value:.2f}" for name, value in reason.concepts if value >= 0.005]
+            yield f"     similarity {reason.similarity:.2f}: {', '.join(parts)}"
+    for stage in answer.stages:
+        yield f"{1000 * stage.seconds:7.0f} ms  {stage.words}"
+    for path in answer.gone:
+        yield f"moved or removed since it was indexed: {path}"
+    if count := len(answer.unranked):
+        yield (
+            f"{count} picture{'s are' if count > 1 else ' is'} not in the index to rank by, first "
+            f"{answer.unranked[0]}: bring it up to date with fieldmarks index"
+        )
+
+
+def _answer_page(answer, image: Path, pictures: Path, page: Path) -> Path:
+    from fieldmarks.data.decoding import ImageError, decode
+
+    from fieldlab.page import Found, write_page
+
+    found = []
+    for hit, score, reason in zip_longest(answer.hits, answer.scores_in_words(), answer.reasons):
+        try:
+            pixels = decode(hit.path, 220)
+        except ImageError:
+            pixels = None
+        name = str(hit.path.relative_to(pictures))
+        found.append(Found(pixels, name, score, reason and (reason.similarity, reason.concepts)))
+    stages = [(stage.words, stage.seconds) for stage in answer.stages]
+    return write_page(page, (decode(image, 220), image.name), found, stages)
+
+
+@contextmanager
+def _progress(title: str):
+    """Yields progress(done, total): a bar in a terminal, nothing elsewhere."""
     from rich.console import Console
     from rich.progress import Progress
 
-    @contextmanager
-    def shown():
-        with Progress(
-            console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
-        ) as bars:
-            bar = bars.add_task(what, total=None)
-            yield lambda done, total: bars.update(bar, completed=done, total=total)
-
-    return shown()
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bars:
+        bar = bars.add_task(title, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)

@@ -1,20 +1,20 @@
-"""An index over anyone's own pictures: what a finished run's network makes of them, kept up to date with the folder.
+"""An index over anyone's own pictures: what a finished run's network makes of them.
 
-    index = PictureIndex.update(folder_of_index, load_model(run), pictures)      # only what is new or has changed is looked at
+    index = PictureIndex.update(folder_of_index, load_model(run), pictures)
     hits = PictureIndex.open(folder_of_index).search(model, "bird.jpg", k=10)
 
-The folder holds `index.json` (model, pictures with their times and sizes, those that cannot be read, and why) and the vectors that
-it names, one row a picture: embeddings in float32, or packed codes; they are mapped into memory, not read. Codes are always compared
-with every one of them, which is quick even among millions; embeddings up to EXACT_UP_TO of them, beyond which inverted lists lie
-beside them, with their recall.
+The folder holds `index.json` (the model, the pictures with their times and sizes, those that cannot
+be read, and why) and the vectors that it names, one row a picture: embeddings in float32, or packed
+codes; they are mapped into memory, not read. Codes are always compared with all of them, which is
+quick even among millions; embeddings up to EXACT_UP_TO, beyond which inverted lists lie beside them.
 """
 
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -27,25 +27,24 @@ from fieldmarks.search.embeddings import EmbeddingIndex, exact_nearest
 from torch import Tensor
 
 SCHEMA = 2
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 BATCH = 64
 SAVE_EVERY = 60.0  # seconds between saves of an index in the making
-EXACT_UP_TO = (
-    200_000  # embeddings: a query is compared with so many of 512 dimensions in about 0.1 s
-)
+EXACT_UP_TO = 200_000  # embeddings of 512 dimensions: a query takes about 0.1 s
 WRITTEN = 50_000  # rows at a time
 
+File = tuple[str, int, int]  # name relative to the folder, time of change in nanoseconds, bytes
 
-@dataclass(frozen=True)
-class Hit:
-    """A picture that was found: its path, and its cosine (1 the same) or Hamming distance (0 the same) to the query."""
+
+class Hit(NamedTuple):
+    """A picture that was found; its cosine (1: the same) or Hamming distance (0) to the query."""
 
     path: Path
     score: float
 
 
 class PictureIndex:
-    """An index in a folder; made and renewed by `update`, read by `open`."""
+    """An index in a folder; made and brought up to date by `update`, read by `open`."""
 
     def __init__(self, folder: Path, about: dict, vectors: np.ndarray):
         self.folder, self.about, self.vectors = Path(folder), about, vectors
@@ -70,16 +69,14 @@ class PictureIndex:
         folder = Path(folder)
         try:
             about = json.loads((folder / "index.json").read_text())
-            if about["schema"] != SCHEMA:
-                raise ValueError
-            vectors = np.load(
-                folder / about["vectors"], mmap_mode="c"
-            )  # copy on write: torch warns of arrays that cannot be written
-            if len(vectors) != len(about["rows"]):
+            # Copied when written to: torch warns of arrays that cannot be written.
+            vectors = np.load(folder / about["vectors"], mmap_mode="c")
+            if about["schema"] != SCHEMA or len(vectors) != len(about["rows"]):
                 raise ValueError
         except (OSError, ValueError, KeyError, TypeError):
             raise ValueError(
-                f"'{folder}' holds no index of pictures: make one with fieldmarks index RUN FOLDER --out '{folder}'"
+                f"'{folder}' holds no index of pictures: "
+                f"make one with fieldmarks index RUN FOLDER --out '{folder}'"
             ) from None
         return cls(folder, about, vectors)
 
@@ -91,62 +88,52 @@ class PictureIndex:
         pictures: Path,
         progress: Callable[[int, int], None] | None = None,
     ) -> "PictureIndex":
-        """Index all pictures below a folder, or bring their index up to date: only what is new or has changed is looked at.
+        """Index all pictures below a folder: the network reads only those that are new or changed.
 
-        Stopped half-way, it goes on from there when it is called again. Files that cannot be read are listed, not fatal.
+        Stopped half-way, it resumes when it is called again. Files that cannot be read are listed.
 
         Raises:
-            FileNotFoundError: there is no folder of pictures.  ValueError: no picture in it, or the index is of another model or
-                other pictures.  RuntimeError: another process is at work on the index.
+            FileNotFoundError: there is no folder of pictures.
+            ValueError: no picture in it, or the index is of another model or other pictures.
+            RuntimeError: another process is writing to the index.
         """
         folder, pictures = Path(folder).absolute(), Path(pictures).expanduser().absolute()
-        found = list_pictures(pictures)
+        files = list_pictures(pictures)
         before = cls._made_before(folder, model, pictures)
+        about = before.about if before else {"rows": [], "unreadable": []}
+        known = {tuple(row): number for number, row in enumerate(about["rows"])}
+        faults = {tuple(row[:3]): row for row in about["unreadable"]}
         lock(folder)
         try:
-            known = (
-                {
-                    (name, changed, size): row
-                    for row, (name, changed, size) in enumerate(before.about["rows"])
-                }
-                if before
-                else {}
-            )
-            faults = {tuple(row[:3]): row for row in before.about["unreadable"]} if before else {}
-            kept = [file for file in found if file in known]
-            rows, unreadable = list(kept), [faults[file] for file in found if file in faults]
-            parts = [_Chosen(before.vectors, [known[file] for file in kept])] if kept else []
-            new = [file for file in found if file not in known and file not in faults]
-            saved, took, done = time.monotonic(), 0.0, len(found) - len(new)
+            rows = [file for file in files if file in known]
+            unreadable = [faults[file] for file in files if file in faults]
+            parts = [_Chosen(before.vectors, [known[file] for file in rows])] if rows else []
+            new = [file for file in files if file not in known and file not in faults]
+            saved, took, done = time.monotonic(), 0.0, len(files) - len(new)
             for start in range(0, len(new), BATCH):
                 batch, broken = _decoded(pictures, new[start : start + BATCH], model.resize)
                 unreadable += broken
                 if batch:
                     parts.append(_vectors(model, list(batch.values())))
                     rows += list(batch)
-                done += len(new[start : start + BATCH])
+                done += len(batch) + len(broken)
                 if progress:
-                    progress(done, len(found))
+                    progress(done, len(files))
                 if rows and time.monotonic() - saved > max(SAVE_EVERY, 10 * took):
                     began = time.monotonic()
                     parts = [cls._save(folder, model, pictures, rows, unreadable, parts).vectors]
                     saved = time.monotonic()
                     took = saved - began
             if not rows:
+                name, *_, reason = unreadable[0]
                 raise ValueError(
-                    f"none of the {len(found)} pictures in '{pictures}' can be read, first {unreadable[0][0]}: {unreadable[0][3]}"
+                    f"none of the {len(files)} pictures in '{pictures}' can be read, "
+                    f"first {name}: {reason}"
                 )
-            as_before = before and (
-                before.about["run"],
-                before.about["rows"],
-                before.about["unreadable"],
-            )
-            nothing_new = as_before == (str(model.run), list(map(list, rows)), unreadable)
-            index = (
-                before
-                if nothing_new
-                else cls._save(folder, model, pictures, rows, unreadable, parts)
-            )
+            index, listed = before, [list(row) for row in rows]
+            now = {"run": str(model.run), "rows": listed, "unreadable": unreadable}
+            if not now.items() <= about.items():
+                index = cls._save(folder, model, pictures, rows, unreadable, parts)
             if not index.bits and len(index) > EXACT_UP_TO and not index._has_lists:
                 EmbeddingIndex.build(index.vectors).save(index.lists_file)
         finally:
@@ -156,21 +143,18 @@ class PictureIndex:
     @classmethod
     def _made_before(cls, folder: Path, model: Model, pictures: Path) -> "PictureIndex | None":
         if not (folder / "index.json").exists():
-            if folder.is_dir() and any(
-                not file.name.startswith((".", "vectors-")) for file in folder.iterdir()
-            ):
+            files = folder.iterdir() if folder.is_dir() else ()
+            if any(not file.name.startswith((".", "vectors-")) for file in files):
                 raise ValueError(
                     f"'{folder}' is not empty and holds no index of pictures: give a new folder"
                 )
             return None
         index = cls.open(folder)
-        for what, there, now in (
-            ("model", index.about["model"], model.identity),
-            ("pictures", index.about["pictures"], str(pictures)),
-        ):
-            if there != now:
+        for what, now in (("model", model.identity), ("pictures", str(pictures))):
+            if index.about[what] != now:
                 raise ValueError(
-                    f"'{folder}' is an index of other {what} ({there}): give another folder, or remove this one"
+                    f"'{folder}' is an index of other {what} ({index.about[what]}): "
+                    "give another folder, or remove this one"
                 )
         return index
 
@@ -178,51 +162,38 @@ class PictureIndex:
     def _save(
         cls, folder: Path, model: Model, pictures: Path, rows: list, unreadable: list, parts: list
     ) -> "PictureIndex":
-        # Each save has vectors of its own, so that a stop at any time leaves a list and the vectors that belong to it.
+        # Each save has vectors of its own: a stop at any time leaves a list and what belongs to it.
         name = f"vectors-{uuid4().hex[:8]}.npy"
         with atomic(folder / name) as temporary, open(temporary, "wb") as stream:
             header = np.lib.format.header_data_from_array_1_0(parts[-1][:1])
-            np.lib.format.write_array_header_1_0(
-                stream, header | {"shape": (len(rows), *header["shape"][1:])}
-            )
+            header["shape"] = (len(rows), *header["shape"][1:])
+            np.lib.format.write_array_header_1_0(stream, header)
             for part in parts:
                 for start in range(0, len(part), WRITTEN):
                     np.ascontiguousarray(part[start : start + WRITTEN]).tofile(stream)
-        write_json(
-            folder / "index.json",
-            {
-                "schema": SCHEMA,
-                "run": str(model.run),
-                "model": model.identity,
-                "bits": model.bits,
-                "pictures": str(pictures),
-                "vectors": name,
-                "rows": rows,
-                "unreadable": unreadable,
-            },
-        )
+        about = {
+            "schema": SCHEMA,
+            "run": str(model.run),
+            "model": model.identity,
+            "bits": model.bits,
+            "pictures": str(pictures),
+            "vectors": name,
+            "rows": rows,
+            "unreadable": unreadable,
+        }
+        write_json(folder / "index.json", about)
         for file in folder.glob("vectors-*"):
             if not file.name.startswith(Path(name).stem):
                 file.unlink(missing_ok=True)
         return cls.open(folder)
 
     def search(self, model: Model, picture: Path, k: int = 10) -> list[Hit]:
-        """The k pictures most like one; equal ones in the order of the index.
+        """The k pictures most like one; equal ones in the order of the index. Raises as `row`."""
+        scores, rows = self.nearest(self.row(model, picture), k)
+        found = zip(rows.tolist(), scores.tolist(), strict=True)
+        return [Hit(self.pictures / self.names[row], score) for row, score in found]
 
-        Raises:
-            ImageError: the picture cannot be read.  ValueError: the index is of another model.
-        """
-        if model.identity != self.about["model"]:
-            raise ValueError(
-                f"'{self.folder}' was made by another model ({self.about['model']}): index the pictures with this run anew"
-            )
-        scores, found = self.nearest(self.look(model, picture), k)
-        return [
-            Hit(self.pictures / self.names[row], score)
-            for row, score in zip(found.tolist(), scores.tolist())
-        ]
-
-    def look(self, model: Model, picture: Path) -> np.ndarray:
+    def row(self, model: Model, picture: Path) -> np.ndarray:
         """What the index's model makes of a picture: the row that it would have, (D,).
 
         Raises:
@@ -230,21 +201,20 @@ class PictureIndex:
         """
         if model.identity != self.about["model"]:
             raise ValueError(
-                f"'{self.folder}' was made by another model ({self.about['model']}): index the pictures with this run anew"
+                f"'{self.folder}' was made by another model ({self.about['model']}): "
+                "index the pictures with this run anew"
             )
         return _vectors(model, [decode(picture, model.resize)])[0]
 
-    def nearest(self, vector: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The k nearest of the index to what `look` gave: scores as in `Hit` (k,) and rows (k,), best first, at most all."""
+    def nearest(self, row: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scores as in `Hit` (k,) and rows (k,) of the k nearest, best first; at most all."""
         k = min(k, len(self))
         if self.bits:
-            distances, rows = self._searched.search_packed(vector[None], k)
-            return distances[0], rows[0]
-        scores, rows = (
-            exact_nearest(vector[None], self.vectors, k)
-            if self._searched is None
-            else self._searched.search(vector[None], k)
-        )
+            scores, rows = self._searched.search_packed(row[None], k)
+        elif self._searched:
+            scores, rows = self._searched.search(row[None], k)
+        else:
+            scores, rows = exact_nearest(row[None], self.vectors, k)
         return scores[0], rows[0]
 
     @property
@@ -259,7 +229,8 @@ class PictureIndex:
 
     @property
     def recall(self) -> float:
-        """Share of the ten nearest of all that a search finds: 1 where it is exact, else measured when the index was built."""
+        """Share of the ten nearest of all that a search finds: 1 where it is exact, else measured
+        when the index was built."""
         return self._searched.recall if isinstance(self._searched, EmbeddingIndex) else 1.0
 
     @property
@@ -279,8 +250,8 @@ class PictureIndex:
         return EmbeddingIndex.load(self.lists_file, self.vectors) if self._has_lists else None
 
 
-def list_pictures(folder: Path) -> list[tuple[str, int, int]]:
-    """(name relative to the folder, time of change in nanoseconds, bytes) of each file below it that is named like a picture.
+def list_pictures(folder: Path) -> list[File]:
+    """The files below a folder that are named like pictures, but for hidden ones.
 
     Raises:
         FileNotFoundError: there is no such folder.  ValueError: it holds no picture.
@@ -289,22 +260,20 @@ def list_pictures(folder: Path) -> list[tuple[str, int, int]]:
         raise FileNotFoundError(f"there is no folder '{folder}'")
     found = []
     for path in sorted(folder.rglob("*")):
-        if (
-            path.suffix.lower() in SUFFIXES
-            and path.is_file()
-            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        ):
+        name = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in name.parts)
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
             status = path.stat()
-            found.append((path.relative_to(folder).as_posix(), status.st_mtime_ns, status.st_size))
+            found.append((name.as_posix(), status.st_mtime_ns, status.st_size))
     if not found:
         raise ValueError(
-            f"'{folder}' holds no picture: give a folder with files named {', '.join(sorted(SUFFIXES))}"
+            f"'{folder}' holds no picture: give a folder with files named {', '.join(SUFFIXES)}"
         )
     return found
 
 
 class _Chosen:
-    """Some rows of vectors on disk, read when they are asked for."""
+    """Some rows of vectors on disk, read part by part."""
 
     def __init__(self, vectors: np.ndarray, rows: list[int]):
         self.vectors, self.rows = vectors, rows
@@ -317,7 +286,7 @@ class _Chosen:
 
 
 class DecodedPictures:
-    """Decoded pictures, as `embed_all` reads them."""
+    """Decoded pictures (H, W, 3), as `embed_all` reads them."""
 
     def __init__(self, pictures: list[np.ndarray]):
         self.pictures = pictures
@@ -326,19 +295,15 @@ class DecodedPictures:
         return len(self.pictures)
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        chosen = [self.pictures[i] for i in index.tolist()]
-        sizes = torch.tensor([picture.shape[:2] for picture in chosen])
+        chosen = [torch.from_numpy(self.pictures[i]).permute(2, 0, 1) for i in index.tolist()]
+        sizes = torch.tensor([picture.shape[1:] for picture in chosen])
         canvas = torch.zeros(len(chosen), 3, *sizes.amax(0).tolist(), dtype=torch.uint8)
-        for place, picture in zip(canvas, chosen):
-            place[:, : picture.shape[0], : picture.shape[1]] = torch.from_numpy(picture).permute(
-                2, 0, 1
-            )
+        for place, picture in zip(canvas, chosen, strict=True):
+            place[:, : picture.shape[1], : picture.shape[2]] = picture
         return canvas, sizes
 
 
-def _decoded(
-    folder: Path, files: list[tuple[str, int, int]], shorter_side: int
-) -> tuple[dict, list]:
+def _decoded(folder: Path, files: list[File], shorter_side: int) -> tuple[dict, list]:
     """{file: pixels} of those that can be read, and [name, time, bytes, reason] of the others."""
     good, broken = {}, []
     for file in files:
@@ -350,9 +315,10 @@ def _decoded(
 
 
 def _vectors(model: Model, pictures: list[np.ndarray]) -> np.ndarray:
-    rows = model.describe(DecodedPictures(pictures))
+    rows = model.embed(DecodedPictures(pictures))
     if not rows.isfinite().all():
         raise ValueError(
-            f"what '{model.run}' makes of a picture is not a number: its training has diverged, give another run"
+            f"what '{model.run}' makes of a picture is not a number: "
+            "its training has diverged, give another run"
         )
     return pack(rows) if model.bits else rows.numpy()

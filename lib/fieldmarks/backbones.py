@@ -1,17 +1,23 @@
 """timm networks as feature maps, and where their weights come from.
 
-A backbone maps normalised images (B, 3, H, W) to a feature map (B, C, h, w). Convolutional networks do so by nature; a vision
-transformer's patch tokens are laid back on their grid. Which mean and standard deviation the images are normalised with belongs
-to the weights, so a backbone carries both.
+A backbone maps normalised images (B, 3, H, W) to a feature map (B, C, h, w). Convolutional networks
+do so by nature; a vision transformer's patch tokens are laid back on their grid. Which mean and
+standard deviation the images are normalised with belongs to the weights, so a backbone carries
+both.
 """
 
 import difflib
 import pickle
 from pathlib import Path
 
+import numpy as np
 import timm
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor, nn
+
+from fieldmarks.checks import nearest_name
+from fieldmarks.resampling import crop_and_resize
 
 BUNDLED_NETWORK = "tf_efficientnet_lite0"
 BUNDLED_MEAN, BUNDLED_STD = (0.498,) * 3, (0.502,) * 3
@@ -24,12 +30,15 @@ class Backbone(nn.Module):
     Attributes:
         name: timm's name.  channels: C.  stride: pixels of the image to one cell of the map.
         mean, std: the statistics that the images must be normalised with, three numbers each.
+        image_size, resize: what `preprocess` brings pictures to: the middle image_size x image_size
+            pixels of a picture whose shorter side is resize.
     """
 
     def __init__(self, network: nn.Module, name: str, mean, std, image_size: int):
         super().__init__()
         self.network, self.name = network, name
         self.mean, self.std = tuple(mean), tuple(std)
+        self.image_size, self.resize = image_size, round(image_size * 8 / 7)
         self.channels_last = False  # set before the probe below, which calls forward
         raw = self._probe(image_size)
         self.channels_last = (
@@ -42,6 +51,35 @@ class Backbone(nn.Module):
         """(B, 3, H, W) normalised images -> (B, C, h, w) features."""
         return self.as_map(self.network.forward_features(images))
 
+    def preprocess(self, pictures) -> Tensor:
+        """Pictures as the network was trained to see them: centre crops, normalised.
+
+        Args:
+            pictures: one or a list of paths, PIL images or uint8 arrays (H, W, 3).
+        Returns:
+            (B, 3, image_size, image_size), on the network's device.
+        """
+        single = isinstance(pictures, (str, Path, Image.Image)) or getattr(pictures, "ndim", 4) == 3
+        views = [self._view(picture) for picture in ([pictures] if single else pictures)]
+        return torch.cat(views).to(next(self.network.parameters()).device)
+
+    def _view(self, picture) -> Tensor:
+        if isinstance(picture, (str, Path)):
+            picture = Image.open(picture)
+        if not isinstance(picture, Image.Image):
+            picture = Image.fromarray(np.asarray(picture))
+        picture = ImageOps.exif_transpose(picture).convert("RGB")
+        shorter = min(picture.size)
+        size = [max(1, round(side * self.resize / shorter)) for side in picture.size]
+        pixels = torch.from_numpy(np.array(picture.resize(size, Image.Resampling.BICUBIC)))
+        height, width = pixels.shape[:2]
+        side = min(height, width) * self.image_size / self.resize
+        top, left = round((height - side) / 2), round((width - side) / 2)
+        box = torch.tensor([[left, top, left + side, top + side]])
+        image = pixels.permute(2, 0, 1)[None].float() / 255
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
+        return (crop_and_resize(image, box, self.image_size) - mean) / std
+
     def as_map(self, features: Tensor) -> Tensor:
         if features.dim() == 4:
             return features.permute(0, 3, 1, 2) if self.channels_last else features
@@ -51,8 +89,10 @@ class Backbone(nn.Module):
             if patches.shape[1] == height * width:
                 return patches.transpose(1, 2).unflatten(2, (height, width))
         raise ValueError(
-            f"network '{self.name}' gives no feature map (its features have shape {tuple(features.shape)}); "
-            "choose one that does, for example resnet50, tf_efficientnet_lite0 or vit_small_patch16_224"
+            f"network '{self.name}' gives no feature map (its features have shape "
+            f"{tuple(features.shape)}); "
+            "choose one that does, for example resnet50, tf_efficientnet_lite0 or "
+            "vit_small_patch16_224"
         )
 
     @torch.no_grad()
@@ -64,7 +104,8 @@ class Backbone(nn.Module):
         except (RuntimeError, AssertionError, AttributeError, NotImplementedError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(
-                f"network '{self.name}' gives no feature map for {image_size} x {image_size} px images ({reason}); "
+                f"network '{self.name}' gives no feature map for {image_size} x {image_size} px "
+                f"images ({reason}); "
                 "choose another network or the image size that its name states"
             ) from error
         finally:
@@ -78,11 +119,13 @@ def create_backbone(
 
     Args:
         name: any timm network that gives a feature map, transformers included.
-        weights: "imagenet" (timm's own, downloaded), "bundled" (offline ImageNet weights of tf_efficientnet_lite0), "none" (random
-            from torch's seed), or the path of a checkpoint (.safetensors, or anything `torch.load(weights_only=True)` reads).
+        weights: "imagenet" (timm's own, downloaded), "bundled" (offline ImageNet weights of
+            tf_efficientnet_lite0), "none" (random from torch's seed), or the path of a checkpoint
+            (.safetensors, or anything `torch.load(weights_only=True)` reads).
         image_size: pixels; transformers are built for it.
     Raises:
-        ValueError: unknown network (the nearest names are given), no feature map, or weights that do not fit.
+        ValueError: unknown network (the nearest names are given), no feature map, or weights that
+            do not fit.
         FileNotFoundError: no such checkpoint.
     """
     if not timm.is_model(name):
@@ -91,7 +134,8 @@ def create_backbone(
         raise ValueError(f"unknown network '{name}': {hint}")
     if str(weights) == "bundled" and name != BUNDLED_NETWORK:
         raise ValueError(
-            f"weights 'bundled' are those of {BUNDLED_NETWORK}, not of {name}: choose that network, or weights 'imagenet' or 'none'"
+            f"weights 'bundled' are those of {BUNDLED_NETWORK}, not of {name}: choose that "
+            "network, or weights 'imagenet' or 'none'"
         )
     if str(weights) not in WEIGHTS and not Path(weights).is_file():
         raise FileNotFoundError(
@@ -109,28 +153,33 @@ def create_backbone(
 
 
 def load_weights(backbone: Backbone, path: Path) -> None:
-    """Load a checkpoint into a backbone: this library's run checkpoints, timm's and torchvision's state dicts.
+    """Load a checkpoint into a backbone: this library's run checkpoints, timm's and torchvision's
+    state dicts.
 
-    Classifier weights in the file are left out; every weight that the backbone has must be there in its shape.
+    Classifier weights in the file are left out; every weight that the backbone has must be there in
+    its shape.
 
     Raises:
-        ValueError: the file is damaged, or holds the weights of another network (the first difference is named).
+        ValueError: the file is damaged, or holds the weights of another network (the first
+            difference is named).
     """
     state = read_state(path)
     wanted = backbone.network.state_dict()
-    # A run's checkpoint nests the network as method -> backbone -> network; others prefix it in their own way or not at all.
+    # A run's checkpoint nests the network as method -> backbone -> network; others prefix it in
+    # their own way or not at all.
     prefixes = ("backbone.network.", "network.", "model.", "module.", "backbone.", "")
     prefix = max(prefixes, key=lambda p: sum(p + key in state for key in wanted))
     for key, value in wanted.items():
         found = state.get(prefix + key)
         if found is None and not key.endswith("num_batches_tracked"):
             raise ValueError(
-                f"'{path}' holds the weights of another network: {backbone.name} needs '{key}', which is not there"
+                f"'{path}' holds the weights of another network: {backbone.name} needs '{key}', "
+                "which is not there"
             )
         if found is not None and found.shape != value.shape:
             raise ValueError(
-                f"'{path}' holds the weights of another network: '{key}' is {tuple(found.shape)} there, "
-                f"{tuple(value.shape)} in {backbone.name}"
+                f"'{path}' holds the weights of another network: '{key}' is {tuple(found.shape)} "
+                f"there, {tuple(value.shape)} in {backbone.name}"
             )
     backbone.network.load_state_dict(
         {key: state.get(prefix + key, value) for key, value in wanted.items()}
@@ -184,16 +233,19 @@ def _build(name: str, pretrained: bool, image_size: int) -> nn.Module:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if not pretrained:
             raise ValueError(
-                f"network '{name}' cannot be built for {image_size} x {image_size} px images: {reason}"
+                f"network '{name}' cannot be built for {image_size} x {image_size} px images: "
+                f"{reason}"
             ) from error
         raise ValueError(
-            f"timm's ImageNet weights of {name} cannot be had here ({reason}); offline, use network {BUNDLED_NETWORK} with "
+            f"timm's ImageNet weights of {name} cannot be had here ({reason}); offline, use "
+            f"network {BUNDLED_NETWORK} with "
             "weights 'bundled', or the path of a checkpoint"
         ) from error
 
 
 def _takes_image_size(name: str) -> bool:
-    """Transformers are built for one image size; asking on the meta device costs no memory and no random numbers."""
+    """Transformers are built for one image size; asking on the meta device costs no memory and no
+    random numbers."""
     try:
         with torch.device("meta"):
             timm.create_model(name, num_classes=0, img_size=224)
@@ -211,14 +263,16 @@ def _bundled_file() -> Path:
 
 
 def _load_in_order(network: nn.Module, path: Path) -> None:
-    """Copy weights whose names differ but whose order and shapes agree with the network's (the last, its classifier, left out)."""
+    """Copy weights whose names differ but whose order and shapes agree with the network's (the
+    last, its classifier, left out)."""
     wanted = network.state_dict()
     state = read_state(path)
     matched = {}
-    for (key, value), (other, found) in zip(wanted.items(), state.items()):
+    for (key, value), (other, found) in zip(wanted.items(), state.items(), strict=False):
         if value.shape != found.shape:
             raise ValueError(
-                f"bundled weights do not fit: '{other}' is {tuple(found.shape)}, '{key}' is {tuple(value.shape)}"
+                f"bundled weights do not fit: '{other}' is {tuple(found.shape)}, '{key}' is "
+                f"{tuple(value.shape)}"
             )
         matched[key] = found
     network.load_state_dict(matched)

@@ -1,4 +1,5 @@
-"""Checkpoints of a training run: written whole, read without running code in them, refused when they come from other parameters."""
+"""Checkpoints of a training run: written whole, read without running code in them, refused when
+they come from other parameters."""
 
 from pathlib import Path
 
@@ -21,12 +22,14 @@ def resume(path: Path, method, optimizer, scaler, identity: dict) -> dict:
     Returns:
         the whole state, for the step to go on from and the history so far.
     Raises:
-        ValueError: it is damaged, or its run's parameters differ from `identity` (the first difference is named).
+        ValueError: it is damaged, or its run's parameters differ from `identity` (the first
+            difference is named).
     """
     state = load_checkpoint(path)
     if difference := first_difference(state["identity"], identity):
         raise ValueError(
-            f"'{path}' comes from other parameters: {difference}; use the same parameters, or another output folder"
+            f"'{path}' comes from other parameters: {difference}; use the same parameters, or "
+            "another output folder"
         )
     method.load_state_dict(state["method"])
     optimizer.load_state_dict(state["optimizer"])

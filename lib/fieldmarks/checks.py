@@ -1,4 +1,5 @@
-"""Checks of arguments: each raises ValueError with one line that says what is wrong and what would be right."""
+"""Checks of arguments: each raises ValueError with one line that says what is wrong and what would
+be right."""
 
 import difflib
 from collections.abc import Iterable

@@ -5,33 +5,28 @@ from torch import Tensor
 
 
 def as_bits(codes, name: str = "codes") -> np.ndarray:
-    """Codes as bits, True for +1.
+    """Codes as bits, True for +1: (N, k) -> (N, k) bool.
 
     Args:
         codes: (N, k) of -1/+1, a Tensor on any device or an array, of any real dtype.
         name: what messages call them.
-
-    Returns:
-        (N, k) bool.
 
     Raises:
         ValueError: no codes, no bits, or a value other than -1 and +1; the first is named.
     """
     values = codes.detach().cpu() if isinstance(codes, Tensor) else np.asarray(codes)
     if values.ndim != 2 or 0 in values.shape:
+        shape = tuple(values.shape)
         raise ValueError(
-            f"{name} must be a non-empty (N, k) matrix of -1 and +1, got shape {tuple(values.shape)}"
+            f"{name} must be a non-empty (N, k) matrix of -1 and +1, got shape {shape}"
         )
     bits = np.asarray(values == 1)
     wrong = ~(bits | np.asarray(values == -1))
     if wrong.any():
         row, bit = np.argwhere(wrong)[0].tolist()
         value = values[row, bit].item()
-        cure = (
-            "the network has diverged"
-            if value != value
-            else "turn outputs into codes first (to_codes, which is the sign)"
-        )
+        cure = "turn outputs into codes first (to_codes, which is the sign)"
+        cure = cure if value == value else "the network has diverged"
         raise ValueError(
             f"{name} must hold only -1 and +1, found {value:.6g} at row {row}, bit {bit}: {cure}"
         )

@@ -11,7 +11,8 @@ from filelock import FileLock, Timeout
 
 @contextmanager
 def atomic(path: Path):
-    """Yields a temporary path beside `path`; what is written there takes `path`'s place at the end, or is removed on any error.
+    """Yields a temporary path beside `path`; what is written there takes `path`'s place at the end,
+    or is removed on any error.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; what was at `path` is as it was.
@@ -21,7 +22,8 @@ def atomic(path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(
-            f"cannot write into '{path.parent}': {error.strerror or error}; give a folder that can be written"
+            f"cannot write into '{path.parent}': {error.strerror or error}; give a folder that can "
+            "be written"
         ) from error
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}{path.suffix}")
     try:
@@ -46,7 +48,8 @@ _HELD: dict[Path, FileLock] = {}
 
 
 def lock(folder: Path) -> None:
-    """Make this process the only one to write into a folder, until it ends, however it ends. Asking twice is harmless.
+    """Make this process the only one to write into a folder, until it ends, however it ends. Asking
+    twice is harmless.
 
     Raises:
         RuntimeError: another process holds it.
@@ -65,7 +68,8 @@ def lock(folder: Path) -> None:
         ) from None
     except OSError as error:
         raise OSError(
-            f"cannot write into '{folder}': {error.strerror or error}; give a folder that can be written"
+            f"cannot write into '{folder}': {error.strerror or error}; give a folder that can be "
+            "written"
         ) from error
     _HELD[folder] = lock_file
 

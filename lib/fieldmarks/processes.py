@@ -1,4 +1,5 @@
-"""Several processes under torchrun, and requests to stop that reach all of them at the same step."""
+"""Several processes under torchrun, and requests to stop that reach all of them at the same
+step."""
 
 import os
 import signal
@@ -19,7 +20,8 @@ def is_main() -> bool:
 
 @contextmanager
 def main_first():
-    """The first process goes through the block alone, and the others after it: for work whose result they find on disk."""
+    """The first process goes through the block alone, and the others after it: for work whose
+    result they find on disk."""
     if not is_main():
         dist.barrier()
     yield
@@ -46,7 +48,8 @@ def synchronise(device: torch.device) -> None:
 
 @contextmanager
 def processes(device: torch.device):
-    """Joins torchrun's processes where there are several (nccl on GPUs, gloo elsewhere); yields (rank, world)."""
+    """Joins torchrun's processes where there are several (nccl on GPUs, gloo elsewhere); yields
+    (rank, world)."""
     world = int(os.environ.get("WORLD_SIZE", 1))
     if world == 1 or dist.is_initialized():
         yield rank(), dist.get_world_size() if dist.is_initialized() else 1
@@ -80,7 +83,8 @@ class StopRequests:
 
 @contextmanager
 def stop_requests():
-    """Turns the first Ctrl-C, stop button or SIGTERM into a request that the loop honours after the step; the second acts at once."""
+    """Turns the first Ctrl-C, stop button or SIGTERM into a request that the loop honours after the
+    step; the second acts at once."""
     stop, previous = StopRequests(), {}
     if threading.current_thread() is threading.main_thread():
         previous = {

@@ -4,7 +4,10 @@ import os
 import sys
 import time
 
+from fieldmarks.checks import one_of
 from fieldmarks.processes import is_main
+
+LINE_SECONDS = 10  # between lines of epochs that are not evaluated
 
 
 def choose_mode(mode: str) -> str:
@@ -13,8 +16,7 @@ def choose_mode(mode: str) -> str:
     Raises:
         ValueError: another word.
     """
-    if mode not in ("auto", "bar", "lines", "none"):
-        raise ValueError(f"progress is '{mode}': it must be auto, bar, lines or none")
+    one_of("progress", mode, ("auto", "bar", "lines", "none"))
     if not is_main():
         return "none"
     if mode == "auto":
@@ -23,7 +25,8 @@ def choose_mode(mode: str) -> str:
 
 
 def counter(what: str, mode: str):
-    """A callback (done, total) for work before training: a bar in JupyterLab, elsewhere one line at its end."""
+    """A callback (done, total) for work before training: a bar in JupyterLab, elsewhere one line at
+    its end."""
     mode, began, bars = choose_mode(mode), time.perf_counter(), []
 
     def count(done: int, total: int) -> None:
@@ -42,32 +45,21 @@ def counter(what: str, mode: str):
 
 
 class Progress:
-    """A bar with images/s and time left in JupyterLab; elsewhere a line an epoch, which survives in logs and executed notebooks."""
+    """A bar with images/s and time left in JupyterLab; elsewhere a line for every epoch that was
+    evaluated or took a while, which survives in logs and executed notebooks."""
 
     def __init__(self, mode: str, epochs: int, steps: int, start: int, batch_size: int):
-        self.mode, self.epochs, self.total, self.start = (
-            choose_mode(mode),
-            epochs,
-            epochs * steps,
-            start,
-        )
-        self.batch_size, self.bar, self.done, self.began = (
-            batch_size,
-            None,
-            start,
-            time.perf_counter(),
-        )
+        self.mode, self.epochs, self.total = choose_mode(mode), epochs, epochs * steps
+        self.start = self.done = start
+        self.batch_size, self.bar = batch_size, None
+        self.began = self.printed = time.perf_counter()
 
     def __enter__(self):
         if self.mode == "bar":
             from tqdm.auto import tqdm
 
-            self.bar = tqdm(
-                total=self.total * self.batch_size,
-                initial=self.start * self.batch_size,
-                unit=" images",
-                unit_scale=True,
-            )
+            images = (self.total * self.batch_size, self.start * self.batch_size)
+            self.bar = tqdm(total=images[0], initial=images[1], unit=" images", unit_scale=True)
         return self
 
     def __exit__(self, *exception):
@@ -79,24 +71,21 @@ class Progress:
         if self.bar is not None:
             self.bar.update(self.batch_size)
 
-    def epoch(self, row: dict) -> None:
+    def epoch(self, row: dict, evaluated: bool = True) -> None:
         shown = {k: v for k, v in row.items() if k not in ("epoch", "lr", "images_per_second")}
         text = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
+        now = time.perf_counter()
         if self.bar is not None:
             self.bar.set_postfix_str(f"epoch {row['epoch']}/{self.epochs}  {text}")
-        elif self.mode == "lines":
-            left = (
-                (time.perf_counter() - self.began)
-                / max(1, self.done - self.start)
-                * (self.total - self.done)
-            )
-            print(
-                f"epoch {row['epoch']:3d}/{self.epochs}  {text}  lr {row['lr']:.2g}  "
-                f"{row['images_per_second']:.0f} images/s  {left:.0f} s left",
-                flush=True,
-            )
+        elif self.mode == "lines" and (evaluated or now - self.printed > LINE_SECONDS):
+            self.printed = now
+            left = (now - self.began) / max(1, self.done - self.start) * (self.total - self.done)
+            rate = f"{row['images_per_second']:.0f} images/s  {left:.0f} s left"
+            line = f"epoch {row['epoch']:3d}/{self.epochs}  {text}  lr {row['lr']:.2g}  {rate}"
+            print(line, flush=True)
 
 
 def in_jupyterlab() -> bool:
-    """A kernel that a Jupyter server started; papermill's and nbclient's kernels have no session."""
+    """A kernel that a Jupyter server started; papermill's and nbclient's kernels have no
+    session."""
     return "ipykernel" in sys.modules and "JPY_SESSION_NAME" in os.environ

@@ -1,4 +1,5 @@
-"""Seeded generators: everything random follows from whole numbers such as (seed, epoch) or (seed, step)."""
+"""Seeded generators: everything random follows from whole numbers such as (seed, epoch) or (seed,
+step)."""
 
 import torch
 

@@ -1,8 +1,9 @@
 """Cut boxes out of a batch of images and resize them all at once.
 
-Resizing is linear and separable, so a crop-and-resize is two matrix products, rows then columns. One pair of batched products
-serves a whole batch with a different box for every image, on any device, with gradients and with antialiasing. Random resized
-crops, centre crops and VAPNet's local views are all this one operation.
+Resizing is linear and separable, so a crop-and-resize is two matrix products, rows then columns.
+One pair of batched products serves a whole batch with a different box for every image, on any
+device, with gradients and with antialiasing. Random resized crops, centre crops and VAPNet's local
+views are all this one operation.
 """
 
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor
 def crop_and_resize(
     images: Tensor, boxes: Tensor, size: int | tuple[int, int], flip: Tensor | None = None
 ) -> Tensor:
-    """Cut one or more boxes from every image and resize them bilinearly, antialiased where they shrink.
+    """Cut one or more boxes from every image and resize them bilinearly, antialiased where they
+    shrink.
 
-    Equal to ``F.interpolate(images[b:b+1, :, y1:y2, x1:x2], size, mode="bilinear", antialias=True)`` for whole-pixel boxes: pixels
-    outside a box never bleed into its view.
+    Equal to ``F.interpolate(images[b:b+1, :, y1:y2, x1:x2], size, mode="bilinear",
+    antialias=True)`` for whole-pixel boxes: pixels outside a box never bleed into its view.
 
     Args:
         images: (B, C, H, W) floating point.
@@ -34,17 +36,20 @@ def crop_and_resize(
     if flip is not None:
         columns = torch.where(flip.to(images.device)[..., None, None], columns.flip(-2), columns)
     source = images if boxes.dim() == 2 else images[:, None]
-    # Mixed precision would round pixels to 8 bits of mantissa here, for an operation that costs next to nothing.
+    # Mixed precision would round pixels to 8 bits of mantissa here, for an operation that costs
+    # next to nothing.
     with torch.autocast(images.device.type, enabled=False):
         views = rows[..., None, :, :] @ source.float() @ columns[..., None, :, :].transpose(-1, -2)
     return views.to(images.dtype)
 
 
 def resize_weights(start: Tensor, stop: Tensor, size: int, length: int) -> Tensor:
-    """Weights that resample the stretch [start, stop) of an axis of `length` pixels to `size` pixels.
+    """Weights that resample the stretch [start, stop) of an axis of `length` pixels to `size`
+    pixels.
 
-    A triangle filter one output pixel wide (never narrower than one input pixel), cut at the stretch's ends and normalised: what
-    Pillow calls BILINEAR, and for enlargements the usual bilinear interpolation with half-pixel centres.
+    A triangle filter one output pixel wide (never narrower than one input pixel), cut at the
+    stretch's ends and normalised: what Pillow calls BILINEAR, and for enlargements the usual
+    bilinear interpolation with half-pixel centres.
 
     Args:
         start, stop: (...,) in pixels of the axis.
@@ -64,6 +69,7 @@ def resize_weights(start: Tensor, stop: Tensor, size: int, length: int) -> Tenso
     total = weights.sum(-1, keepdim=True)
     if not bool(torch.all(total > 0)):
         raise ValueError(
-            "a box holds no pixel: boxes are x1 y1 x2 y2 in pixels, at least one pixel wide and inside the image"
+            "a box holds no pixel: boxes are x1 y1 x2 y2 in pixels, at least one pixel wide and "
+            "inside the image"
         )
     return weights / total

@@ -1,29 +1,39 @@
 """The training loop.
 
-All randomness of a step follows from (seed, step), so that a run that was stopped, killed or resumed ends where a straight run
-ends, bit for bit on the same machine. `torchrun` runs the same function: each process takes its rows of every batch.
+All randomness of a step follows from (seed, step), so that a run that was stopped, killed or
+resumed ends where a straight run ends, bit for bit on the same machine. `torchrun` runs the same
+function: each process takes its rows of every batch.
 """
 
+import copy
+import inspect
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from fieldmarks.backbones import has_depthwise
-from fieldmarks.checkpoints import plain, resume, save_checkpoint
-from fieldmarks.data.batches import TrainingStream, read_ahead
+from fieldmarks.checkpoints import load_checkpoint, plain, resume, save_checkpoint
+from fieldmarks.checks import at_least, one_of, positive
+from fieldmarks.data.batches import read_ahead
 from fieldmarks.methods.method import Method
 from fieldmarks.processes import is_main, mean_over_processes, rank, stop_requests, synchronise
 from fieldmarks.progress import Progress
 from fieldmarks.random import seeded
 
-DIVERGED = 1e3  # a loss this many times that of the first step (or one, if that is more) does not come back
+DIVERGED = (
+    1e3  # a loss this many times the first step's (or one, if that is more) does not come back
+)
+SAVE_SECONDS = 20  # between checkpoints where no evaluation asks for one
+OPTIMIZERS, SCHEDULES = ("sgd", "adam", "adamw"), ("constant", "cosine", "step", "milestones")
 
 
 @dataclass(frozen=True)
@@ -32,62 +42,48 @@ class Settings:
 
     Attributes:
         epochs: passes over the training images.  lr: peak learning rate.
-        optimizer: "sgd", "adam" or "adamw".  momentum, nesterov: of sgd.  weight_decay: not applied to one-dimensional parameters.
-        schedule: "constant", "cosine" to zero, "step": times `gamma` every `step_epochs` epochs, or "milestones": times `gamma` after
-            each number of epochs in `milestones`.
+        momentum, nesterov: of sgd.  weight_decay: not applied to one-dimensional parameters.
+        schedule: "constant", "cosine" to zero, "step": times `lr_decay` every `step_epochs` epochs,
+            or "milestones": times `lr_decay` after each number of epochs in `milestones`.
         warmup_steps: the learning rate rises linearly over these first steps.
         clip_norm: gradients are scaled down to this norm; 0 leaves them.
-        precision: "fp32", "bf16", "fp16" (with a loss scaler), or "auto" (see `choose_precision`).
+        precision: "fp16" has a loss scaler; "auto": see `choose_precision`.
         evaluate_every: epochs between evaluations; 0 evaluates only after the last.
-        monitor: the metric, a larger-is-better one, by which the best checkpoint is kept.
+        restore_best: end with the weights of the best evaluation, not with the last ones.
     """
 
     epochs: int = 10
     lr: float = 0.01
-    optimizer: str = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 1e-4
-    schedule: str = "cosine"
+    schedule: Literal["constant", "cosine", "step", "milestones"] = "cosine"
     step_epochs: int = 5
-    gamma: float = 0.9
+    lr_decay: float = 0.9
     milestones: tuple[int, ...] = ()
     warmup_steps: int = 0
     clip_norm: float = 0.0
-    precision: str = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     evaluate_every: int = 1
-    monitor: str = "recall@1"
+    restore_best: bool = False
     seed: int = 0
 
     def __post_init__(self):
-        for name, allowed in (
-            ("optimizer", ("sgd", "adam", "adamw")),
-            ("schedule", ("constant", "cosine", "step", "milestones")),
-            ("precision", ("auto", "fp32", "bf16", "fp16")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} is '{getattr(self, name)}': it must be one of {', '.join(allowed)}"
-                )
-        for name in ("lr", "gamma", "step_epochs"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be positive")
-        for name in (
-            "epochs",
-            "momentum",
-            "weight_decay",
-            "warmup_steps",
-            "clip_norm",
-            "evaluate_every",
-        ):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        one_of("schedule", self.schedule, SCHEDULES)
+        one_of("precision", self.precision, ("auto", *DTYPES))
+        positive(lr=self.lr, lr_decay=self.lr_decay, step_epochs=self.step_epochs)
+        at_least(0, epochs=self.epochs, momentum=self.momentum, weight_decay=self.weight_decay)
+        at_least(0, warmup_steps=self.warmup_steps, clip_norm=self.clip_norm)
+        at_least(0, evaluate_every=self.evaluate_every)
 
 
 @dataclass
 class History:
-    """What happened: `epochs` holds a row for each epoch (loss terms averaged over its steps, learning rate, images/s), `evaluations`
-    a row for each evaluation; `seconds` is training time without evaluations, over all sittings."""
+    """`epochs` holds a row for each epoch (loss terms averaged over its steps, learning rate,
+    images/s), `evaluations` a row for each evaluation; `seconds` is training time without
+    evaluations, over all sittings."""
 
     epochs: list[dict] = field(default_factory=list)
     evaluations: list[dict] = field(default_factory=list)
@@ -104,11 +100,11 @@ class History:
 
 
 class Diverged(RuntimeError):
-    """The loss is no longer a number, or grew out of all bounds. The message names the step and the terms."""
+    """The loss is no longer a number, or grew out of all bounds; names the step and the terms."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop, and did so after saving. A `KeyboardInterrupt`, so that a notebook stops here too."""
+    """Training was asked to stop, and did so after saving. A notebook stops here too."""
 
     def _render_traceback_(self):
         # JupyterLab asks an exception for this instead of printing a traceback.
@@ -116,80 +112,91 @@ class Interrupted(KeyboardInterrupt):
 
 
 def fit(
-    method: Method,
-    stream: TrainingStream,
-    settings: Settings,
+    method: nn.Module,
+    stream,
+    settings: Settings | None = None,
     *,
     folder: Path | None = None,
     evaluate: Callable[[], dict[str, float]] | None = None,
+    monitor: str = "recall@1",
     identity: dict | None = None,
+    device: str | torch.device | None = None,
     progress: str = "auto",
 ) -> History:
     """Train `method` in place.
 
     Args:
-        stream: yields batches, has `steps_per_epoch`, `batch_size`, `device`.
-        folder: for `last.pt` and `best.pt`; a `last.pt` that is there already is taken up again.
-        evaluate: called in evaluation mode without gradients; what it returns is kept, and `settings.monitor` decides on best.pt.
-        identity: what else a checkpoint must agree on to be taken up again (method and data parameters, plain values).
-        progress: "bar", "lines" (one an epoch), "none", or "auto": a bar in JupyterLab, lines elsewhere.
+        stream: a `TrainingStream`, or any iterable with a length, such as a DataLoader, whose items
+            are arguments of `method.losses`: a tuple in their order or a dict by name.
+        folder: for `last.pt` and `best.pt`; training resumes from a `last.pt` that is there.
+        evaluate: called in evaluation mode without gradients; what it returns is recorded.
+        monitor: the metric, a larger-is-better one, by which best.pt is chosen.
+        identity: what else a checkpoint must agree on (method and data parameters, plain values).
+        device: default: the stream's, or the CPU.
+        progress: "bar", "lines", "none", or "auto": a bar in JupyterLab, lines elsewhere.
     Returns:
         the history, earlier sittings included.
     Raises:
-        Diverged, Interrupted; ValueError when last.pt is damaged or comes from other parameters; OSError when it cannot be written.
+        Diverged, Interrupted; ValueError when last.pt is damaged or comes from other parameters;
+        OSError when it cannot be written.
     """
-    device, steps = stream.device, stream.steps_per_epoch
+    settings = settings or Settings()
+    if not hasattr(stream, "steps_per_epoch"):
+        stream = _Loader(stream, device or "cpu", settings.seed)
+    device, steps = torch.device(device or stream.device), stream.steps_per_epoch
     method.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(method, settings)
     precision = choose_precision(settings.precision, device, method)
+    autocast = {"dtype": DTYPES[precision], "enabled": precision != "fp32"}
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     identity = plain(
         {**(identity or {}), "settings": asdict(settings), "batch_size": stream.batch_size}
     )
     base_lr = [group["lr"] for group in optimizer.param_groups]
-    history, step, watch = History(), 0, LossWatch()
-    if folder is not None and (Path(folder) / "last.pt").exists():
-        state = resume(Path(folder) / "last.pt", method, optimizer, scaler, identity)
-        history, step, watch = (
-            History(**state["history"]),
-            state["step"],
-            LossWatch(**state["watch"]),
-        )
-    parallel = nn.parallel.DistributedDataParallel(method) if dist.is_initialized() else method
+    history, step, watch, best = History(), 0, LossWatch(), None
+    last, best_file = (Path(folder or ".") / name for name in ("last.pt", "best.pt"))
+    if folder is not None and last.exists():
+        state = resume(last, method, optimizer, scaler, identity)
+        history, step = History(**state["history"]), state["step"]
+        watch = LossWatch(**state["watch"])
+    losses = _Losses(method)
+    if dist.is_initialized():
+        losses = nn.parallel.DistributedDataParallel(losses)
     show = Progress(progress, settings.epochs, steps, step, stream.batch_size)
+    saved_at = time.monotonic()
 
-    def save(names: list[str]) -> None:
-        if folder is not None and is_main():
-            state = {
-                "schema": 1,
-                "identity": identity,
-                "method": method.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "scaler": scaler.state_dict(),
-                "step": step,
-                "history": asdict(history),
-                "watch": watch.state(),
-                "mean": list(getattr(method.backbone, "mean", ())),
-                "std": list(getattr(method.backbone, "std", ())),
-            }
-            for name in names:
-                save_checkpoint(Path(folder) / name, state)
+    def save(*files: Path) -> None:
+        nonlocal saved_at
+        saved_at = time.monotonic()
+        if folder is None or not is_main():
+            return
+        state = {
+            "schema": 1,
+            "identity": identity,
+            "method": method.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scaler": scaler.state_dict(),
+            "step": step,
+            "history": asdict(history),
+            "watch": watch.state(),
+            "mean": list(getattr(method.backbone, "mean", ())),
+            "std": list(getattr(method.backbone, "std", ())),
+        }
+        for file in files:
+            save_checkpoint(file, state)
 
     with stop_requests() as stop, show:
         for epoch in range(step // steps if steps else 0, settings.epochs):
             method.train()
             started, images = time.perf_counter(), 0
             for batch in stream.epoch(epoch, start=step - epoch * steps):
-                torch.manual_seed(
-                    seeded(settings.seed, 2, step, rank()).initial_seed()
-                )  # dropout and the like
+                generator = seeded(settings.seed, 2, step, rank())
+                torch.manual_seed(generator.initial_seed())  # dropout and the like
                 factor = lr_factor(step, steps, settings)
-                for group, lr in zip(optimizer.param_groups, base_lr):
+                for group, lr in zip(optimizer.param_groups, base_lr, strict=True):
                     group["lr"] = lr * factor
-                with torch.autocast(
-                    device.type, dtype=DTYPES[precision], enabled=precision != "fp32"
-                ):
-                    terms = parallel(batch)
+                with torch.autocast(device.type, **autocast):
+                    terms = losses(batch)
                 watch.add(step, terms)
                 optimizer.zero_grad(set_to_none=True)
                 scaler.scale(sum(terms.values())).backward()
@@ -200,47 +207,91 @@ def fit(
                 scaler.update()
                 method.after_step()
                 step += 1
-                images += batch.total
+                images += _size(batch)
+                if step % steps == 0:
+                    method.after_epoch()
                 show.step()
                 if stop.asked() and step % steps:
                     break
             watch.check()
             synchronise(device)
             seconds = time.perf_counter() - started
+            images *= dist.get_world_size() if dist.is_initialized() else 1
             history.seconds += seconds
             history.images += images
             if step % steps:
-                save(["last.pt"])
+                save(last)
                 raise Interrupted(
-                    f"stopped at step {step} of {settings.epochs * steps}; saved, run again to go on from here"
+                    f"stopped at step {step} of {settings.epochs * steps}; saved, run again to "
+                    "resume"
                 )
-            row = {
-                "epoch": epoch + 1,
-                **watch.means(),
-                "lr": base_lr[0] * factor,
-                "images_per_second": images / seconds,
-            }
+            row = {"epoch": epoch + 1, **watch.means(), "lr": base_lr[0] * factor}
+            row["images_per_second"] = images / seconds
             history.epochs.append(row)
-            watch = LossWatch()
+            watch = LossWatch(first=watch.first)
+            final = epoch + 1 == settings.epochs
             due = settings.evaluate_every and (epoch + 1) % settings.evaluate_every == 0
             improved = False
-            if evaluate is not None and (due or epoch + 1 == settings.epochs):
-                before = history.best(settings.monitor)
+            if evaluate is not None and (due or final):
+                before = history.best(monitor)
                 measured = run_evaluation(method, evaluate)
                 history.evaluations.append({"epoch": epoch + 1, **measured})
-                improved = before is None or measured[settings.monitor] > before[settings.monitor]
+                improved = before is None or measured[monitor] > before[monitor]
                 row = row | measured
-            save(["last.pt", "best.pt"] if improved else ["last.pt"])
-            show.epoch(row)
-            if stop.asked() and epoch + 1 < settings.epochs:
+            if due or final or stop.asked() or time.monotonic() - saved_at > SAVE_SECONDS:
+                # The best first: whoever is killed in between goes on from before it.
+                save(*([best_file, last] if improved else [last]))
+            if improved and settings.restore_best and folder is None:
+                best = copy.deepcopy(method.state_dict())
+            show.epoch(row, evaluated=bool(due or final))
+            if stop.asked() and not final:
                 raise Interrupted(
-                    f"stopped after epoch {epoch + 1} of {settings.epochs}; saved, run again to go on from here"
+                    f"stopped after epoch {epoch + 1} of {settings.epochs}; saved, run again to "
+                    "resume"
                 )
+    if settings.restore_best and history.evaluations:
+        if dist.is_initialized():
+            dist.barrier()  # the first process writes best.pt
+        method.load_state_dict(best or load_checkpoint(best_file)["method"])
     return history
 
 
+class _Losses(nn.Module):
+    """DistributedDataParallel averages the gradients of what goes through a forward()."""
+
+    def __init__(self, method: nn.Module):
+        super().__init__()
+        self.method = method
+        self.names = set(inspect.signature(method.losses).parameters)
+
+    def forward(self, batch) -> dict[str, Tensor]:
+        if not isinstance(batch, dict):
+            return self.method.losses(*batch)
+        return self.method.losses(**{k: v for k, v in batch.items() if k in self.names})
+
+
+class _Loader:
+    """Any iterable with a length as a stream; its shuffling follows from (seed, epoch)."""
+
+    def __init__(self, batches, device: str | torch.device, seed: int):
+        self.batches, self.device, self.seed = batches, torch.device(device), seed
+        self.steps_per_epoch, self.batch_size = len(batches), getattr(batches, "batch_size", 1)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator:
+        torch.manual_seed(seeded(self.seed, 5, epoch).initial_seed())
+        for batch in islice(self.batches, start, None):
+            if isinstance(batch, dict):
+                yield {name: value.to(self.device) for name, value in batch.items()}
+            else:
+                yield [value.to(self.device) for value in batch]
+
+
+def _size(batch) -> int:
+    return len(next(iter(batch.values() if isinstance(batch, dict) else batch)))
+
+
 def run_evaluation(method: nn.Module, evaluate: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """Call `evaluate` in evaluation mode and without gradients; the method is left in the mode it was in."""
+    """Call `evaluate` in evaluation mode and without gradients; the mode is restored after."""
     training = method.training
     method.eval()
     try:
@@ -260,40 +311,38 @@ def embed_all(
     device="cpu",
     precision: str = "fp32",
 ) -> Tensor:
-    """Embeddings of every image of a pixel cache, in order, on the CPU in float32.
+    """Embeddings of every image of a pixel cache, in order, on the CPU: (N, D) float32.
 
     In a distributed run each process embeds every world-th image; all of them return all rows.
 
     Args:
         pixels: has `batch(index)` and a length.  views: as `augment.TestViews`.
-    Returns:
-        (N, D) float32.
     """
     device = torch.device(device)
     method.to(device, memory_format=torch.channels_last)
     world = dist.get_world_size() if dist.is_initialized() else 1
     own = torch.arange(rank(), len(pixels), world)
-    rows = []
-    training = method.training
-    method.eval()
-    try:
+    autocast = {"dtype": DTYPES[precision], "enabled": precision != "fp32"}
+
+    def embed() -> Tensor:
+        rows = []
         for _, _, (canvas, sizes) in read_ahead(pixels, list(own.split(batch_size))):
             images = views(canvas.to(device, non_blocking=True), sizes)
-            with torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32"):
+            with torch.autocast(device.type, **autocast):
                 rows.append(method.embed(images).float().cpu())
-    finally:
-        method.train(training)
-    embeddings = torch.cat(rows)
+        return torch.cat(rows)
+
+    embeddings = run_evaluation(method, embed)
     if world == 1:
         return embeddings
     shares: list = [None] * world
     dist.all_gather_object(shares, (own, embeddings))
-    whole = embeddings.new_full((len(pixels), embeddings.shape[1]), math.nan)
-    for index, share in shares:
-        whole[index] = share
-    if whole.isnan().any():
+    full = embeddings.new_full((len(pixels), embeddings.shape[1]), math.nan)
+    for index, part in shares:
+        full[index] = part
+    if full.isnan().any():
         raise RuntimeError("an image was embedded by no process, or its embedding is not a number")
-    return whole
+    return full
 
 
 # Optimiser, schedule, precision
@@ -301,32 +350,27 @@ def embed_all(
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def build_optimizer(method: Method, settings: Settings) -> torch.optim.Optimizer:
-    groups = [
-        group
-        for group in method.parameter_groups(settings.lr, settings.weight_decay)
-        if group["params"]
-    ]
+def build_optimizer(method: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    groups = method.parameter_groups(settings.lr, settings.weight_decay)
+    groups = [group for group in groups if group["params"]]
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(
-            groups, momentum=settings.momentum, nesterov=settings.nesterov and settings.momentum > 0
-        )
+        nesterov = settings.nesterov and settings.momentum > 0
+        return torch.optim.SGD(groups, momentum=settings.momentum, nesterov=nesterov)
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer](groups)
 
 
 def lr_factor(step: int, steps_per_epoch: int, settings: Settings) -> float:
     """The share of the peak learning rate that `step` (from 0) uses."""
     warm = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
+    epoch = step // steps_per_epoch
     if settings.schedule == "cosine":
         total = max(1, settings.epochs * steps_per_epoch - settings.warmup_steps)
         done = min(1.0, max(0, step - settings.warmup_steps) / total)
         return warm * 0.5 * (1 + math.cos(math.pi * done))
     if settings.schedule == "step":
-        return warm * settings.gamma ** (step // steps_per_epoch // settings.step_epochs)
+        return warm * settings.lr_decay ** (epoch // settings.step_epochs)
     if settings.schedule == "milestones":
-        return warm * settings.gamma ** sum(
-            step // steps_per_epoch >= epoch for epoch in settings.milestones
-        )
+        return warm * settings.lr_decay ** sum(epoch >= m for m in settings.milestones)
     return warm
 
 
@@ -334,7 +378,7 @@ def choose_device(device: str = "auto") -> torch.device:
     """ "auto" takes a CUDA GPU (this process's, under torchrun), then Apple's, then the CPU.
 
     Raises:
-        ValueError: the device is not there.
+        ValueError: the device is not available.
     """
     if device == "auto":
         if torch.cuda.is_available():
@@ -344,37 +388,40 @@ def choose_device(device: str = "auto") -> torch.device:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
         raise ValueError(
-            f"device '{device}' is not to be had here ({str(error).splitlines()[0]}): use 'auto' or 'cpu'"
+            f"device '{device}' is not available ({reason}): use 'auto' or 'cpu'"
         ) from error
     return chosen
 
 
 def choose_precision(precision: str, device: torch.device, method: nn.Module) -> str:
-    """ "auto": bf16 where the hardware multiplies in it (on CPUs not for depthwise networks, which it slows down), else fp32."""
+    """ "auto": bf16 where the hardware multiplies in it (on CPUs not for depthwise networks, which
+    it slows down), else fp32."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if device.type == "cpu":
-        native = cpu_has_bf16()
-        return "bf16" if native and not has_depthwise(method) else "fp32"
-    return "fp32"
+    return (
+        "bf16" if device.type == "cpu" and cpu_has_bf16() and not has_depthwise(method) else "fp32"
+    )
 
 
 def cpu_has_bf16() -> bool:
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
 class LossWatch:
-    """Running means of loss terms, and the first step at which one is not a number or out of bounds.
+    """Running means of loss terms, and the first step at which one is not a number or out of
+    bounds.
 
     Values are read from the device a step late, so that the check does not make a GPU wait.
     """
 
     def __init__(self, count: int = 0, sums: dict | None = None, first: float | None = None):
-        self.count, self.sums, self.first, self.pending = count, dict(sums or {}), first, None
+        self.count, self.sums, self.first = count, dict(sums or {}), first
+        self.pending = None
 
     def state(self) -> dict:
         return {"count": self.count, "sums": self.sums, "first": self.first}
@@ -383,11 +430,8 @@ class LossWatch:
         if not terms:
             raise ValueError("the method gave no loss terms")
         self.check()
-        self.pending = (
-            step,
-            list(terms),
-            torch.stack([term.detach().float() for term in terms.values()]),
-        )
+        values = torch.stack([term.detach().float() for term in terms.values()])
+        self.pending = (step, list(terms), values)
 
     def check(self) -> None:
         if self.pending is None:
@@ -398,14 +442,15 @@ class LossWatch:
         total = sum(values)
         self.first = total if self.first is None else self.first
         if not math.isfinite(total) or abs(total) > DIVERGED * max(1.0, abs(self.first)):
-            shown = ", ".join(f"{name} = {value:.4g}" for name, value in zip(names, values))
+            shown = ", ".join(f"{n} = {v:.4g}" for n, v in zip(names, values, strict=True))
             raise Diverged(
-                f"training diverged at step {step}: {shown}; lower the learning rate, or set clip_norm or warmup_steps"
+                f"training diverged at step {step}: {shown}; "
+                "lower the learning rate, or set clip_norm or warmup_steps"
             )
         self.count += 1
-        for name, value in zip(names, values):
+        for name, value in zip(names, values, strict=True):
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def means(self) -> dict[str, float]:
         """Means over the steps so far and over all processes."""
-        return {name: mean_over_processes(value / self.count) for name, value in self.sums.items()}
+        return {n: mean_over_processes(v / self.count) for n, v in self.sums.items()}

@@ -29,7 +29,8 @@ def test_transformer_tokens_lie_on_their_grid():
 
 
 def test_bundled_weights_know_imagenet(real_data):
-    """Frozen, on the photographs of ten CUB classes: far above the 10 % of chance, and above random weights."""
+    """Frozen, on the photographs of ten CUB classes: far above the 10 % of chance, and above random
+    weights."""
     from fieldmarks.data.augment import normalise
     from fieldmarks.evaluation.recall import recall_at_k
     from PIL import Image

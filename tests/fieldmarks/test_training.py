@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from fieldmarks import checkpoints, training
+from fieldmarks.data.batches import TrainingStream
 from fieldmarks.methods.method import Method
 from fieldmarks.training import (
     Diverged,
@@ -20,7 +21,7 @@ from fieldmarks.training import (
     fit,
     lr_factor,
 )
-from helpers import training_run  # noqa: E402
+from helpers import training_run
 from torch import nn
 
 HERE = Path(__file__).parents[1] / "helpers"
@@ -75,9 +76,7 @@ def test_training_learns(straight):
     assert [row["epoch"] for row in straight["epochs"]] == [1, 2, 3, 4]
 
 
-def test_a_run_killed_between_checkpoints_and_taken_up_again_ends_as_a_straight_run(
-    tmp_path, straight
-):
+def test_a_run_killed_between_checkpoints_and_resumed_ends_as_a_straight_run(tmp_path, straight):
     killed = start(tmp_path, "kill_at=13")  # in the third epoch of five steps
     assert killed.returncode == -signal.SIGKILL and (tmp_path / "vapnet" / "last.pt").exists()
     assert not (tmp_path / "vapnet-0.pt").exists()
@@ -85,16 +84,14 @@ def test_a_run_killed_between_checkpoints_and_taken_up_again_ends_as_a_straight_
     assert_same(outcome(tmp_path), straight)
 
 
-def test_a_run_stopped_within_an_epoch_and_taken_up_again_ends_as_a_straight_run(
-    tmp_path, straight
-):
+def test_a_run_stopped_within_an_epoch_and_resumed_ends_as_a_straight_run(tmp_path, straight):
     stopped = start(tmp_path, "stop_at=12")
     assert stopped.returncode != 0 and "stopped at step 12 of 20; saved" in stopped.stderr
     assert start(tmp_path).returncode == 0
     assert_same(outcome(tmp_path), straight)
 
 
-def test_a_finished_run_taken_up_again_has_nothing_left_to_do(tmp_path):
+def test_a_finished_run_resumed_has_nothing_left_to_do(tmp_path):
     first = training_run.run(tmp_path, epochs=2)
     again = training_run.run(tmp_path, epochs=2, kill_at=1)  # would be killed at its first step
     assert again[1].epochs == first[1].epochs and torch.equal(first[2], again[2])
@@ -116,19 +113,65 @@ def test_two_processes_give_the_losses_and_embeddings_of_one(tmp_path):
         assert torch.equal(first["embeddings"], second["embeddings"])
         torch.testing.assert_close(first["embeddings"], one["embeddings"], atol=5e-4, rtol=1e-3)
         assert losses(first) == losses(second)
-        for a, b in zip(one["epochs"], first["epochs"]):
+        for a, b in zip(one["epochs"], first["epochs"], strict=True):
             for term in set(a) - {"epoch", "images_per_second"}:
-                # A pixel of nearly equal heat may be erased in one and not in the other: abs, for a term as small as L_self.
+                # A pixel of nearly equal heat may be erased in one and not in the other: abs, for
+                # L_self.
                 assert b[term] == pytest.approx(a[term], rel=1e-3, abs=1e-5), (method, term)
         if method == "fcaenet":
             assert torch.equal(first["method"]["codes"], one["method"]["codes"])
             assert torch.equal(second["method"]["codes"], one["method"]["codes"])
 
 
+def test_a_pair_network_killed_and_resumed_ends_as_a_straight_run(tmp_path):
+    options = ['methods=["pan"]', 'optimizer="adam"', "restore_best=true", "epochs=9"]
+    assert start(tmp_path / "straight", *options).returncode == 0
+    assert start(tmp_path, *options, "kill_at=6").returncode == -signal.SIGKILL
+    assert (tmp_path / "pan" / "last.pt").exists() and not (tmp_path / "pan-0.pt").exists()
+    assert start(tmp_path, *options).returncode == 0
+    assert_same(outcome(tmp_path, "pan"), outcome(tmp_path / "straight", "pan"))
+
+
+def test_the_best_weights_come_back_with_and_without_a_folder(tmp_path):
+    options = {"restore_best": True, "epochs": 4, "lr": 0.3}
+    method, history, embeddings = training_run.run(tmp_path, **options)
+    best = history.best("recall@1")["epoch"]
+    assert best < 4  # or the test would show nothing
+    kept = checkpoints.load_checkpoint(tmp_path / "best.pt")
+    assert kept["step"] == 5 * best
+    for name, value in method.state_dict().items():
+        assert torch.equal(value, kept["method"][name])
+    assert torch.equal(training_run.run(None, **options)[2], embeddings)
+
+
+def test_any_loader_of_tensors_trains_and_resumes(tmp_path):
+    pictures = training_run.Pictures()
+    images = pictures.canvas[:, :, :16, :16].float() / 255
+    data = torch.utils.data.TensorDataset(images, pictures.labels)
+
+    def run(folder, epochs):
+        loader = torch.utils.data.DataLoader(data, batch_size=8, shuffle=True)
+        model = training_run.build()
+        settings = Settings(epochs=epochs, lr=0.1, schedule="constant")
+        history = fit(model, loader, settings, folder=folder, progress="none")
+        return model, history
+
+    straight, history = run(None, 3)
+    assert history.epochs[-1]["L_a"] < history.epochs[0]["L_a"]
+    model, _ = run(tmp_path / "x", 3)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, straight.state_dict()[name]), name
+
+
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "step", "milestones"])
 def test_learning_rates_follow_their_formulas(schedule):
     settings = Settings(
-        epochs=10, schedule=schedule, warmup_steps=4, step_epochs=3, gamma=0.5, milestones=(2, 3, 7)
+        epochs=10,
+        schedule=schedule,
+        warmup_steps=4,
+        step_epochs=3,
+        lr_decay=0.5,
+        milestones=(2, 3, 7),
     )
     for step in range(70):
         expected = min(1, (step + 1) / 4)
@@ -164,7 +207,7 @@ def test_auto_precision_follows_the_hardware(monkeypatch):
 
 def test_a_device_that_is_not_there_is_refused():
     if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="device 'cuda' is not to be had here"):
+        with pytest.raises(ValueError, match="device 'cuda' is not available"):
             choose_device("cuda")
     with pytest.raises(ValueError, match="device 'quantum'"):
         choose_device("quantum")
@@ -177,7 +220,7 @@ class Failing(Method):
         super().__init__(nn.Linear(1, 1))
         self.values = iter(values)
 
-    def losses(self, batch):
+    def losses(self, images, labels):
         zero = 0 * self.backbone.weight.sum()
         return {"L_a": zero + next(self.values), "L_c": zero + 1.0}
 
@@ -194,7 +237,7 @@ def test_divergence_stops_with_the_step_and_the_terms_and_keeps_the_last_good_ch
     tmp_path, values, step, shown
 ):
     pictures = training_run.Pictures()
-    stream = training.TrainingStream(
+    stream = TrainingStream(
         pictures, pictures.labels, training_run.TrainingViews(16, **training_run.PLAIN), 8
     )
     method = Failing([1.0] * 5 + values)  # a good first epoch
@@ -243,7 +286,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_else(tmp_path, monke
 
     def filling_up(state, path):
         count[0] += 1
-        if count[0] < 2:
+        if count[0] < 3:  # last.pt and best.pt of the first epoch
             return save(state, path)
         Path(path).write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -252,9 +295,9 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_else(tmp_path, monke
     with pytest.raises(
         OSError, match="cannot write .*last.pt': No space left on device; nothing was left behind"
     ):
-        training_run.run(tmp_path, evaluate_every=0)
+        training_run.run(tmp_path)
     assert checkpoints.load_checkpoint(tmp_path / "last.pt")["step"] == 5
-    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best.pt", "last.pt"]
 
 
 def test_an_epoch_is_one_plain_line(capsys):
@@ -271,7 +314,7 @@ def test_an_epoch_is_one_plain_line(capsys):
         ({"schedule": "cos"}, "schedule is 'cos'"),
         ({"precision": "fp8"}, "precision is 'fp8'"),
         ({"lr": 0.0}, "lr is 0.0: it must be positive"),
-        ({"epochs": -1}, "epochs is -1: it must not be negative"),
+        ({"epochs": -1}, "epochs is -1: it must be at least 0"),
     ],
 )
 def test_impossible_settings_are_refused(options, message):

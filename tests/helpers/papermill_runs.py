@@ -1,4 +1,5 @@
-"""Notebooks as papermill runs them, and what a notebook's parameters cell must hold: shared by the notebooks' tests."""
+"""Notebooks as papermill runs them, and what a notebook's parameters cell must hold: shared by the
+notebooks' tests."""
 
 import ast
 import dataclasses
@@ -16,7 +17,8 @@ NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 
 
 def papermill(tmp_path, notebook, **parameters):
-    """Run a notebook of ../../notebooks; parameters come over those of a run into tmp_path / "run"."""
+    """Run a notebook of ../../notebooks; parameters come over those of a run into tmp_path /
+    "run"."""
     (tmp_path / "parameters.yaml").write_text(
         json.dumps({"out": str(tmp_path / "run"), **parameters})
     )

@@ -1,4 +1,5 @@
-"""A small training run, started by tests in processes of its own: python training_run.py FOLDER name=value ..."""
+"""A small training run, started by tests in processes of its own: python training_run.py FOLDER
+name=value ..."""
 
 import json
 import os
@@ -10,11 +11,15 @@ import torch
 from fieldmarks.data.augment import TestViews, TrainingViews
 from fieldmarks.data.batches import SampledStream, TrainingStream
 from fieldmarks.evaluation.recall import recall_at_k
+from fieldmarks.experiments.pairs import PairStream
 from fieldmarks.methods.fcaenet import FCAENet
 from fieldmarks.methods.hash_baselines import create_hash_baseline
 from fieldmarks.methods.metric_baselines import create_baseline
+from fieldmarks.methods.pair_network import PairNetwork
+from fieldmarks.methods.pairs import pairs_from_labels
 from fieldmarks.methods.vapnet import VAPNet
 from fieldmarks.processes import processes
+from fieldmarks.random import seeded
 from fieldmarks.training import Settings, embed_all, fit
 from torch import nn
 
@@ -60,13 +65,21 @@ def build(method="vapnet", norm="batch", dropout=0.1):
     torch.manual_seed(0)
     backbone = SmallBackbone(norm, dropout)
     if method == "vapnet":
-        return VAPNet(backbone, 6, views=2, attributes=7, grids=(2, 4), weight=0.1)
+        return VAPNet(backbone, 6, views=2, attributes=7, grids=(2, 4), constraint_weight=0.1)
+    if method == "pan":
+        return PairNetwork(
+            "pan_hybrid", 12, 1, encoder="linear", hidden=(9,), free=3, none_slot=False
+        )
     labels = Pictures().labels
     if method == "fcaenet":
         return FCAENet(backbone, 6, labels, regions=5, region_size=4, hash_lr=0.1)
     if method in ("dpsh", "dsh", "hashnet"):
         return create_hash_baseline(method, backbone, 6, labels)
     return create_baseline(method, backbone, 6, proxy_lr=1.0)
+
+
+def draw_pairs(epoch):
+    return pairs_from_labels(Pictures().labels, 30, seeded(0, 21, epoch))
 
 
 def run(
@@ -87,8 +100,14 @@ def run(
     shared = {"seed": settings.seed, "rank": rank, "world": world}
     if method == "fcaenet":
         stream = SampledStream(pictures, pictures.labels, views, 8, sample=20, passes=2, **shared)
+    elif method == "pan":
+        features = pictures.canvas.flatten(1).float()[:, ::180] / 255
+        stream = PairStream(features, draw_pairs, pictures.labels[:, None].eq(0).float(), (0, 20))
     else:
-        stream = TrainingStream(pictures, pictures.labels, views, 8, **shared)
+        draws = (
+            {"boxes": lambda n, g: model.sample_boxes(n, 16, 16, g)} if method == "vapnet" else {}
+        )
+        stream = TrainingStream(pictures, pictures.labels, views, 8, draws=draws, **shared)
     steps, after_step = [0], model.after_step
 
     def counted():
@@ -101,13 +120,17 @@ def run(
 
     model.after_step = counted
 
+    def embed():
+        if method == "pan":
+            with torch.no_grad():
+                return torch.nn.functional.normalize(model.encode(stream.features))
+        return embed_all(model, pictures, TestViews(16, resize=24, **PLAIN), batch_size=16)
+
     def evaluate():
-        embeddings = embed_all(model, pictures, TestViews(16, resize=24, **PLAIN), batch_size=16)
-        return {"recall@1": recall_at_k(embeddings, pictures.labels, ks=(1,))[1]}
+        return {"recall@1": recall_at_k(embed(), pictures.labels, ks=(1,))[1]}
 
     history = fit(model, stream, settings, folder=folder, evaluate=evaluate, progress=progress)
-    embeddings = embed_all(model, pictures, TestViews(16, resize=24, **PLAIN), batch_size=16)
-    return model, history, embeddings
+    return model, history, embed()
 
 
 def outcome(model, history, embeddings):

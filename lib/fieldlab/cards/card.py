@@ -1,59 +1,59 @@
-"""Lab cards: a table or figure of a paper as a YAML file, checked whole before anything runs.
+"""Lab cards: a table or figure of a paper as a YAML file, checked before anything runs.
 
-    title: Which constraint makes the attributes        # shown above the results
+    title: Which constraint makes the attributes    # shown above the results
     paper: VAPNet
     table: Table 1
-    notebook: notebooks/vapnet.ipynb                    # relative to the repository
-    parameters: {method: vapnet}                        # of every run, under the notebook's own names
-
-    grid:                                               # the table's rows, each with what makes it differ
+    notebook: notebooks/vapnet.ipynb                # in a folder above the card
+    experiment: open_set                            # of fieldmarks.experiments, or a dotted module
+    parameters: {method: vapnet}                    # the experiment's, for every run
+    grid:                                           # the table's rows, and what makes them differ
       L_a:            {classification: true, constraint: none}
       L_a + mean L_c: {classification: true, constraint: mean}
-
     seeds: [0, 1, 2]
     profiles:
       paper:
-        note: Learning rate as printed                  # optional: what a reader of the numbers must know
-        datasets: [cub, cars]                           # the table's columns; or {cub: {epochs: 30}, cars: {}}
+        note: Learning rate as printed              # optional: what readers of numbers must know
+        datasets: [cub, cars]                       # columns; or {cub: {epochs: 30}, cars: {}}
         parameters: {epochs: 200, lr: 1e-5}
-        grid: {L_a: {lr: 1e-4}}                         # optional: parameters of single rows in this profile
-        only: [L_a]                                     # optional: these rows
-        seeds: [0]                                      # optional: these seeds
-
-    published:                                          # row, data set, metric: fractions
+        grid: {L_a: {lr: 1e-4}}                     # optional: of single rows in this profile
+        only: [L_a]                                 # optional: these rows
+        seeds: [0]                                  # optional: these seeds
+    published:                                      # row, data set, metric: fractions
       L_a: {cub: {recall@1: 0.695}, cars: {recall@1: 0.893}}
+    claims:                                         # optional: datasets: [cub], those it is made on
+      - {text: Means help, metric: recall@1, higher: L_a + mean L_c, lower: L_a}
+      - {text: As good, metric: recall@1, row: L_c, within: 0.003, of: L_a}   # 0.3 points
 
-    claims:
-      - text: Mean encoders help.
-        metric: recall@1
-        higher: L_a + mean L_c
-        lower: L_a
-        datasets: [cub]                                 # optional: on these; otherwise on all
-      - text: Direct exchange does as well.
-        metric: recall@1
-        row: L_a + L_c
-        within: 0.003                                   # a fraction: 0.3 points
-        of: L_a + mean L_c
-
-A run takes one row, one data set and one seed. Where two places give the same parameter, the later of these counts: the
-card's `parameters`, the profile's, the data set's, the row's, the row's in the profile.
+A run takes one row, one data set and one seed. Where two places give the same parameter, the later
+counts: the card's `parameters`, the profile's, the data set's, the row's, the row's in the profile.
 """
 
-import difflib
+import dataclasses
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from fieldmarks.checks import nearest_name
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from fieldlab.sweep.notebook import default_parameters
+from fieldlab.cards.notebook import parameters_cell
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-# Every notebook has these; the runner sets them, so a card may not.
+GENERATED = ("fieldguide", "wardrobe")  # data sets that are drawn where they are given no folder
+# The runner sets these in every run, so a card may not.
 OF_THE_RUN = {
     "out": "the runner sets it",
     "card": "the runner sets it",
@@ -62,27 +62,50 @@ OF_THE_RUN = {
 }
 
 
+def _different(values: list) -> list:
+    if twice := [value for value in values if values.count(value) > 1]:
+        raise ValueError(f"{twice[0]!r} is there twice")
+    return values
+
+
+Different = AfterValidator(_different)
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Claim(_Strict):
-    """What the paper says its table shows, in words and as a comparison of two rows: `higher` scores more than `lower`, or
-    `row` lies no further than `within`, a fraction, from `of`."""
+    """What the paper says its table shows, in words and as a comparison of two rows: `higher` is
+    more than `lower`, or `row` lies within a fraction of `of`."""
 
     text: str
     metric: str
     higher: str | None = None
     lower: str | None = None
     row: str | None = None
-    within: Fraction | None = None
+    within: Annotated[float, Field(gt=0, le=1)] | None = None
     of: str | None = None
     datasets: list[str] = []
 
     @property
     def rows(self) -> tuple[str, str]:
-        """The two whose difference, first - second, is looked at."""
+        """The two whose difference, first - second, is tested."""
         return (self.higher, self.lower) if self.within is None else (self.row, self.of)
+
+    @model_validator(mode="after")
+    def _compares_two_rows(self):
+        forms = (("higher", "lower"), ("row", "within", "of"))
+        given = [name for form in forms for name in form if getattr(self, name) is not None]
+        if tuple(given) not in forms:
+            raise ValueError(
+                f"it has {', '.join(given) or 'no rows'}: "
+                "give either higher and lower, or row, within and of"
+            )
+        if self.rows[0] == self.rows[1]:
+            raise ValueError(f"{given[0]} and {given[-1]} are the same row")
+        return self
 
 
 class Profile(_Strict):
@@ -92,8 +115,8 @@ class Profile(_Strict):
     datasets: dict[str, dict] = Field(min_length=1)
     parameters: dict = {}
     grid: dict[str, dict] = {}
-    only: list[str] = []
-    seeds: list[int] = []
+    only: Annotated[list[str], Different] = []
+    seeds: Annotated[list[int], Different] = []
 
     @field_validator("datasets", mode="before")
     @classmethod
@@ -103,17 +126,18 @@ class Profile(_Strict):
 
 
 class Card(_Strict):
-    """A card that `load_card` has checked. `file` is where it stands; the other fields are its keys."""
+    """A card that `load_card` has checked. `file` is where it stands; the rest are its keys."""
 
     file: Path
     title: str
     paper: str
     table: str
     notebook: str
+    experiment: str
     parameters: dict = {}
     grid: dict[str, dict] = Field(min_length=1)
     profiles: dict[str, Profile] = Field(min_length=1)
-    seeds: list[int] = Field(default=[0], min_length=1)
+    seeds: Annotated[list[int], Field(min_length=1), Different] = [0]
     published: dict[str, dict[str, dict[str, Fraction]]] = {}
     claims: list[Claim] = []
 
@@ -124,7 +148,7 @@ class Card(_Strict):
 
     @cached_property
     def notebook_file(self) -> Path:
-        """The notebook, looked for in the card's folder and those above.
+        """The notebook, searched for in the card's folder and those above.
 
         Raises:
             ValueError: there is none; names the nearest.
@@ -136,34 +160,95 @@ class Card(_Strict):
         wanted = Path(self.notebook)
         there = [file for folder in folders for file in (folder / wanted.parent).glob("*.ipynb")]
         known = [str(wanted.parent / file.name) for file in there]
-        raise ValueError(f"notebook: there is no '{self.notebook}'{nearest(self.notebook, known)}")
+        raise ValueError(
+            f"notebook: there is no '{self.notebook}'{nearest_name(self.notebook, known)}"
+        )
 
     @cached_property
+    def parameters_class(self) -> type:
+        """The experiment's; imports it, which takes seconds.
+
+        Raises:
+            ValueError: there is no such experiment.
+        """
+        from fieldmarks.experiments.experiment import experiment_class
+
+        try:
+            return experiment_class(self.experiment).Parameters
+        except ValueError as error:
+            raise ValueError(f"experiment: {error}") from None
+
+    @property
     def defaults(self) -> dict:
-        """The notebook's parameters with their default values."""
-        return default_parameters(self.notebook_file)
+        """The experiment's parameters with their default values."""
+        return dataclasses.asdict(self.parameters_class())
 
     @property
     def datasets(self) -> list[str]:
         """Of all profiles."""
-        return list(
-            dict.fromkeys(name for profile in self.profiles.values() for name in profile.datasets)
-        )
+        return list(dict.fromkeys(name for p in self.profiles.values() for name in p.datasets))
+
+    @property
+    def published_metrics(self) -> list[str]:
+        rows = self.published.values()
+        return [metric for row in rows for cells in row.values() for metric in cells]
 
     @property
     def metric(self) -> str | None:
-        """The one to show where there is room for one: that of the first claim, or the first published one."""
-        published = [
-            metric for row in self.published.values() for cells in row.values() for metric in cells
-        ]
-        return next(iter([claim.metric for claim in self.claims] + published), None)
+        """The one to show where one has room: the first claim's, or the first published."""
+        return next(iter([claim.metric for claim in self.claims] + self.published_metrics), None)
+
+    def merged(self, profile: str, row: str, dataset: str) -> dict:
+        """The parameters that the card gives for a run and its data set."""
+        p = self.profiles[profile]
+        places = (self.parameters, p.parameters, p.datasets.get(dataset, {}), self.grid[row])
+        named = {k: v for place in (*places, p.grid.get(row, {})) for k, v in place.items()}
+        return named | {"dataset": dataset}
+
+    def check_run(self, profile: str, row: str, parameters: dict) -> dict:
+        """All parameters of a run, as plain values; those not given have their defaults.
+
+        Raises:
+            ValueError: they cannot be together; names the profile and the row.
+        """
+        from fieldmarks.experiments.parameters import parse
+
+        try:
+            return json.loads(json.dumps(parse(self.parameters_class, parameters).plain()))
+        except ValueError as error:
+            raise ValueError(f"profile {profile}: row {row}: {error}") from None
+
+    @model_validator(mode="after")
+    def _names_exist(self):
+        """Rows, data sets and metrics are named in several places."""
+        for place, kind, names, known in self._names():
+            for name in names:
+                if name not in known:
+                    near = nearest_name(name, known)
+                    raise ValueError(f"{place}: there is no {kind} '{name}'{near}")
+        return self
+
+    def _names(self) -> Iterator[tuple[str, str, Iterable[str], Iterable[str]]]:
+        """(place, kind, names, known names)"""
+        for name, profile in self.profiles.items():
+            yield f"profiles.{name}.grid", "row", profile.grid, self.grid
+            yield f"profiles.{name}.only", "row", profile.only, self.grid
+        yield "published", "row", self.published, self.grid
+        for row, columns in self.published.items():
+            yield f"published.{row}", "data set", columns, self.datasets
+        for number, claim in enumerate(self.claims):
+            yield f"claims.{number}", "row", claim.rows, self.grid
+            yield f"claims.{number}.datasets", "data set", claim.datasets, self.datasets
+            if known := self.published_metrics:
+                yield f"claims.{number}.metric", "published metric", [claim.metric], known
 
 
 def load_card(file: Path) -> Card:
-    """Read a card and check all of it against itself and its notebook.
+    """Read a card and check all of it, with every run that it stands for.
 
     Raises:
-        ValueError: one line with the card, the field, what is wrong and, for a name, the nearest right spelling.
+        ValueError: one line with the card, the place, what is wrong and, for a name, the nearest
+            right spelling.
     """
     file = Path(file).absolute()
     shown = _short(file)
@@ -175,13 +260,13 @@ def load_card(file: Path) -> Card:
         raise ValueError(f"{shown}: a card is a mapping with the keys {', '.join(_keys(Card))}")
     try:
         if "file" in content:
-            raise ValueError(f"unknown key 'file'{nearest('file', _keys(Card))}")
+            raise ValueError(f"unknown key 'file'{nearest_name('file', _keys(Card))}")
         card = Card.model_validate({**content, "file": file})
-        for check in (_check_claims, _check_parameters, _check_names, _check_repeats):
-            check(card)
+        parameters_cell(card.notebook_file)
+        _check_parameters(card)
         return card
     except ValidationError as error:
-        raise ValueError(f"{shown}: {_in_words(error.errors()[0])}") from None
+        raise ValueError(f"{shown}: {_message(error.errors()[0])}") from None
     except ValueError as error:
         raise ValueError(f"{shown}: {error}") from None
 
@@ -191,13 +276,13 @@ def _text(file: Path, shown: str) -> str:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
         known = [_short(path) for path in sorted(file.parent.glob("*.yaml"))]
-        raise ValueError(f"there is no card '{shown}'{nearest(shown, known)}") from None
+        raise ValueError(f"there is no card '{shown}'{nearest_name(shown, known)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"the card '{shown}' cannot be read: {error}") from None
 
 
 def _short(file: Path) -> str:
-    """As a user would write it: relative to the folder that he is in, where it is below."""
+    """As a user would write it: relative to the current folder, where it is below."""
     return str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else str(file)
 
 
@@ -205,7 +290,7 @@ def _short(file: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML, but for two surprises: 1e-5 is a number here, not text, and no key may stand twice."""
+    """Safe YAML without two surprises: 1e-5 is a number, not text, and no key may stand twice."""
 
     def construct_mapping(self, node, deep=False):
         seen = set()
@@ -234,175 +319,57 @@ def read_value(text: str):
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError:
-        raise ValueError(f"'{text}' cannot be read as a number, true or false, or a list") from None
+        raise ValueError(
+            f"'{text}' cannot be read as a number, true or false, a list or a mapping"
+        ) from None
 
 
-# ---- names and types
+# ---- parameters
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a complaint about `name`: the nearest known spelling, or all of them."""
-    known = list(dict.fromkeys(known))
-    if near := difflib.get_close_matches(name, known, n=1, cutoff=0.5):
-        return f": did you mean '{near[0]}'?"
-    return f": there are {', '.join(known)}" if known else ""
+def check_values(parameters_class: type, values: dict) -> None:
+    """Check each parameter by itself, whether or not they can be together.
 
-
-def check_parameter(name: str, value, defaults: dict) -> None:
-    """Raises:
-    ValueError: a parameter that the notebook does not have, or a value of another type than its default.
+    Raises:
+        ValueError: an unknown parameter, or a value of the wrong type.
     """
-    if name not in defaults:
-        raise ValueError(f"the notebook has no parameter '{name}'{nearest(name, defaults)}")
-    if words := _wanted(value, defaults[name]):
-        raise ValueError(f"parameter '{name}' is {value!r}: it must be {words}")
+    from fieldmarks.experiments.parameters import parse
+
+    parse(_unrelated(parameters_class), values)
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"parameter '{name}' is {value}: it must be a number")
 
 
-def _wanted(value, default) -> str | None:
-    """What `value` would have to be to be of the default's type; None if it is."""
-    if isinstance(default, bool):
-        return None if isinstance(value, bool) else "true or false"
-    if isinstance(default, int):
-        return None if type(value) is int else "a whole number"
-    if isinstance(default, float):
-        return None if type(value) in (int, float) and math.isfinite(value) else "a number"
-    if isinstance(default, str):
-        return None if isinstance(value, str) else "text"
-    if isinstance(default, (list, tuple)):
-        if not isinstance(value, list):
-            return "a list"
-        example = next(
-            (item for item in default if isinstance(item, float)), default[0] if default else None
-        )
-        words = next(filter(None, (_wanted(item, example) for item in value)), None)
-        return words and f"a list, and in it {words}"
-    if isinstance(default, dict):
-        return None if isinstance(value, dict) else "a mapping"
-    return (
-        None
-        if isinstance(value, (bool, int, float, str, list, dict, type(None)))
-        else "a plain value"
-    )
-
-
-def _check_claims(card: Card) -> None:
-    for number, claim in enumerate(card.claims, start=1):
-        given = {
-            key
-            for key in ("higher", "lower", "row", "within", "of")
-            if getattr(claim, key) is not None
-        }
-        if given not in ({"higher", "lower"}, {"row", "within", "of"}):
-            raise ValueError(
-                f"claim {number}: it has {', '.join(sorted(given)) or 'no rows'}: "
-                "give either higher and lower, or row, within and of"
-            )
-        if claim.within == 0:
-            raise ValueError(
-                f"claim {number}: within is 0, which no measurement can meet: "
-                "give a fraction, as 0.003 for 0.3 points"
-            )
+@cache
+def _unrelated(parameters_class: type) -> type:
+    """A class with the same fields, and without checks of what can be together."""
+    fields = dataclasses.fields(parameters_class)
+    names = [(f.name, f.type, dataclasses.field(default=None)) for f in fields]
+    return dataclasses.make_dataclass(parameters_class.__name__, names, frozen=True)
 
 
 def _check_parameters(card: Card) -> None:
-    if absent := [name for name in (*OF_THE_RUN, "root") if name not in card.defaults]:
-        raise ValueError(
-            f"notebook: '{card.notebook}' lacks the parameters {', '.join(absent)}, which every run is given"
-        )
-    for place, parameters in _all_parameters(card):
-        for name, value in parameters.items():
-            try:
-                if name in OF_THE_RUN:
-                    raise ValueError(f"'{name}' cannot be given here: {OF_THE_RUN[name]}")
-                check_parameter(name, value, card.defaults)
-            except ValueError as error:
-                raise ValueError(f"{place}: {error}") from None
-
-
-def _all_parameters(card: Card) -> Iterator[tuple[str, dict]]:
-    yield "parameters", card.parameters
-    for row, parameters in card.grid.items():
-        yield f"grid.{row}", parameters
+    places = {"parameters": card.parameters}
+    places |= {f"grid.{row}": own for row, own in card.grid.items()}
     for name, profile in card.profiles.items():
-        yield f"profiles.{name}.parameters", profile.parameters
-        for row, parameters in profile.grid.items():
-            yield f"profiles.{name}.grid.{row}", parameters
-        for dataset, parameters in profile.datasets.items():
-            yield f"profiles.{name}.datasets.{dataset}", parameters
-
-
-def _check_names(card: Card) -> None:
-    """Rows, data sets and metrics are named in several places; all of them must be ones that exist."""
-    metrics = [
-        metric for row in card.published.values() for cells in row.values() for metric in cells
-    ]
-    for place, kind, name, known in _all_names(card, metrics):
-        if name not in known:
-            raise ValueError(f"{place}: there is no {kind} '{name}'{nearest(name, known)}")
-
-
-def _all_names(card: Card, metrics: list[str]) -> Iterator[tuple[str, str, str, Iterable[str]]]:
-    """(place, kind, name, known names)"""
+        places[f"profiles.{name}.parameters"] = profile.parameters
+        for key, groups in (("grid", profile.grid), ("datasets", profile.datasets)):
+            places |= {f"profiles.{name}.{key}.{each}": own for each, own in groups.items()}
+    for place, parameters in places.items():
+        try:
+            for name in OF_THE_RUN.keys() & parameters:
+                raise ValueError(f"'{name}' cannot be given here: {OF_THE_RUN[name]}")
+            check_values(card.parameters_class, parameters)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
     for name, profile in card.profiles.items():
-        for row in profile.grid:
-            yield f"profiles.{name}.grid", "row", row, card.grid
-        for row in profile.only:
-            yield f"profiles.{name}.only", "row", row, card.grid
-    for row, columns in card.published.items():
-        yield "published", "row", row, card.grid
-        for dataset in columns:
-            yield f"published.{row}", "data set", dataset, card.datasets
-    for number, claim in enumerate(card.claims, start=1):
-        for key, row in zip(
-            ("higher", "lower") if claim.within is None else ("row", "of"), claim.rows
-        ):
-            yield f"claim {number}: {key}", "row", row, card.grid
-        for dataset in claim.datasets:
-            yield f"claim {number}: datasets", "data set", dataset, card.datasets
-        if metrics:
-            yield f"claim {number}: metric", "published metric", claim.metric, metrics
+        for dataset, row in product(profile.datasets, profile.only or card.grid):
+            root = "" if dataset in GENERATED else "."
+            card.check_run(name, row, card.merged(name, row, dataset) | {"root": root})
 
 
-def _check_repeats(card: Card) -> None:
-    lists = {"seeds": card.seeds}
-    for name, profile in card.profiles.items():
-        lists[f"profiles.{name}.seeds"], lists[f"profiles.{name}.only"] = (
-            profile.seeds,
-            profile.only,
-        )
-    for place, values in lists.items():
-        if twice := [value for value in values if values.count(value) > 1]:
-            raise ValueError(f"{place}: {twice[0]!r} is there twice")
-    for number, claim in enumerate(card.claims, start=1):
-        if claim.rows[0] == claim.rows[1]:
-            raise ValueError(
-                f"claim {number}: {'higher and lower' if claim.within is None else 'row and of'} are the same row"
-            )
-
-
-# ---- pydantic's findings, in our words
-
-
-def _keys(model: type[BaseModel]) -> list[str]:
-    return [name for name in model.model_fields if name != "file"]
-
-
-def _in_words(error: dict) -> str:
-    *above, key = error["loc"]
-    place = ".".join(str(part) for part in error["loc"] if part != "[key]")
-    if error["type"] == "extra_forbidden":
-        model = {"profiles": Profile, "claims": Claim}.get(above[0] if above else "", Card)
-        return f"unknown key '{place}'{nearest(str(key), _keys(model))}"
-    if error["type"] == "missing":
-        return f"'{place}' is missing"
-    if error["loc"][0] == "published" and error["type"] in (
-        "less_than_equal",
-        "greater_than_equal",
-    ):
-        return f"{place}: {error['input']} must be a fraction, as 0.695 for 69.5 %"
-    if key == "within" and error["type"] in ("less_than_equal", "greater_than_equal"):
-        return f"{place}: {error['input']} must be a fraction, as 0.003 for 0.3 points"
-    return f"{place}: {WORDS.get(error['type'], error['msg'])}, not {error['input']!r}"
+# ---- pydantic's errors in one line
 
 
 WORDS = {
@@ -412,4 +379,24 @@ WORDS = {
     "dict_type": "it must be a mapping (name: value)",
     "list_type": "it must be a list",
     "too_short": "it must not be empty",
+    "greater_than": "it must be above 0",
+    "greater_than_equal": "it must be a fraction, as 0.695 for 69.5 %",
+    "less_than_equal": "it must be a fraction, as 0.695 for 69.5 %",
 }
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [name for name in model.model_fields if name != "file"]
+
+
+def _message(error: dict) -> str:
+    place, kind = ".".join(str(part) for part in error["loc"] if part != "[key]"), error["type"]
+    if kind == "extra_forbidden":
+        *above, key = error["loc"]
+        model = {"profiles": Profile, "claims": Claim}.get(above[0] if above else "", Card)
+        return f"unknown key '{place}'{nearest_name(str(key), _keys(model))}"
+    if kind == "missing":
+        return f"'{place}' is missing"
+    if kind == "value_error":
+        return f"{place}: {error['ctx']['error']}" if place else str(error["ctx"]["error"])
+    return f"{place}: {WORDS.get(kind, error['msg'])}, not {error['input']!r}"

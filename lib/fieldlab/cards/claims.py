@@ -1,28 +1,28 @@
-"""Claims of papers, tested on runs: supported, contradicted or undecided, with the interval that says so.
+"""Claims of papers, tested on runs: supported, contradicted or undecided, and the interval behind it.
 
-Over seeds where both rows have several in common: Student's interval of the differences, seed by seed. Otherwise over the
-queries that both runs share: paired bootstrap of what each run's saved embeddings or codes give for each query. An interval
-decides when all of it lies on one side.
+Over seeds where both rows have several in common: Student's interval of the differences, seed by
+seed. Otherwise over the queries that both runs share: paired bootstrap of what each run's saved
+embeddings or codes give for each query. An interval decides when all of it lies on one side.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from fieldmarks.evaluation.statistics import paired_bootstrap, seed_interval
 
 from fieldlab.cards.card import Claim
 from fieldlab.cards.finished import FinishedRun
-from fieldlab.report.saved import Measured, means_over, measure_again
+from fieldlab.report.saved import means_over, measure_again
 from fieldlab.report.tables import Row, Table
 
+if TYPE_CHECKING:
+    from fieldmarks.experiments.scores import Scores
+
 SAME = 1e-9  # seeds whose differences are this close say nothing of chance: methods without any
-SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTED = (
-    "supported",
-    "contradicted",
-    "undecided",
-    "not tested",
-)
+SUPPORTED, CONTRADICTED = "supported", "contradicted"
+UNDECIDED, NOT_TESTED = "undecided", "not tested"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Verdict:
     """How a claim stands on one table.
 
     Attributes:
-        difference: first row - second row, a fraction; interval: 95 %, of it. None where there is none.
+        difference: first row - second row, a fraction; interval: 95 %, of it. None: there is none.
         basis: what the interval is over, or why there is none.
         published: the same difference in the paper, by data set.
     """
@@ -43,17 +43,15 @@ class Verdict:
     published: dict[str, float]
 
 
-def judge(table: Table, again: Callable[..., Measured] = measure_again) -> list[Verdict]:
+def judge(table: Table, again: Callable[..., "Scores"] = measure_again) -> list[Verdict]:
     """A verdict on each claim of the table's card that speaks of its data set.
 
-    A claim that names data sets is left out where the paper has this one and does not name it; on data that the paper has
-    not, all claims are tested.
+    A claim that names data sets is left out where the paper has this one and does not name it; on
+    data that the paper has not, all claims are tested.
     """
-    if table.card is None:
-        return []
     return [
         _judge(claim, table, again)
-        for claim in table.card.claims
+        for claim in (table.card.claims if table.card else [])
         if not claim.datasets or table.dataset in claim.datasets or not table.in_paper
     ]
 
@@ -68,8 +66,7 @@ def decide(low: float, high: float, within: float | None = None) -> str:
 
 
 def _judge(claim: Claim, table: Table, again) -> Verdict:
-    published = _published(claim, table)
-    pair = []
+    published, pair = _published(claim, table), []
     for name in claim.rows:
         found = [row for row in table.rows_named(name) if row.measured(claim.metric)]
         if len(found) != 1:
@@ -82,11 +79,12 @@ def _judge(claim: Claim, table: Table, again) -> Verdict:
 
 
 def _published(claim: Claim, table: Table) -> dict[str, float]:
-    first, second = (table.card.published.get(name, {}) for name in claim.rows)
+    rows = [table.card.published.get(name, {}) for name in claim.rows]
+    cells = {column: [row.get(column, {}) for row in rows] for column in table.columns}
     return {
-        column: first[column][claim.metric] - second[column][claim.metric]
-        for column in table.columns
-        if claim.metric in first.get(column, {}) and claim.metric in second.get(column, {})
+        column: first[claim.metric] - second[claim.metric]
+        for column, (first, second) in cells.items()
+        if claim.metric in first and claim.metric in second
     }
 
 
@@ -98,15 +96,12 @@ def _difference(
         (one, other)
         for one in first.runs
         for other in second.runs
-        if one.seed == other.seed
-        and metric in one.result["metrics"]
-        and metric in other.result["metrics"]
+        if one.seed == other.seed and all(metric in run.result["metrics"] for run in (one, other))
     ]
     if not pairs:
         return None, None, "the rows have no seed in common"
-    differences = [
-        one.result["metrics"][metric] - other.result["metrics"][metric] for one, other in pairs
-    ]
+    values = [[run.result["metrics"][metric] for run in pair] for pair in pairs]
+    differences = [one - other for one, other in values]
     if np.ptp(differences) > SAME:
         mean, *interval = seed_interval(differences)
         return mean, tuple(interval), "over seeds " + ", ".join(str(one.seed) for one, _ in pairs)
@@ -126,11 +121,8 @@ def _over_queries(
     if len(fingerprints) > 1 or not np.array_equal(sides[0].asked, sides[1].asked):
         raise ValueError("the runs do not share their queries")
     values = [np.asarray(side.values[metric], float) for side in sides]
-    known = ~np.isnan(values[0]) & ~np.isnan(values[1])
+    known = ~np.isnan(values).any(0)
     groups = None if sides[0].groups is None else np.asarray(sides[0].groups)[known]
     mean, *interval = paired_bootstrap(values[0][known], values[1][known], groups=groups)
-    return (
-        mean,
-        tuple(interval),
-        f"paired over {known.sum():,} {means_over(one.result)}, seed {one.seed}",
-    )
+    over = f"paired over {known.sum():,} {means_over(one.result)}, seed {one.seed}"
+    return mean, tuple(interval), over

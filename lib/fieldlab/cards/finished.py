@@ -1,32 +1,23 @@
 """Finished runs below a folder, and the cards they belong to."""
 
+import json
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from fieldmarks.experiments.result import read_result
+from fieldmarks.experiments.result import SCHEMA, read_result
 
 from fieldlab.cards.card import Card, load_card
 
 # Runs that differ in these alone are the same experiment.
 NOT_SETTING = ("seed", "out", "card", "progress", "device", "baseline", "root")
-WRITTEN = (
-    "notebook",
-    "card",
-    "method",
-    "dataset",
-    "parameters",
-    "metrics",
-    "intervals",
-    "counts",
-    "figures",
-    "timing",
-    "environment",
-    "finished",
-)
+RUN = ("notebook", "card", "method", "dataset", "parameters", "environment", "finished")
+OUTCOME = ("metrics", "intervals", "counts", "figures", "timing")
+EARLIER_EDITION = "was made by an earlier edition: run it again, or use a new folder"
 
 
 class FinishedRun(NamedTuple):
-    """A folder with a complete result.json, and what stands in that."""
+    """A folder with a complete result.json, and the content of that."""
 
     folder: Path
     result: dict
@@ -43,11 +34,7 @@ class FinishedRun(NamedTuple):
     @property
     def setting(self) -> dict:
         """The parameters that make the experiment what it is."""
-        return {
-            name: value
-            for name, value in self.result["parameters"].items()
-            if name not in NOT_SETTING
-        }
+        return {k: v for k, v in self.result["parameters"].items() if k not in NOT_SETTING}
 
 
 def find_results(folder: Path) -> list[FinishedRun]:
@@ -55,32 +42,44 @@ def find_results(folder: Path) -> list[FinishedRun]:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: a result.json that no run of this library wrote.
+        ValueError: a result.json that no run of this library wrote, or all are of an earlier edition.
     """
-    found = [
-        FinishedRun(file.parent, read_result(file.parent))
-        for file in Path(folder).rglob("result.json")
-    ]
-    found = [run for run in found if run.result]
-    for run in found:
-        if absent := [name for name in WRITTEN if name not in run.result]:
+    folders = [file.parent for file in Path(folder).rglob("result.json")]
+    runs = [FinishedRun(each, result) for each in folders if (result := read_result(each))]
+    for run in runs:
+        if absent := [name for name in (*RUN, *OUTCOME) if name not in run.result]:
             raise ValueError(
-                f"'{run.folder / 'result.json'}' lacks {', '.join(absent)}: remove it, or run its notebook again"
+                f"'{run.folder / 'result.json'}' lacks {', '.join(absent)}: "
+                "remove it, or run its notebook again"
             )
-    if not found:
+    if old := [each for each in folders if of_earlier_edition(each)]:
+        message = f"'{old[0]}' {EARLIER_EDITION}"
+        if not runs:
+            raise ValueError(message)
+        warnings.warn(f"{len(old)} of the runs do not count, as {message}", stacklevel=2)
+    if not runs:
         raise FileNotFoundError(
-            f"no finished run below '{folder}': make one with fieldmarks run, or give the folder of its --out"
+            f"no finished run below '{folder}': "
+            "make one with fieldmarks run, or give the folder of its --out"
         )
-    return sorted(
-        found, key=lambda run: (run.result["card"], run.result["finished"], run.folder.name)
-    )
+    return sorted(runs, key=lambda run: (*map(run.result.get, ("card", "finished")), run.folder))
+
+
+def of_earlier_edition(folder: Path) -> bool:
+    """Whether a complete result.json is there that this edition would misread."""
+    try:
+        result = json.loads((folder / "result.json").read_text())
+        return result["status"] == "complete" and result["schema"] < SCHEMA
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def find_card(name: str, folder: Path) -> Card | None:
-    """The card that runs name: in a folder `labs` where the user is or above, above the runs, or in this repository; or None.
+    """The card that runs name: in a folder `labs` of the current folder or above, above the runs, or
+    in this repository; or None.
 
     Raises:
-        ValueError: it is there and is not sound.
+        ValueError: it is there and has a mistake.
     """
     here, runs, repository = Path.cwd(), Path(folder).absolute(), Path(__file__).parents[3]
     for above in (here, *here.parents, *runs.parents, repository):

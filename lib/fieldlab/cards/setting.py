@@ -1,25 +1,25 @@
-"""In what a table's runs differ from the paper's: data, weights, schedule, down to single parameters."""
+"""In what a table's runs differ from the paper's: data, weights, schedule, single parameters."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 
-from fieldlab.cards.card import Card
+from fieldlab.cards.card import GENERATED, Card
 from fieldlab.cards.finished import FinishedRun
+from fieldlab.cards.notebook import parameter_sections
 from fieldlab.report.tables import Table, in_words
-from fieldlab.sweep.notebook import parameter_sections
-from fieldlab.sweep.plan import merged_parameters
 
 PAPER = "paper"  # the profile that holds the paper's own setting
-GENERATED = ("fieldguide", "wardrobe")  # data sets, and the parameters that say which to draw
-NO_MATTER = ("evaluate_every", "ks")  # how often and at which K is measured changes no other number
+# Told in other words, or without effect on other numbers: how often and at which K is measured.
+LEFT_OUT = ("dataset", "generated", "evaluate_every", "ks")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a table's runs stand to the paper's.
+    """How a table's runs compare with the paper's.
 
     Attributes:
         facts: what was run, in sentences.
-        differences: section of the parameters ("Data", "Training") -> (name, here, in the paper); values in words.
+        differences: section of the parameters ("Data", "Training") -> (name, here, in the paper).
         known: whether there is a paper's setting to compare with.
         note: what the card says of that.
     """
@@ -35,46 +35,34 @@ class Setting:
 
 
 def compare(table: Table) -> Setting:
-    """The setting of a table's runs beside the profile "paper" of their card, each row beside the same row."""
+    """The setting of a table's runs beside the card's profile "paper", each row beside the same."""
     card = table.card
     profile = card.profiles.get(PAPER) if card else None
-    differences: dict[str, list[tuple[str, str, str]]] = {}
+    differences = defaultdict(list)
     if profile:
-        sections = {
-            "dataset": "Data",
-            "training images": "Data",
-            "row": "Rows",
-        } | parameter_sections(card.notebook_file)
-        others = [("row", row.title, "has none like it") for row in table.rows if not row.of_card]
-        for name, here, paper in (
-            _data(table, list(profile.datasets)) + _parameters(table, card) + others
-        ):
-            differences.setdefault(sections.get(name, "Parameters"), []).append((name, here, paper))
-    return Setting(_facts(table), differences, bool(profile), profile.note if profile else "")
+        sections = {"dataset": "Data", "training images": "Data", "row": "Rows"}
+        sections |= parameter_sections(card.notebook_file)
+        rows = [("row", row.title, "has none like it") for row in table.rows if not row.of_card]
+        for each in _data(table, list(profile.datasets)) + _parameters(table, card) + rows:
+            differences[sections.get(each[0], "Parameters")].append(each)
+    note = profile.note if profile else ""
+    return Setting(_facts(table), dict(differences), bool(profile), note)
 
 
 def _parameters(table: Table, card: Card) -> list[tuple[str, str, str]]:
     """Each parameter that differs in any row, with all its values."""
-    values: dict[str, list[tuple]] = {}
+    values, defaults = defaultdict(list), card.defaults
     for row in table.rows:
-        if not (row.runs and row.of_card):
-            continue
-        paper = card.defaults | merged_parameters(
-            card, card.profiles[PAPER], row.name, table.dataset
-        )
-        here = row.runs[0].setting
-        for name in paper:
-            if name in here and name not in (*NO_MATTER, *GENERATED, "dataset"):
-                values.setdefault(name, []).append((here[name], paper[name]))
+        if row.runs and row.of_card:
+            paper, here = card.merged(PAPER, row.name, table.dataset), row.runs[0].setting
+            for name, value in (defaults | paper).items():
+                if name in here and name not in LEFT_OUT:
+                    values[name].append((here[name], value))
     return [
-        (name, _all_in_words(here for here, _ in pairs), _all_in_words(paper for _, paper in pairs))
+        (name, *(" or ".join(dict.fromkeys(map(in_words, side))) for side in zip(*pairs)))
         for name, pairs in values.items()
         if any(_plain(here) != _plain(paper) for here, paper in pairs)
     ]
-
-
-def _all_in_words(values) -> str:
-    return " or ".join(dict.fromkeys(map(in_words, values)))
 
 
 def _plain(value):
@@ -82,7 +70,7 @@ def _plain(value):
 
 
 def _data(table: Table, papers: list[str]) -> list[tuple[str, str, str]]:
-    """What is to be said of the images themselves."""
+    """How the images themselves differ."""
     run = table.runs[0]
     if table.dataset not in papers:
         generated = ", drawn by this program" if table.dataset in GENERATED else ""
@@ -94,7 +82,7 @@ def _data(table: Table, papers: list[str]) -> list[tuple[str, str, str]]:
 
 
 def _official_training_images(run: FinishedRun) -> int | None:
-    """Of the whole data set, for the experiments that use one of its published splits."""
+    """Of the complete data set, for the experiments that use one of its published splits."""
     from fieldmarks.data.catalog import OFFICIAL
 
     official, kind = OFFICIAL.get(run.dataset), run.result.get("experiment")
@@ -106,24 +94,21 @@ def _official_training_images(run: FinishedRun) -> int | None:
 
 
 def _facts(table: Table) -> list[str]:
+    commits = {run.result["environment"]["commit"] for run in table.runs}
     facts = list(dict.fromkeys(_fact(run) for run in table.runs))
-    commits = list(dict.fromkeys(run.result["environment"]["commit"] for run in table.runs))
-    return facts + [f"These runs come from {len(commits)} versions of the program."] * (
-        len(commits) > 1
-    )
+    if len(commits) > 1:
+        facts.append(f"These runs come from {len(commits)} versions of the program.")
+    return facts
 
 
 def _fact(run: FinishedRun) -> str:
-    p, counts = run.setting, run.result["counts"]
+    p, c = run.setting, run.result["counts"]
     data = (
-        f"{run.dataset}: trained on {counts['train']:,} images of {counts['train_classes']:,} classes; "
-        f"{counts['query']:,} queries of {counts['classes']:,} classes, {counts['gallery']:,} images to find."
+        f"{run.dataset}: trained on {c['train']:,} images of {c['train_classes']:,} classes; "
+        f"{c['query']:,} queries of {c['classes']:,} classes, {c['gallery']:,} images to find."
     )
-    made = [
-        p.get("backbone"),
-        f"weights {p['weights']}" if "weights" in p else None,
-        f"{p['size']} px" if "size" in p else None,
-    ]
+    made = [p.get("backbone"), f"weights {p['weights']}" if "weights" in p else None]
+    made.append(f"{p['size']} px" if "size" in p else None)
     if {"epochs", "lr"} <= set(p):
         made.append(f"{p['epochs']} epoch{'s' * (p['epochs'] != 1)} at learning rate {p['lr']:g}")
     return f"{data} {', '.join(filter(None, [*made, run.result['environment']['device']]))}."

@@ -1,4 +1,4 @@
-"""A report as Markdown: tables, claims and where the numbers come from; figures as links into the runs' folders."""
+"""A report as Markdown: tables, claims, where the numbers come from; figures as links."""
 
 import os
 import re
@@ -7,16 +7,15 @@ from urllib.parse import quote
 
 from fieldlab.cards.claims import Verdict
 from fieldlab.cards.finished import FinishedRun
-from fieldlab.cards.setting import Setting
 from fieldlab.report.report import Part, Report
-from fieldlab.report.tables import Table
 from fieldlab.report.wording import (
-    CAPTIONS,
     SIGNS,
     Cell,
+    caption,
     cells,
     cells_not_run,
     compared,
+    counted,
     heading,
     how_to_read,
     other_cells,
@@ -24,67 +23,38 @@ from fieldlab.report.wording import (
     provenance,
 )
 
+KEPT = ("seed", "folder", "executed notebook", "commit", "data", "packages")  # of the provenance
+
 
 def as_markdown(report: Report, folder: Path) -> str:
     """The whole report; `folder` is where it will stand, for its links."""
-    runs = f"{len(report.runs)} finished run{'s' * (len(report.runs) != 1)} below {report.folder.absolute().name}"
-    parts = [
-        part_as_markdown(part) + runs_as_markdown(part, report, folder) for part in report.parts
-    ]
+    runs = f"{counted(len(report.runs), 'finished run')} below {report.folder.absolute().name}"
+    parts = [part_as_markdown(part) + _runs(part, report, folder) for part in report.parts]
     units = "All figures in per cent; intervals are 95 %; *slanted*: as the paper prints it."
     return f"# Fieldmarks report\n\n{runs}. {units}\n\n" + "\n".join(parts)
 
 
 def part_as_markdown(part: Part) -> str:
     """One table under its heading and its setting, and the claims."""
-    blocks = [
-        setting_as_markdown(part.setting, part.table),
-        table_as_markdown(part.table),
-        claims_as_markdown(part.verdicts),
-    ]
-    return "\n".join(
-        [
-            f"## {_text(heading(part.table))}",
-            "",
-            *(line for block in blocks for line in [*block, ""]),
-            "",
-        ]
-    )
-
-
-def setting_as_markdown(setting: Setting, table: Table) -> list[str]:
-    lines = [f"> **{_text(how_to_read(setting, table))}**"]
+    setting, table = part.setting, part.table
+    lines = [f"## {_text(heading(table))}", "", f"> **{_text(how_to_read(setting, table))}**"]
     for section, differences in setting.differences.items():
         values = "; ".join(f"{name} {here} (paper: {paper})" for name, here, paper in differences)
         lines.append(f"> - {_text(section)}: {_text(values)}")
     if setting.note:
         lines += [">", f"> The card on the paper's setting: {_text(setting.note)}"]
-    return [*lines, "", *map(_text, setting.facts)]
+    lines += ["", *map(_text, setting.facts), "", *_grid(*cells(table))]
+    for title, grid in (("Also measured", other_cells(table)), ("Not run", cells_not_run(table))):
+        lines += ["", f"{title}:", "", *_grid(*grid)] if grid[1] else []
+    return "\n".join([*lines, "", *map(_claim, part.verdicts), "", ""])
 
 
-def table_as_markdown(table: Table) -> list[str]:
-    lines = _grid(*cells(table))
-    for words, (heads, rows) in (
-        ("Also measured", other_cells(table)),
-        ("Not run", cells_not_run(table)),
-    ):
-        lines += ["", f"{words}:", "", *_grid(heads, rows)] if rows else []
-    return lines
+def _claim(verdict: Verdict) -> str:
+    claim, basis = _text(verdict.claim.text), f"{compared(verdict)}: {outcome(verdict)}"
+    return f"- {SIGNS[verdict.word]} **{verdict.word}**: {claim} ({_text(basis)})"
 
 
-def _grid(heads: list[Cell], rows: list[list[Cell]]) -> list[str]:
-    return [_line(heads), "|---" + "|--:" * (len(heads) - 1) + "|", *map(_line, rows)]
-
-
-def claims_as_markdown(verdicts: list[Verdict]) -> list[str]:
-    return [
-        f"- {SIGNS[verdict.word]} **{verdict.word}**: {_text(verdict.claim.text)} "
-        f"({_text(compared(verdict))}: {_text(outcome(verdict))})"
-        for verdict in verdicts
-    ]
-
-
-def runs_as_markdown(part: Part, report: Report, folder: Path) -> str:
+def _runs(part: Part, report: Report, folder: Path) -> str:
     lines = ["<details><summary>Runs</summary>", ""]
     for row in part.table.rows:
         lines += [f"- {_text(row.title)}: {_run(run, report, folder)}" for run in row.runs]
@@ -93,19 +63,17 @@ def runs_as_markdown(part: Part, report: Report, folder: Path) -> str:
 
 def _run(run: FinishedRun, report: Report, folder: Path) -> str:
     facts = provenance(run, report.shown(run.folder))
-    kept = "; ".join(
-        f"{name} {_text(facts[name])}"
-        for name in ("seed", "folder", "executed notebook", "commit", "data", "packages")
-    )
-    links = (
-        f"[{CAPTIONS.get(name, name)}]({quote(os.path.relpath(run.folder / name, folder))})"
+    links = [
+        f"[{caption(name)}]({quote(os.path.relpath(run.folder / name, folder))})"
         for name in run.result["figures"]
-    )
-    return "; ".join([kept, *links])
+    ]
+    return "; ".join([*(f"{name} {_text(facts[name])}" for name in KEPT), *links])
 
 
-def _line(cells: list[Cell]) -> str:
-    return "| " + " | ".join(map(_cell, cells)) + " |"
+def _grid(heads: list[Cell], rows: list[list[Cell]]) -> list[str]:
+    rule = "|---" + "|--:" * (len(heads) - 1) + "|"
+    head, *lines = ("| " + " | ".join(map(_cell, row)) + " |" for row in (heads, *rows))
+    return [head, rule, *lines]
 
 
 def _cell(cell: Cell) -> str:
@@ -117,9 +85,5 @@ def _cell(cell: Cell) -> str:
 
 def _text(text: str) -> str:
     """What Markdown or HTML would take for their own, and line ends, as text."""
-    text = re.sub(
-        r"([\\*`|])|(?<=\])(?=\()",
-        r"\\\1",
-        text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
-    )
-    return " ".join(text.split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return " ".join(re.sub(r"([\\*`|])|(?<=\])(?=\()", r"\\\1", text).split())

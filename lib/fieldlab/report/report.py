@@ -1,6 +1,7 @@
-"""The report of finished runs: what papers print beside what was measured, claims tested, and where the numbers come from."""
+"""The report of finished runs: what papers print beside what was measured, and claims tested."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from fieldmarks.files import atomic
@@ -8,7 +9,7 @@ from fieldmarks.files import atomic
 from fieldlab.cards.claims import Verdict, judge
 from fieldlab.cards.finished import FinishedRun, find_card, find_results
 from fieldlab.cards.setting import Setting, compare
-from fieldlab.report.saved import Measured, measure_again
+from fieldlab.report.saved import measure_again
 from fieldlab.report.tables import Table, arrange
 
 
@@ -35,30 +36,27 @@ class Report:
 
 
 def gather(folder: Path) -> Report:
-    """Arrange the finished runs below a folder and test their cards' claims. Raises as `find_results` and `find_card`."""
+    """Arrange the finished runs below a folder and test their cards' claims.
+
+    Raises:
+        As `find_results` and `find_card`.
+    """
     folder = Path(folder)
     runs = find_results(folder)
-    cards = {
-        name: find_card(name, folder)
-        for name in dict.fromkeys(run.result["card"] for run in runs)
-        if name
-    }
-    measured = {}
-
-    def once(where: Path, result: dict) -> Measured:
-        if where not in measured:
-            measured[where] = measure_again(where, result)
-        return measured[where]
-
-    return Report(
-        folder,
-        runs,
-        [Part(table, compare(table), judge(table, once)) for table in arrange(runs, cards)],
-    )
+    names = dict.fromkeys(run.result["card"] for run in runs)
+    cards = {name: find_card(name, folder) for name in names if name}
+    results = {run.folder: run.result for run in runs}
+    once = cache(lambda where: measure_again(where, results[where]))
+    tables = arrange(runs, cards)
+    parts = [Part(t, compare(t), judge(t, lambda where, _: once(where))) for t in tables]
+    return Report(folder, runs, parts)
 
 
 def write_report(report: Report, page: Path | None = None) -> list[Path]:
-    """Write the page, by default report.html in the runs' folder, and the same as Markdown beside it; returns both paths.
+    """Write the page, by default report.html in the runs' folder, and Markdown beside it.
+
+    Returns:
+        Both paths.
 
     Raises:
         ValueError: a page's name that ends in .md. OSError: they cannot be written.

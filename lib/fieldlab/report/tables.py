@@ -1,13 +1,16 @@
-"""Finished runs arranged as the tables of their cards: rows, seeds, and what the paper prints beside them.
+"""Finished runs arranged as the tables of their cards: rows, seeds, and what the paper prints.
 
-Numbers stand in one table only where they were measured on the same split of the same images and in one setting: runs of a
-card that differ in anything that its rows do not differ in, as another number of epochs, make tables of their own.
+Numbers stand in one table only where they were measured on the same split of the same images and in
+one setting: runs of a card that differ in anything that its rows do not differ in, such as another
+number of epochs, make tables of their own.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from fieldmarks.evaluation.statistics import seed_interval
 
@@ -17,7 +20,7 @@ from fieldlab.cards.finished import FinishedRun
 
 @dataclass(frozen=True)
 class Measurement:
-    """A mean with its 95 % interval, if there is one, and over what that is: "seeds", "queries" or ""."""
+    """A mean with its 95 % interval, if any, and over what that is: "seeds", "queries" or ""."""
 
     mean: float
     interval: tuple[float, float] | None
@@ -49,18 +52,17 @@ class Row:
         return [run.seed for run in self.runs]
 
     def measured(self, metric: str) -> Measurement | None:
-        """Mean over seeds with Student's interval; of one seed, or where all give one number, its interval over queries."""
-        runs = [run for run in self.runs if metric in run.result["metrics"]]
-        values = [run.result["metrics"][metric] for run in runs]
+        """Mean over seeds with Student's interval; of one seed, or where all seeds give one number,
+        its interval over queries."""
+        results = [run.result for run in self.runs if metric in run.result["metrics"]]
+        values = [result["metrics"][metric] for result in results]
         if not values:
             return None
         if len(set(values)) > 1:
             mean, *interval = seed_interval(values)
             return Measurement(mean, tuple(interval), "seeds")
-        interval = runs[0].result["intervals"].get(metric)
-        return Measurement(
-            values[0], tuple(interval) if interval else None, "queries" if interval else ""
-        )
+        interval = results[0]["intervals"].get(metric)
+        return Measurement(values[0], interval and tuple(interval), "queries" if interval else "")
 
 
 @dataclass
@@ -68,7 +70,8 @@ class Table:
     """One card on one data set in one setting; or, without a card, all runs on one data set.
 
     Attributes:
-        columns: data sets whose published numbers stand beside: this one, or all that the paper has where it has not this one.
+        columns: data sets whose published numbers stand beside: this one, or all that the paper has
+            where it has not this one.
         superseded: runs with the same parameters and seed as a later one, which do not count.
     """
 
@@ -90,32 +93,33 @@ class Table:
 
     @cached_property
     def metrics(self) -> list[str]:
-        """Measured ones first, as the runs have them."""
-        return list(dict.fromkeys([name for run in self.runs for name in run.result["metrics"]]))
+        """As the runs have them."""
+        return list(dict.fromkeys(name for run in self.runs for name in run.result["metrics"]))
 
     @cached_property
     def headline(self) -> list[str]:
-        """Those of the metrics that the card's paper prints or makes claims on; all of them where that is none."""
-        cells = [
-            cell
-            for columns in (self.card.published if self.card else {}).values()
-            for cell in columns.values()
-        ]
-        asked = {metric for cell in cells for metric in cell} | {
-            claim.metric for claim in (self.card.claims if self.card else [])
-        }
-        return [metric for metric in self.metrics if metric in asked] or self.metrics
+        """The metrics that the card prints or makes claims on; all where it does on none."""
+        published = self.card.published.values() if self.card else ()
+        named = {metric for row in published for cell in row.values() for metric in cell}
+        named |= {claim.metric for claim in (self.card.claims if self.card else ())}
+        return [metric for metric in self.metrics if metric in named] or self.metrics
 
     def published_metrics(self, column: str) -> list[str]:
-        return list(
-            dict.fromkeys(metric for row in self.rows for metric in row.published.get(column, {}))
-        )
+        return list(dict.fromkeys(m for row in self.rows for m in row.published.get(column, {})))
+
+    @cached_property
+    def start(self) -> Row | None:
+        """What the network scored before training, where it is the same for all runs, as a row."""
+        starts = [run.result.get("start") for run in self.runs]
+        if not starts[0] or any(start != starts[0] for start in starts):
+            return None
+        result = {"metrics": starts[0], "intervals": {}, "parameters": {}}
+        return Row("before training", [FinishedRun(Path(), result)], of_card=False)
 
     @property
-    def start(self) -> dict[str, float] | None:
-        """What the network scored before training, where it is the same for all runs."""
-        starts = [run.result.get("start") for run in self.runs]
-        return starts[0] if starts[0] and all(start == starts[0] for start in starts) else None
+    def lines(self) -> list[Row]:
+        """All rows, and before them what the network scored before training."""
+        return [self.start, *self.rows] if self.start else self.rows
 
     def rows_named(self, name: str) -> list[Row]:
         """Of the card, and run."""
@@ -123,45 +127,33 @@ class Table:
 
 
 def arrange(runs: Sequence[FinishedRun], cards: dict[str, Card | None]) -> list[Table]:
-    """Tables in the order of the runs. `cards` holds each card that runs name, None where it was not found."""
-    groups: dict[tuple, list[FinishedRun]] = {}
+    """Tables in the order of the runs. `cards` has each card that runs name; None: not found."""
+    groups = defaultdict(list)
     for run in runs:
-        card = cards.get(run.result["card"])
-        key = (
-            run.result["card"],
-            run.dataset,
-            run.result.get("data_fingerprint"),
-            _shared(run, card),
-        )
-        groups.setdefault(key, []).append(run)
-    return [
-        _table(name, cards.get(name), dataset, members)
-        for (name, dataset, *_), members in groups.items()
-    ]
+        name = run.result["card"]
+        shared = _shared(run, cards.get(name))
+        groups[name, run.dataset, run.result.get("data_fingerprint"), shared].append(run)
+    return [_table(key[0], cards.get(key[0]), key[1], group) for key, group in groups.items()]
 
 
 def row_of(card: Card, run: FinishedRun) -> str | None:
-    """The row whose parameters the run has; of several the one with most, as "ADSH: {method: adsh, gamma: 200}" before
-    "Baseline: {method: adsh}". None where there is none."""
-    fitting = [
-        row
-        for row, own in card.grid.items()
-        if all(run.setting.get(name) == value for name, value in own.items())
-    ]
+    """The row whose parameters the run has; None where there is none. Of several that with most, as
+    "ADSH: {method: adsh, gamma: 200}" before "Baseline: {method: adsh}"."""
+    fitting = [row for row, own in card.grid.items() if _has(run, own)]
     return max(fitting, key=lambda row: len(card.grid[row]), default=None)
 
 
-def _varied(card: Card) -> set[str]:
-    grids = [card.grid, *(profile.grid for profile in card.profiles.values())]
-    return {name for grid in grids for parameters in grid.values() for name in parameters}
+def _has(run: FinishedRun, parameters: dict) -> bool:
+    return all(run.setting.get(name) == value for name, value in parameters.items())
 
 
 def _shared(run: FinishedRun, card: Card | None) -> str:
-    """The setting that all runs of a table have. Runs without a card share nothing that could be known."""
-    varied = _varied(card) if card else run.setting
-    return json.dumps(
-        {name: value for name, value in run.setting.items() if name not in varied}, sort_keys=True
-    )
+    """The setting that all runs of a table have. Without a card nothing is known to be shared."""
+    varied = set(run.setting)
+    if card:
+        grids = [card.grid, *(profile.grid for profile in card.profiles.values())]
+        varied = {name for grid in grids for own in grid.values() for name in own}
+    return _text({name: value for name, value in run.setting.items() if name not in varied})
 
 
 def _table(name: str, card: Card | None, dataset: str, runs: list[FinishedRun]) -> Table:
@@ -169,67 +161,59 @@ def _table(name: str, card: Card | None, dataset: str, runs: list[FinishedRun]) 
     published = card.published if card else {}
     printed = list(dict.fromkeys(column for cells in published.values() for column in cells))
     columns = [dataset] if dataset in printed else printed
-    alike: dict[tuple, list[FinishedRun]] = {}
+    alike = defaultdict(lambda: defaultdict(list))  # (of the card, name) -> setting -> runs
     for run in runs:
         row = row_of(card, run) if card else None
-        alike.setdefault(
-            (row, row or _own_name(run), json.dumps(run.setting, sort_keys=True)), []
-        ).append(run)
+        alike[row is not None, row or run_name(run.result)][_text(run.setting)].append(run)
     rows = []
     for row in card.grid if card else []:
-        beside = {
-            column: cells for column, cells in published.get(row, {}).items() if column in columns
-        }
-        measured = [members for (of, *_), members in alike.items() if of == row]
-        rows += [Row(row, members, beside, how) for members, how in zip(measured, _how(measured))]
-        if not measured and beside:
-            rows.append(Row(row, [], beside))
-    for own in dict.fromkeys(own for of, own, _ in alike if of is None):
-        measured = [
-            members for (of, title, _), members in alike.items() if of is None and title == own
-        ]
-        rows += [
-            Row(own, members, {}, how, of_card=False)
-            for members, how in zip(measured, _how(measured))
-        ]
+        cells = published.get(row, {})
+        beside = {column: cells[column] for column in cells if column in columns}
+        rows += _rows(row, alike.pop((True, row), {}), beside) or [Row(row, [], beside)] * bool(
+            beside
+        )
+    for (_, own), settings in alike.items():
+        rows += _rows(own, settings, {}, of_card=False)
     return Table(name, card, dataset, rows, columns, superseded)
 
 
 def _latest(runs: list[FinishedRun]) -> tuple[list[FinishedRun], list[FinishedRun]]:
-    """One run for each setting and seed, by seed; and the others. A repeated seed is not another seed."""
-    chosen: dict[str, FinishedRun] = {}
-    for run in runs:  # in the order in which they ended
-        chosen[json.dumps([run.setting, run.seed], sort_keys=True)] = run
+    """One run for each setting and seed, by seed; and the others: a repeated seed is no other."""
+    # Runs come in the order in which they ended.
+    chosen = {_text([run.setting, run.seed]): run for run in runs}
     kept = {run.folder for run in chosen.values()}
     by_seed = sorted(chosen.values(), key=lambda run: (run.seed is None, run.seed))
     return by_seed, [run for run in runs if run.folder not in kept]
 
 
-def _own_name(run: FinishedRun) -> str:
-    """Of a run that is no row of a card."""
-    bits = run.setting.get("bits")
-    return run.result["method"] + (f", {bits} bits" if bits else "")
+def _rows(name: str, settings: dict, published: dict, of_card: bool = True) -> list[Row]:
+    """A row for each setting of one name, each with what tells it from the others."""
+    first = [members[0].setting for members in settings.values()]
+    names = dict.fromkeys(name for setting in first for name in setting)
+    differing = [n for n in names if len({_text(setting.get(n)) for setting in first}) > 1]
+    hows = [", ".join(f"{n} {in_words(s.get(n))}" for n in differing) for s in first]
+    groups = zip(settings.values(), hows, strict=True)
+    return [Row(name, members, published, how, of_card) for members, how in groups]
 
 
-def _how(rows: list[list[FinishedRun]]) -> list[str]:
-    """What tells rows of one name from each other; "" for a single one."""
-    settings = [members[0].setting for members in rows]
-    names = dict.fromkeys(name for setting in settings for name in setting)
-    differing = [
-        name for name in names if len({json.dumps(setting.get(name)) for setting in settings}) > 1
-    ]
-    return [
-        ", ".join(f"{name} {in_words(setting.get(name))}" for name in differing)
-        for setting in settings
-    ]
+def run_name(result: dict) -> str:
+    """The method, with its code length."""
+    bits = result["parameters"].get("bits")
+    return result["method"] + (f", {bits} bits" if bits else "")
 
 
 def in_words(value) -> str:
-    """A parameter's value for readers: as "0.005", "true", "[2, 4]"."""
+    """A parameter's value for readers: as "0.005", "true", "[2, 4]", "classes 100, seed 0"."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(in_words, value))}]"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {in_words(each)}" for name, each in value.items()) or "none"
     return "none" if value is None or value == "" else str(value)
+
+
+def _text(value) -> str:
+    return json.dumps(value, sort_keys=True)

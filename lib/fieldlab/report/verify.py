@@ -7,9 +7,7 @@ from pathlib import Path
 from fieldlab.cards.finished import FinishedRun
 from fieldlab.report.saved import NothingSaved, measure_again
 
-TOLERANCE = (
-    1e-4  # a hundredth of a point: no report shows less, and another processor's rounding does less
-)
+TOLERANCE = 1e-4  # a hundredth of a point: no report shows less, another processor rounds by less
 
 
 @dataclass
@@ -18,7 +16,8 @@ class Verification:
 
     Attributes:
         equal: runs whose numbers are as written.
-        faults: a line for each number that differs and each file that is missing or damaged; faulty: runs with such lines.
+        faults: a line for each number that differs and each file that is missing or damaged.
+        faulty: runs with such lines.
         beyond: runs of kinds that save nothing to verify them by.
     """
 
@@ -29,7 +28,7 @@ class Verification:
 
 
 def verify(runs: Sequence[FinishedRun], above: Path) -> Verification:
-    """Measure again what each run saved, and compare metrics, intervals and counts with its result.json.
+    """Measure again what each run saved, and compare with its result.json.
 
     Args:
         above: the folder that runs are named relative to.
@@ -51,26 +50,20 @@ def verify(runs: Sequence[FinishedRun], above: Path) -> Verification:
 
 
 def differences(run: FinishedRun) -> list[str]:
-    """A line for each number of a run that is not what its embeddings or codes give. Raises as `measure_again`."""
-    result, measured = run.result, measure_again(run.folder, run.result)
-    lines = []
-    if measured.queries != result["counts"]["query"]:
-        lines.append(
-            f"queries: {result['counts']['query']:,} are written, {measured.queries:,} are saved"
-        )
-    again = measured.metrics
-    for name, written in result["metrics"].items():
-        if name not in again:
-            lines.append(f"{name}: {written:.4f} is written, and nothing saved gives it")
-        elif abs(written - again[name]) > TOLERANCE:
-            lines.append(f"{name}: {written:.4f} is written, {again[name]:.4f} is what was saved")
-    for name, written in result["intervals"].items():
-        if (ends := measured.interval(name)) is None:
-            continue
-        low, high = ends
-        if max(abs(written[0] - low), abs(written[1] - high)) > TOLERANCE:
-            lines.append(
-                f"{name}: the interval [{written[0]:.4f}, {written[1]:.4f}] is written, "
-                f"[{low:.4f}, {high:.4f}] is what was saved"
-            )
+    """A line for each written number that is not what was saved. Raises as `measure_again`."""
+    result, scores = run.result, measure_again(run.folder, run.result)
+    written, lines = result["counts"]["query"], []
+    if scores.queries != written:
+        lines.append(f"queries: {written:,} are written, {scores.queries:,} are saved")
+    for name, value in result["metrics"].items():
+        if name not in scores.metrics:
+            lines.append(f"{name}: {value:.4f} is written, and nothing saved gives it")
+        elif abs(value - scores.metrics[name]) > TOLERANCE:
+            again = scores.metrics[name]
+            lines.append(f"{name}: {value:.4f} is written, {again:.4f} is what was saved")
+    for name, ends in result["intervals"].items():
+        again = scores.interval(name)
+        if again and max(abs(a - b) for a, b in zip(ends, again, strict=True)) > TOLERANCE:
+            written, saved = (f"[{low:.4f}, {high:.4f}]" for low, high in (ends, again))
+            lines.append(f"{name}: the interval {written} is written, {saved} is what was saved")
     return lines

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 from typing import NamedTuple
 
 from rich.console import Console
@@ -21,27 +22,13 @@ COLOURS = {  # of states; where not all runs have room, those of the first state
     "waiting": "dim",
     "earlier": "green",
 }
+UNFINISHED = ("running", "waiting", "again", "busy")
+COLUMNS = ("state", "card", "row", "data set", "seed", "result", "time", "left")
 BESIDE_RUNS = 4  # lines: the header, two of the summary, the cursor's
 
 
 class Silent:
     """Shows nothing."""
-
-    def started(self, number: int) -> None:
-        pass
-
-    def ended(self, number: int, outcome) -> None:
-        pass
-
-    def note(self, words: str) -> None:
-        """Something that concerns no single run; may be said again and again while it lasts."""
-
-
-class Lines(Silent):
-    """One line a run when it ends."""
-
-    def __init__(self, runs):
-        self.runs, self.said = runs, set()
 
     def __enter__(self):
         return self
@@ -49,30 +36,45 @@ class Lines(Silent):
     def __exit__(self, *exception):
         pass
 
+    def started(self, number: int) -> None:
+        pass
+
+    def ended(self, number: int, outcome) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        """Something that concerns no single run; may be repeated while it lasts."""
+
+
+class Lines(Silent):
+    """One line a run when it ends."""
+
+    def __init__(self, runs):
+        self.runs, self.printed = runs, set()
+
     def ended(self, number: int, outcome) -> None:
         run = self.runs[number]
-        taken = duration(outcome.seconds) if outcome.seconds else ""
-        words = [f"{outcome.state:8}{run.name}", _metric(run, outcome), taken, outcome.error]
-        line = "  ".join(filter(None, words))
-        if outcome.state != "waiting" and (outcome.state != "busy" or line not in self.said):
+        time = duration(outcome.seconds) if outcome.seconds else ""
+        parts = [f"{outcome.state:8}{run.name}", _metric(run, outcome), time, outcome.error]
+        line = "  ".join(filter(None, parts))
+        if outcome.state != "waiting" and (outcome.state != "busy" or line not in self.printed):
             print(line, flush=True)
-        self.said.add(line)
+        self.printed.add(line)
 
-    def note(self, words: str) -> None:
-        if words not in self.said:
-            print(words, file=sys.stderr, flush=True)
-        self.said.add(words)
+    def note(self, text: str) -> None:
+        if text not in self.printed:
+            print(text, file=sys.stderr, flush=True)
+        self.printed.add(text)
 
 
-class Board(Lines):
+class Board(Silent):
     """All runs as a table that is kept up to date; beneath it, at the end, the errors."""
 
     def __init__(self, runs, console: Console, expected: Sequence[float | None] = ()):
         """`expected`: seconds that each run may take, None where that is not known."""
-        super().__init__(runs)
+        self.runs, self.console = runs, console
         self.expected = list(expected) or [None] * len(runs)
-        self.outcomes, self.began, self.words, self.over = {}, {}, "", False
-        self.console = console
+        self.outcomes, self.began, self.text, self.over = {}, {}, "", False
         self.live = Live(console=console, get_renderable=self.table, refresh_per_second=2)
 
     def __enter__(self):
@@ -89,40 +91,35 @@ class Board(Lines):
 
     def started(self, number: int) -> None:
         self.outcomes.pop(number, None)
-        self.began[number], self.words = time.monotonic(), ""
+        self.began[number], self.text = time.monotonic(), ""
 
     def ended(self, number: int, outcome) -> None:
         self.outcomes[number] = outcome
 
-    def note(self, words: str) -> None:
-        self.words = words
+    def note(self, text: str) -> None:
+        self.text = text
 
     def table(self) -> Table:
-        table = Table(
-            box=None,
-            pad_edge=False,
-            header_style="bold",
-            caption=self._summary(),
-            caption_justify="left",
-        )
-        for title in ("state", "card", "row", "data set", "seed", "result"):
-            table.add_column(title)
-        table.add_column("time", justify="right")
-        table.add_column("left", justify="right")
-        for number in self._shown():
-            run, state = self.runs[number], self._state(number)
-            result, seconds, left = self._status(number, state)
-            table.add_row(
-                state,
-                run.card,
-                run.row,
-                run.dataset,
-                str(run.seed),
-                result,
-                duration(seconds) if seconds else "",
-                "" if left is None else duration(left),
-                style=COLOURS[state],
-            )
+        states = [self._state(number) for number in range(len(self.runs))]
+        left = {number: self._left(number) for number, s in enumerate(states) if s in UNFINISHED}
+        caption = self._summary(states, list(left.values()))
+        table = Table(box=None, pad_edge=False, header_style="bold", caption=caption)
+        table.caption_justify = "left"
+        for title in COLUMNS:
+            table.add_column(title, justify="right" if title in ("time", "left") else "left")
+        for number in self._shown(states):
+            run, state, outcome = self.runs[number], states[number], self.outcomes.get(number)
+            if state == "running":
+                result = read_progress(run.folder / "papermill.log").text
+                seconds = time.monotonic() - self.began[number]
+            else:
+                result = _metric(run, outcome) if outcome else ""
+                seconds = outcome.seconds if outcome else 0
+            times = [duration(seconds) if seconds else ""]
+            shown = left.get(number) if state == "running" else None
+            times.append("" if shown is None else duration(shown))
+            cells = (state, run.card, run.row, run.dataset, str(run.seed), result)
+            table.add_row(*cells, *times, style=COLOURS[state])
         return table
 
     def _state(self, number: int) -> str:
@@ -130,76 +127,48 @@ class Board(Lines):
             return outcome.state
         return "running" if number in self.began and not self.over else "waiting"
 
-    def _shown(self) -> list[int]:
-        """The runs that there is room for: those at work and what failed first; all of them when it is over."""
-        order, states = list(range(len(self.runs))), list(COLOURS)
-        if not self.over:
-            order.sort(key=lambda number: states.index(self._state(number)))
-        return sorted(order if self.over else order[: max(1, self.console.height - BESIDE_RUNS)])
+    def _shown(self, states: list[str]) -> list[int]:
+        """The runs that there is room for: those at work and failed ones first; in the end all."""
+        order = range(len(states))
+        if self.over:
+            return list(order)
+        rank = list(COLOURS).index
+        first = sorted(order, key=lambda number: rank(states[number]))
+        return sorted(first[: max(1, self.console.height - BESIDE_RUNS)])
 
-    def _status(self, number: int, state: str) -> tuple[str, float, float | None]:
-        """(result so far, seconds taken, seconds left)"""
-        if state == "running":
-            progress = read_progress(self.runs[number].folder / "papermill.log")
-            return (
-                progress.words,
-                time.monotonic() - self.began[number],
-                self._left(number, state, progress.left),
-            )
-        outcome = self.outcomes.get(number)
-        return (
-            (_metric(self.runs[number], outcome), outcome.seconds, None)
-            if outcome
-            else ("", 0.0, None)
-        )
-
-    def _left(self, number: int, state: str, told: float | None = None) -> float | None:
+    def _left(self, number: int) -> float | None:
         """Seconds that a run still needs: by its own account, else by what such runs took."""
-        if told is not None:
-            return told
-        if (whole := self.expected[number]) is None:
-            card = self.runs[number].card
-            taken = [
-                outcome.seconds
-                for other, outcome in list(self.outcomes.items())
-                if outcome.state == "done" and self.runs[other].card == card
-            ]
-            if not taken:
+        run, running = self.runs[number], self._state(number) == "running"
+        if running and (left := read_progress(run.folder / "papermill.log").left) is not None:
+            return left
+        if (total := self.expected[number]) is None:
+            ended = [(self.runs[other], outcome) for other, outcome in list(self.outcomes.items())]
+            done = [o.seconds for r, o in ended if o.state == "done" and r.card == run.card]
+            if not done:
                 return None
-            whole = sum(taken) / len(taken)
-        return (
-            max(0.0, whole - (time.monotonic() - self.began[number]))
-            if state == "running"
-            else whole
-        )
+            total = mean(done)
+        return max(0.0, total - (time.monotonic() - self.began[number])) if running else total
 
-    def _summary(self) -> str:
-        states = [self._state(number) for number in range(len(self.runs))]
+    def _summary(self, states: list[str], left: list[float | None]) -> str:
         parts = [f"{states.count(state)} {state}" for state in COLOURS if state in states]
-        parts += [self.words] if self.words else []
-        open_ones = [
-            number
-            for number, state in enumerate(states)
-            if state in ("running", "waiting", "again", "busy")
-        ]
-        left = [self._left(number, states[number]) for number in open_ones]
-        if open_ones and not self.over and None not in left:
-            parts.append(
-                f"about {duration(max(max(left), sum(left) / max(1, states.count('running'))))} left"
-            )
+        parts += [self.text] if self.text else []
+        if left and not self.over and None not in left:
+            seconds = max(max(left), sum(left) / max(1, states.count("running")))
+            parts.append(f"about {duration(seconds)} left")
         return ", ".join(parts)
 
 
-def open_board(runs, expected: Sequence[float | None] = ()) -> Lines:
+def open_board(runs, expected: Sequence[float | None] = ()) -> Silent:
     """The one that suits where standard output goes."""
     console = Console()
     return Board(runs, console, expected) if console.is_terminal else Lines(runs)
 
 
 class Progress(NamedTuple):
-    """Where training is, as "epoch 3/10", and the seconds that it says it needs; "" and None where it does not say."""
+    """Where training is, as "epoch 3/10", and the seconds that it says it needs; "" and None where
+    it does not say."""
 
-    words: str
+    text: str
     left: float | None
 
 
@@ -212,15 +181,11 @@ def read_progress(log: Path) -> Progress:
         with open(log, "rb") as lines:
             status = log.stat()
             lines.seek(max(0, status.st_size - 20_000))
-            found = EPOCH.findall(lines.read().decode(errors="replace"))
-    except OSError:
+            epoch, left = EPOCH.findall(lines.read().decode(errors="replace"))[-1]
+    except (OSError, IndexError):
         return Progress("", None)
-    if not found:
-        return Progress("", None)
-    epoch, left = found[-1]
-    return Progress(
-        f"epoch {epoch}", max(0.0, int(left) - (time.time() - status.st_mtime)) if left else None
-    )
+    seconds = max(0.0, int(left) - (time.time() - status.st_mtime)) if left else None
+    return Progress(f"epoch {epoch}", seconds)
 
 
 def duration(seconds: float) -> str:

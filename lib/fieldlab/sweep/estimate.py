@@ -12,21 +12,19 @@ from fieldlab.sweep.runner import OUTCOME
 
 
 def expected_seconds(runs: Sequence[Run]) -> list[float | None]:
-    """For each run the mean over earlier ones of its row and data set, else of its profile; None where there are none."""
+    """For each run the mean over earlier ones of its row and data set, else of its profile."""
     taken = defaultdict(list)
     for folder in {run.folder.parent for run in runs}:
         for record in filter(None, map(_read, sorted(folder.glob(f"*/{OUTCOME}")))):
-            whole = record["card"], record["profile"]
-            for key in (whole, (*whole, record["row"], record["dataset"])):
+            profile = record["card"], record["profile"]
+            for key in (profile, (*profile, record["row"], record["dataset"])):
                 taken[key].append(record["seconds"])
-    keys = [
-        ((run.card, run.profile, run.row, run.dataset), (run.card, run.profile)) for run in runs
-    ]
+    keys = [((r.card, r.profile, r.row, r.dataset), (r.card, r.profile)) for r in runs]
     return [next((mean(taken[key]) for key in both if key in taken), None) for both in keys]
 
 
 def _read(file: Path) -> dict | None:
-    """A run that was done, whole; None otherwise."""
+    """The record of a run that was done without interruption; None otherwise."""
     try:
         record = json.loads(file.read_text())
         return record if record["state"] == "done" and record["seconds"] > 0 else None
@@ -34,20 +32,19 @@ def _read(file: Path) -> dict | None:
         return None
 
 
-def in_words(expected: Sequence[float | None], workers: int | None) -> str:
-    """An estimate for runs that are still to be done, at so many at a time; None where that is not known."""
+def estimate(expected: Sequence[float | None], workers: int | None) -> str:
+    """A sentence on runs that are still to be done, at so many at a time; None: not known."""
     known = [seconds for seconds in expected if seconds is not None]
     if not expected:
         return "estimate: nothing is left to run"
     if not known:
         return "estimate: none, as no run of this card and profile has been done here before"
-    total = sum(known)
+    total, missing = sum(known), len(expected) - len(known)
     if workers is None:
-        words = f"{duration(total)} of work, shared by the scheduler's workers"
+        text = f"{duration(total)} of work, shared by the scheduler's workers"
     else:
-        words = f"about {duration(max(total / workers, max(known)))}" + (
-            f" with {workers} workers" if workers > 1 else ""
-        )
-    if missing := len(expected) - len(known):
-        words += f", and {missing} run{'s' * (missing > 1)} of which none has been done here before"
-    return f"estimate: {words}"
+        text = f"about {duration(max(total / workers, max(known)))}"
+        text += f" with {workers} workers" if workers > 1 else ""
+    if missing:
+        text += f", and {missing} run{'s' * (missing > 1)} of which none has been done here before"
+    return f"estimate: {text}"

@@ -1,7 +1,7 @@
 """Whole batches of decoded images to whole batches of views, on the device.
 
-Random numbers are drawn on the CPU, for the whole batch of all processes, whatever the device: a seed gives the same views on
-every machine. Crop, resize and flip are one operation (`resampling`), colour jitter is one affine map of RGB for each image.
+Random numbers are drawn on the CPU, for the whole batch of all processes: a seed gives the same
+views on every machine.
 """
 
 from dataclasses import dataclass
@@ -20,37 +20,40 @@ class TrainingViews:
 
     Attributes:
         size: pixels a side of the views.  mean, std: three numbers each, from the backbone.
-        scale: range of the crop's area as a share of the image's.  ratio: range of its width to height.
-        jitter: brightness, contrast and saturation are each multiplied by a number from [1 - jitter, 1 + jitter].
+        crop_scale: range of the crop's area as a share of the image's.
+        crop_ratio: range of its width to height.  flip: probability of mirroring left to right.
+        jitter: brightness, contrast and saturation are each multiplied by a number from
+            [1 - jitter, 1 + jitter].
     """
 
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    scale: tuple[float, float] = (0.2, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
     jitter: float = 0.4
 
     def __call__(self, canvas: Tensor, sizes: Tensor, draw) -> Tensor:
-        """canvas (B, 3, H, W) uint8 with images of `sizes` (B, 2) in its upper left -> (B, 3, size, size) float, normalised."""
-        # One call to draw for each kind of number, so that each process of a distributed run gets its own rows of the same draw.
+        """canvas (B, 3, H, W) uint8, with images of `sizes` (B, 2) in its upper left corners ->
+        (B, 3, size, size) float, normalised. `draw` is given a function of (count, generator) and
+        returns this process's rows of its numbers for the whole batch.
+        """
         numbers = draw(
             lambda n, generator: torch.rand(n, 40, generator=generator, dtype=torch.float64)
         )
-        boxes = random_boxes(sizes, numbers[:, :36], self.scale, self.ratio)
-        images = crop_and_resize(
-            canvas.float().div_(255), boxes, self.size, flip=numbers[:, 36] < self.flip
-        )
-        factors = (1 + self.jitter * (2 * numbers[:, 37:] - 1)).float().to(images.device)  # (B, 3)
-        return normalise(
-            jitter_colours(images, factors) if self.jitter else images, self.mean, self.std
-        )
+        boxes = random_boxes(sizes, numbers[:, :36], self.crop_scale, self.crop_ratio)
+        flip = numbers[:, 36] < self.flip
+        images = crop_and_resize(canvas.float().div_(255), boxes, self.size, flip=flip)
+        if self.jitter:
+            factors = 1 + self.jitter * (2 * numbers[:, 37:] - 1)  # (B, 3)
+            images = jitter_colours(images, factors.float().to(images.device))
+        return normalise(images, self.mean, self.std)
 
 
 @dataclass(frozen=True)
 class TestViews:
-    """The centre crop: of images whose shorter side has `resize` pixels, the middle `size` x `size`, normalised."""
+    """Of images whose shorter side has `resize` pixels, the middle `size` x `size`, normalised."""
 
     size: int
     mean: tuple[float, float, float]
@@ -62,17 +65,17 @@ class TestViews:
         side = sizes.min(1).values * self.size / self.resize
         top, left = ((sizes - side[:, None]) / 2).round().unbind(1)
         boxes = torch.stack([left, top, left + side, top + side], dim=1)
-        return normalise(
-            crop_and_resize(canvas.float().div_(255), boxes, self.size), self.mean, self.std
-        )
+        images = crop_and_resize(canvas.float().div_(255), boxes, self.size)
+        return normalise(images, self.mean, self.std)
 
 
 def random_boxes(
     sizes: Tensor, numbers: Tensor, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Tensor:
-    """Boxes of random area and aspect that lie inside the images, in whole pixels (Szegedy et al. 2015).
+    """Boxes of random area and aspect inside the images, in whole pixels (Szegedy et al. 2015).
 
-    Nine tries for each image, the first that fits is taken; where none does, the largest centred box of allowed aspect.
+    Nine tries for each image, of which the first that fits is taken; where none does, the largest
+    centred box of allowed aspect.
 
     Args:
         sizes: (B, 2) height and width.  numbers: (B, 36), uniform on [0, 1).
@@ -88,19 +91,17 @@ def random_boxes(
     fits = (h >= 1) & (w >= 1) & (h <= height) & (w <= width)
     first = fits.int().argmax(1, keepdim=True)
     h, w, top, left = (value.gather(1, first) for value in (h, w, top, left))  # (B, 1)
-    whole_h, whole_w = (
-        torch.minimum(height, width / ratio[0]).floor(),
-        torch.minimum(width, height * ratio[1]).floor(),
-    )
-    found = fits.any(1, keepdim=True)
-    h, w = torch.where(found, h, whole_h), torch.where(found, w, whole_w)
-    y1 = torch.where(found, (top * (height - h + 1)).floor(), ((height - h) / 2).floor())
-    x1 = torch.where(found, (left * (width - w + 1)).floor(), ((width - w) / 2).floor())
+    fits = fits.any(1, keepdim=True)
+    h = torch.where(fits, h, torch.minimum(height, width / ratio[0]).floor())
+    w = torch.where(fits, w, torch.minimum(width, height * ratio[1]).floor())
+    y1 = torch.where(fits, (top * (height - h + 1)).floor(), ((height - h) / 2).floor())
+    x1 = torch.where(fits, (left * (width - w + 1)).floor(), ((width - w) / 2).floor())
     return torch.cat([x1, y1, x1 + w, y1 + h], dim=1).long()
 
 
 def jitter_colours(images: Tensor, factors: Tensor) -> Tensor:
-    """Multiply brightness, then contrast about the image's mean grey, then saturation about each pixel's grey.
+    """Multiply brightness, then contrast about the image's mean grey, then saturation about each
+    pixel's grey.
 
     Args:
         images: (B, 3, H, W) in [0, 1].  factors: (B, 3) brightness, contrast, saturation.
@@ -118,15 +119,11 @@ def jitter_colours(images: Tensor, factors: Tensor) -> Tensor:
 
 def normalise(images: Tensor, mean, std) -> Tensor:
     """(B, 3, H, W) in [0, 1] -> zero mean and unit deviation by the given statistics."""
-    mean, std = (
-        torch.tensor(value, device=images.device).view(1, 3, 1, 1) for value in (mean, std)
-    )
+    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (mean, std))
     return (images - mean) / std
 
 
 def denormalise(images: Tensor, mean, std) -> Tensor:
-    """The inverse of `normalise`, clamped to [0, 1]: for looking at what a network saw."""
-    mean, std = (
-        torch.tensor(value, device=images.device).view(1, 3, 1, 1) for value in (mean, std)
-    )
+    """The inverse of `normalise`, clamped to [0, 1]: for showing what a network saw."""
+    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (mean, std))
     return (images * std + mean).clamp(0, 1)

@@ -1,12 +1,13 @@
-"""Which images make a batch, and the stream of batches that a training loop reads.
+"""Which images make a batch, and the stream of batches that the training loop reads.
 
-Everything random follows from (seed, epoch) or (seed, step) alone. A run that is taken up again at step s sees the batches and
-views that it would have seen, and so do the processes of a distributed run, each its own rows of every batch.
+Everything random follows from (seed, epoch) or (seed, step) alone: a run that resumes at step s
+sees the batches and views that it would have seen, and so do the processes of a distributed run,
+each its own rows of every batch.
 """
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,41 +17,13 @@ from fieldmarks.random import seeded
 AHEAD = 3  # batches assembled in the background while the device works
 
 
-@dataclass
-class Batch:
-    """One process's share of a batch.
-
-    Attributes:
-        images: (b, 3, H, W) normalised views.  labels: (b,) long.  index: (b,) positions in the data set.
-        total: images in the whole batch.  rows: this process's rows of it.  generator: seeded for this step, the same everywhere.
-        positives: (b, 3, H, W) another image of each one's class, where the stream brings them.
-        last: whether it ends an epoch.
-    """
-
-    images: Tensor
-    labels: Tensor
-    index: Tensor
-    total: int
-    rows: slice
-    generator: torch.Generator
-    positives: Tensor | None = None
-    last: bool = False
-
-    def draw(self, sample: Callable[[int, torch.Generator], Tensor]) -> Tensor:
-        """sample(total, generator), of which this process keeps its rows."""
-        return sample(self.total, self.generator)[self.rows]
-
-
 def shuffled(count: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
     """Every image once in random order; a last incomplete batch is left out.
 
     Raises:
         ValueError: fewer images than one batch.
     """
-    if count < batch_size:
-        raise ValueError(
-            f"{count} training images do not fill a batch of {batch_size}: use a batch size of at most {count}"
-        )
+    _check_fill(count, batch_size)
     order = torch.randperm(count, generator=seeded(seed, epoch))
     return list(order[: count // batch_size * batch_size].split(batch_size))
 
@@ -58,27 +31,26 @@ def shuffled(count: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]
 def class_balanced(
     labels: Tensor, batch_size: int, per_class: int, seed: int, epoch: int
 ) -> list[Tensor]:
-    """Batches of batch_size / per_class classes with per_class images each, as many batches as a shuffled epoch has.
+    """Batches of batch_size / per_class classes with per_class images each, as many as `shuffled`.
 
-    Classes are dealt out in random order until all have been used, then again; a class with too few images repeats some.
+    Classes are dealt out in random order until all have been used, then again; a class with too few
+    images repeats some.
 
     Raises:
-        ValueError: per_class does not divide the batch size, fewer classes than a batch needs, or fewer images than one batch.
+        ValueError: per_class does not divide the batch size, too few classes or images for a batch.
     """
     if per_class < 1 or batch_size % per_class:
         raise ValueError(
-            f"a batch of {batch_size} cannot hold classes of {per_class} images each: use a multiple of {per_class}"
+            f"a batch of {batch_size} cannot hold classes of {per_class} images each: "
+            f"use a multiple of {per_class}"
         )
     classes, wanted = labels.unique(), batch_size // per_class
     if len(classes) < wanted:
         raise ValueError(
-            f"a batch of {batch_size} with {per_class} images a class needs {wanted} classes, there are {len(classes)}: "
-            f"use a batch size of at most {len(classes) * per_class}"
+            f"a batch of {batch_size} with {per_class} images a class needs {wanted} classes, "
+            f"there are {len(classes)}: use a batch size of at most {len(classes) * per_class}"
         )
-    if len(labels) < batch_size:
-        raise ValueError(
-            f"{len(labels)} training images do not fill a batch of {batch_size}: use at most {len(labels)}"
-        )
+    _check_fill(len(labels), batch_size)
     generator = seeded(seed, epoch)
     members = {int(c): (labels == c).nonzero().squeeze(1) for c in classes}
     queue, batches = [], []
@@ -86,11 +58,8 @@ def class_balanced(
         chosen = []
         while len(chosen) < wanted:
             if not queue:
-                queue = [
-                    c
-                    for c in classes[torch.randperm(len(classes), generator=generator)].tolist()
-                    if c not in chosen
-                ]
+                order = classes[torch.randperm(len(classes), generator=generator)].tolist()
+                queue = [c for c in order if c not in chosen]
             chosen.append(queue.pop())
         picks = []
         for c in chosen:
@@ -100,16 +69,28 @@ def class_balanced(
     return batches
 
 
+def _check_fill(count: int, batch_size: int) -> None:
+    if count < batch_size:
+        raise ValueError(
+            f"{count} training images do not fill a batch of {batch_size}: "
+            f"use a batch size of at most {count}"
+        )
+
+
 class TrainingStream:
     """Batches of augmented views of the images of a pixel cache.
 
     Args:
-        pixels: has `batch(index) -> (canvas uint8 (B, 3, H, W), sizes (B, 2))`, as `pixels.PixelCache`.
+        pixels: has `batch(index) -> (canvas uint8 (B, 3, H, W), sizes (B, 2))`, as `PixelCache`.
         labels: (N,) long.  views: as `augment.TrainingViews`.
-        batch_size: of the whole batch over all processes.  per_class: images of each class in a batch; 0 shuffles all.
+        batch_size: of the whole batch over all processes.
+        per_class: images of each class in a batch; 0 shuffles all.
         rank, world: of this process.
+        draws: further arguments of the losses, name -> (count, generator) -> (count, ...), drawn
+            for the whole batch, of which each process keeps its rows: VAPNet's `boxes`.
     Raises:
-        ValueError: the batch size cannot be shared equally by the processes, or does not fit the data.
+        ValueError: the batch size cannot be shared equally by the processes, or does not fit the
+            data.
     """
 
     def __init__(
@@ -124,24 +105,17 @@ class TrainingStream:
         device: str | torch.device = "cpu",
         rank: int = 0,
         world: int = 1,
+        draws: dict[str, Callable[[int, torch.Generator], Tensor]] | None = None,
     ):
         if batch_size % world:
             raise ValueError(
-                f"a batch of {batch_size} cannot be shared by {world} processes: use a multiple of {world}"
+                f"a batch of {batch_size} cannot be shared by {world} processes: "
+                f"use a multiple of {world}"
             )
-        self.pixels, self.labels, self.views, self.device = (
-            pixels,
-            labels,
-            views,
-            torch.device(device),
-        )
-        self.batch_size, self.per_class, self.seed, self.rank, self.world = (
-            batch_size,
-            per_class,
-            seed,
-            rank,
-            world,
-        )
+        self.pixels, self.labels, self.views = pixels, labels, views
+        self.batch_size, self.per_class, self.seed = batch_size, per_class, seed
+        self.device, self.rank, self.world = torch.device(device), rank, world
+        self.draws = draws or {}
         self.steps_per_epoch = len(self.plan(0))
 
     def plan(self, epoch: int) -> list[Tensor]:
@@ -156,49 +130,49 @@ class TrainingStream:
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def pictures(self, batch: Tensor, step: int) -> Tensor:
-        """Which images a whole batch (b,) needs, as positions in the data set: (b, 1), or (b, 2) where positives come with it."""
+        """The images that a batch (b,) needs, as positions: (b, 1), or (b, 2) with positives."""
         return batch[:, None]
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from position `start` on; the next ones are assembled in the background meanwhile."""
+    def _draw(self, whole: Tensor, generator: torch.Generator, sample: Callable) -> Tensor:
+        """sample(count, generator) for a whole batch, of which this process keeps its rows."""
+        return sample(len(whole), generator)[self.rows(whole)]
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        """The batches of an epoch from position `start` on, as arguments of a method's losses:
+        images (b, 3, H, W) normalised, labels (b,), index (b,) into the data set, and what
+        positives and `draws` add. The next ones are assembled in the background meanwhile."""
         plan = self.plan(epoch)
+        steps = range(epoch * len(plan), (epoch + 1) * len(plan))
         needed = [
-            self.pictures(whole, epoch * len(plan) + position)[self.rows(whole)]
-            for position, whole in enumerate(plan)
+            self.pictures(whole, step)[self.rows(whole)]
+            for whole, step in zip(plan, steps, strict=True)
         ]
-        for position, _, (canvas, sizes) in read_ahead(
-            self.pixels, [pictures.T.flatten() for pictures in needed], start
-        ):
+        parts = [pictures.T.flatten() for pictures in needed]
+        for position, _, (canvas, sizes) in read_ahead(self.pixels, parts, start):
             whole, index = plan[position], needed[position][:, 0]
-            batch = Batch(
-                None,
-                self.labels[index].to(self.device),
-                index,
-                len(whole),
-                self.rows(whole),
-                seeded(self.seed, 1, epoch * len(plan) + position),
-                last=position + 1 == len(plan),
-            )
+            generator = seeded(self.seed, 1, steps[position])
+            draw = partial(self._draw, whole, generator)
+
             canvas = canvas.to(self.device, non_blocking=True)
-            batch.images, *positives = (
-                self.views(part, part_sizes, batch.draw)
-                for part, part_sizes in zip(canvas.split(len(index)), sizes.split(len(index)))
-            )
-            batch.positives = positives[0] if positives else None
-            yield batch
+            sides = zip(canvas.split(len(index)), sizes.split(len(index)), strict=True)
+            views = [self.views(part, part_sizes, draw) for part, part_sizes in sides]
+            batch = dict(zip(("images", "positives"), views, strict=False))
+            batch |= {"labels": self.labels[index].to(self.device), "index": index}
+            yield batch | {name: draw(s).to(self.device) for name, s in self.draws.items()}
 
 
 class SampledStream(TrainingStream):
-    """Iterations of asymmetric hashing (FCAENet, Sec. 4.2): in each, r images drawn anew are gone through several times.
-
-    What the loop calls an epoch is one iteration. A last incomplete batch is used too, so that all r images are.
+    """Iterations of asymmetric hashing (FCAENet, Sec. 4.2): each goes several times through r
+    images drawn anew. The loop's epoch is one iteration. A last incomplete batch is used too.
 
     Args:
-        sample: r, images in an iteration, drawn without replacement.  passes: times that an iteration goes through them.
-        positives: bring with each image another one of its class, drawn from all training images.
+        sample: r, images in an iteration, drawn without replacement.
+        passes: times that an iteration goes through them.
+        positives: bring with each image another one of its class, from all training images.
         Else as `TrainingStream`.
     Raises:
-        ValueError: r beyond the training set, batches that the processes cannot share, classes of one image (with positives).
+        ValueError: r beyond the training set, batches that the processes cannot share, classes of
+            one image (with positives).
     """
 
     def __init__(
@@ -216,33 +190,35 @@ class SampledStream(TrainingStream):
         self.sample, self.passes = sample, passes
         if not 1 <= sample <= len(labels):
             raise ValueError(
-                f"{sample} images are to be sampled in each iteration, but there are {len(labels)} training images: "
-                f"use a sample of 1 to {len(labels)}"
+                f"{sample} images are to be sampled in each iteration, but there are {len(labels)} "
+                f"training images: use a sample of 1 to {len(labels)}"
             )
         if passes < 1:
             raise ValueError(
                 f"passes is {passes}: an iteration goes through its images at least once"
             )
         counts = torch.bincount(labels)
-        lonely = (counts == 1).nonzero().flatten().tolist()
-        if positives and lonely:
+        single = (counts == 1).nonzero().flatten().tolist()
+        if positives and single:
             raise ValueError(
-                f"{len(lonely)} training class{'es have' if len(lonely) > 1 else ' has'} one image only, which has no positive "
-                f"(first: number {lonely[0]}): add images to them or leave them out"
+                f"{len(single)} training class{'es have' if len(single) > 1 else ' has'} one image "
+                f"only, which has no positive (first: number {single[0]}): add images or leave "
+                "them out"
             )
         super().__init__(pixels, labels, views, min(batch_size, sample), **shared)
-        if sample % self.batch_size % self.world:
+        if rest := sample % self.batch_size % self.world:
             raise ValueError(
-                f"the last batch of an iteration, {sample % self.batch_size} images, cannot be shared by {self.world} "
-                f"processes: use a sample that is a multiple of {self.world}"
+                f"the last batch of an iteration cannot be shared by {self.world} processes, "
+                f"{rest} images are left over: use a sample that is a multiple of {self.world}"
             )
         self.members = None
         if positives:
-            order = labels.argsort(stable=True)
+            order, first = labels.argsort(stable=True), counts.cumsum(0) - counts
             place = torch.empty_like(order)
-            place[order] = torch.arange(len(order)) - (counts.cumsum(0) - counts)[labels[order]]
-            # Images class by class, where each class begins, how many it has, and each image's place within its class.
-            self.members = order, counts.cumsum(0) - counts, counts, place
+            place[order] = torch.arange(len(order)) - first[labels[order]]
+            # Images class by class, where each class begins, its size, each image's place in its
+            # class.
+            self.members = order, first, counts, place
 
     def plan(self, epoch: int) -> list[Tensor]:
         """The whole batches of an iteration, as positions in the data set."""
@@ -262,22 +238,18 @@ class SampledStream(TrainingStream):
         order, first, counts, place = self.members
         labels = self.labels[batch]
         random = torch.rand(len(batch), generator=seeded(self.seed, 4, step), dtype=torch.float64)
-        further = (
-            1 + (random * (counts[labels] - 1)).long()
-        )  # 1 .. count - 1 places on, round the class: never the image itself
-        return torch.stack(
-            [batch, order[first[labels] + (place[batch] + further) % counts[labels]]], dim=1
-        )
+        # 1 .. count - 1 places on, round the class: never the image itself.
+        further = 1 + (random * (counts[labels] - 1)).long()
+        partner = order[first[labels] + (place[batch] + further) % counts[labels]]
+        return torch.stack([batch, partner], dim=1)
 
 
 def read_ahead(
     pixels, batches: list[Tensor], start: int = 0
 ) -> Iterator[tuple[int, Tensor, tuple[Tensor, Tensor]]]:
-    """(position, index, pixels.batch(index)) for each batch from `start` on, read by a background thread."""
+    """(position, index, pixels.batch(index)) for each batch from `start` on, read by a thread."""
     with ThreadPoolExecutor(1) as background:
-        waiting = [
-            background.submit(pixels.batch, index) for index in batches[start : start + AHEAD]
-        ]
+        waiting = [background.submit(pixels.batch, i) for i in batches[start : start + AHEAD]]
         for position in range(start, len(batches)):
             ready = waiting.pop(0).result()
             if position + AHEAD < len(batches):

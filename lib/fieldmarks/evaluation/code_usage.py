@@ -10,7 +10,13 @@ from fieldmarks.codes import as_bits
 
 
 class CodeUsage(NamedTuple):
-    """What `code_usage` finds; a good code of k bits has balance 0.5 and correlation 0 off the diagonal."""
+    """A good code of k bits has balance 0.5 and correlation 0 off the diagonal.
+
+    Attributes:
+        distinct: number of different codes, 1 .. N.
+        balance: (k,) float64, share of +1 in each bit.
+        correlation: (k, k) float64, Pearson's; NaN at a bit that never changes.
+    """
 
     distinct: int
     balance: Tensor
@@ -18,15 +24,7 @@ class CodeUsage(NamedTuple):
 
 
 def code_usage(codes) -> CodeUsage:
-    """Whether codes have collapsed: how many differ, and how even and how independent their bits are.
-
-    Args:
-        codes: (N, k) of -1/+1.
-
-    Returns:
-        distinct: number of different codes, 1 .. N.
-        balance: (k,) float64, share of +1 in each bit.
-        correlation: (k, k) float64, Pearson's between bits; NaN in the row and column of a bit that never changes.
+    """Whether codes (N, k) of -1/+1 have collapsed, and how even and independent their bits are.
 
     Raises:
         ValueError: no codes, or a value other than -1 and +1.
@@ -34,19 +32,16 @@ def code_usage(codes) -> CodeUsage:
     bits = as_bits(codes)
     distinct = len(np.unique(np.packbits(bits, axis=1), axis=0))
     ones = torch.from_numpy(bits).double()
-    count, together = (
-        ones.sum(dim=0),
-        ones.T @ ones,
-    )  # whole numbers, so that a constant bit has a variance of exactly 0
+    # whole numbers, so that a constant bit has a variance of exactly 0
+    count, together = ones.sum(dim=0), ones.T @ ones
     covariance = len(bits) * together - count[:, None] * count
     variance = covariance.diagonal()
-    return CodeUsage(
-        distinct, count / len(bits), covariance / (variance[:, None] * variance).sqrt()
-    )  # 0 / 0 = NaN
+    correlation = covariance / (variance[:, None] * variance).sqrt()  # 0 / 0 = NaN
+    return CodeUsage(distinct, count / len(bits), correlation)
 
 
 def distinct_class_codes(codes: Tensor, labels: Tensor) -> float:
-    """How many different codes the majorities of the classes make, as a share of the classes: 1 where each has its own.
+    """How many different codes the majorities of the classes make, as a share of the classes.
 
     Args:
         codes: (N, k) of -1/+1.  labels: (N,) integers.

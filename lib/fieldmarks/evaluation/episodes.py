@@ -1,11 +1,13 @@
-"""Few-shot classification in episodes, on cached features: n ways, k shots, and queries that are none of the shots.
+"""Few-shot classification in episodes, on cached features: n ways, k shots, and other queries.
 
-Protocol of Chen et al., "A Closer Look at Few-shot Classification", ICLR 2019, as PAN uses it (Sec. 3): the accuracy of a
-method is the mean over 600 random episodes of 5 classes with 5 supports and 16 queries each. Its interval over episodes is
-`statistics.seed_interval(accuracies)`: 600 episodes make Student's factor 1.964, which the official code rounds to 1.96. NOTE
-the paper's own intervals are over three trained models, not over episodes.
+Protocol of Chen et al., "A Closer Look at Few-shot Classification", ICLR 2019, as PAN uses it (Sec.
+3): the accuracy of a method is the mean over 600 random episodes of 5 classes with 5 supports and 16
+queries each. Its interval is `statistics.seed_interval(accuracies)`: 600 episodes make Student's
+factor 1.964, which the official code rounds to 1.96. NOTE the paper's own intervals are over three
+trained models, not over episodes.
 
-A classifier is a function of one episode, `class_scores(query (Q, d), support (W, S, d)) -> (Q, W)`, highest score best.
+A classifier is a function of one episode, `class_scores(query (Q, d), support (W, S, d)) -> (Q, W)`,
+highest score best.
 """
 
 from collections.abc import Callable
@@ -15,11 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fieldmarks.checks import at_least
+
 ClassScores = Callable[[Tensor, Tensor], Tensor]
 
 
 class Episodes(NamedTuple):
-    """Positions in the data set: support (E, ways, shots) and query (E, ways, queries) long; row w of each is one class."""
+    """Positions: support (E, ways, shots) and query (E, ways, queries); each row is one class."""
 
     support: Tensor
     query: Tensor
@@ -32,28 +36,22 @@ def sample_episodes(
 
     Args:
         labels: (N,) integers.
-        generator: a CPU generator; the same seed gives the same episodes.
+        generator: on the CPU; the same seed gives the same episodes.
 
     Raises:
-        ValueError: fewer classes than ways, a class with fewer images than shots + queries, or a number below 1.
+        ValueError: too few classes, a class with fewer images than shots + queries, a number below 1.
     """
     labels = torch.as_tensor(labels).cpu()
-    for name, number in (
-        ("ways", ways),
-        ("shots", shots),
-        ("queries", queries),
-        ("episodes", episodes),
-    ):
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
+    at_least(1, ways=ways, shots=shots, queries=queries, episodes=episodes)
     classes, sizes = labels.unique(return_counts=True)
     if len(classes) < ways:
         raise ValueError(f"an episode of {ways} classes cannot be drawn from {len(classes)}")
     needed = shots + queries
     if (small := sizes < needed).any():
         raise ValueError(
-            f"{int(small.sum())} of {len(classes)} classes have fewer than the {needed} images of an episode "
-            f"({shots} shots + {queries} queries): class {classes[small][0]} has {sizes[small][0]}"
+            f"{int(small.sum())} of {len(classes)} classes have fewer than the {needed} images of an "
+            f"episode ({shots} shots + {queries} queries): "
+            f"class {classes[small][0]} has {sizes[small][0]}"
         )
     members = labels.argsort(stable=True).split(sizes.tolist())
     drawn = torch.empty(episodes, ways, needed, dtype=torch.int64)
@@ -63,12 +61,12 @@ def sample_episodes(
     return Episodes(drawn[..., :shots], drawn[..., shots:])
 
 
-@torch.no_grad()
 def episode_accuracies(features: Tensor, episodes: Episodes, class_scores: ClassScores) -> Tensor:
-    """Accuracy of a classifier in each episode: (E,) float64; arguments and errors as of `episode_scores`, ties as of `accuracies`."""
+    """(E,) float64; arguments and errors as of `episode_scores`, ties as of `accuracies`."""
     return accuracies(episode_scores(features, episodes, class_scores))
 
 
+@torch.no_grad()
 def episode_scores(features: Tensor, episodes: Episodes, class_scores: ClassScores) -> Tensor:
     """What a classifier says in each episode: (E, W * Q, W), queries by class.
 
@@ -80,7 +78,7 @@ def episode_scores(features: Tensor, episodes: Episodes, class_scores: ClassScor
         ValueError: NaN among the scores, or scores that are not (Q, W).
     """
     found, (ways, queries) = [], episodes.query.shape[1:]
-    for number, (support, query) in enumerate(zip(*episodes)):
+    for number, (support, query) in enumerate(zip(*episodes, strict=True)):
         scores = class_scores(features[query.flatten()], features[support])
         if scores.shape != (ways * queries, ways):
             raise ValueError(
@@ -93,9 +91,9 @@ def episode_scores(features: Tensor, episodes: Episodes, class_scores: ClassScor
 
 
 def accuracies(scores: Tensor) -> Tensor:
-    """Share of queries in each episode that score highest for their own class: (E, W * Q, W), queries by class -> (E,) float64.
+    """Share of queries that score highest for their own class: (E, W * Q, W) -> (E,) float64.
 
-    Of classes with equal scores the first is taken, and classes come in random order.
+    Queries come by class. Of equal scores the first is taken, and classes come in random order.
     """
     ways = scores.shape[2]
     truth = torch.arange(ways, device=scores.device).repeat_interleave(scores.shape[1] // ways)
@@ -106,23 +104,17 @@ def mean_pair_score(score: Callable[[Tensor, Tensor], Tensor]) -> ClassScores:
     """PAN's classifier: the mean over a class's supports of the similarity of query and support.
 
     Args:
-        score: similarity of features (..., d) twice -> (...,), with leading dimensions that broadcast, as
-        `ConceptSimilarity.score`.
+        score: of features (..., d) twice -> (...,), broadcasting, as `ConceptSimilarity.score`.
     """
-
-    def class_scores(query: Tensor, support: Tensor) -> Tensor:
-        return score(query[:, None, None], support).mean(-1)  # (Q, W, S) -> (Q, W)
-
-    return class_scores
+    return lambda query, support: score(query[:, None, None], support).mean(-1)  # (Q, W)
 
 
 def prototype_scores(query: Tensor, support: Tensor) -> Tensor:
-    """ProtoNet (Snell et al. 2017, eq. 1-2): minus the squared Euclidean distance to the mean of a class's supports."""
+    """ProtoNet (Snell et al. 2017, eq. 1-2): minus the squared distance to a class's mean support."""
     return -(query[:, None] - support.mean(1)).square().sum(-1)
 
 
 def cosine_scores(query: Tensor, support: Tensor) -> Tensor:
     """The mean cosine of a query to a class's supports."""
-    return torch.einsum(
-        "qd,wsd->qws", F.normalize(query, dim=-1), F.normalize(support, dim=-1)
-    ).mean(-1)
+    query, support = F.normalize(query, dim=-1), F.normalize(support, dim=-1)
+    return torch.einsum("qd,wsd->qws", query, support).mean(-1)

@@ -1,13 +1,15 @@
 """Retrieval by Hamming distance between hash codes, scored exactly and fairly to ties.
 
-Short codes put many items at the same distance, so a ranking is not one order but many. By default the scores here are
-expected values over all of them: McSherry & Najork, "Computing Information Retrieval Performance Measures Efficiently in the
-Presence of Tied Scores", ECIR 2008. NOTE public hashing code sorts and takes ties as they come; where the gallery is sorted by
-class, a stable sort puts the classes in blocks, and a code that says nothing scores above chance. `ties="stable"` gives that
-number, for comparison with papers.
+Short codes put many items at the same distance, so a ranking is not one order but many. By default
+the scores here are expected values over all of them: McSherry & Najork, "Computing Information
+Retrieval Performance Measures Efficiently in the Presence of Tied Scores", ECIR 2008. NOTE public
+hashing code sorts and takes ties as they come; where the gallery is sorted by class, a stable sort
+puts the classes in blocks, and a code that says nothing scores above chance. `ties="stable"` gives
+that number, for comparison with papers.
 
-Nothing is sorted for the expected values. All that matters of a query is how many gallery items lie at each distance 0 .. k,
-and how many of those are relevant: counts of size (Q, k + 1). Codes may lie on any device; the counting is done on the CPU.
+Nothing is sorted for the expected values. All that matters of a query is how many gallery items lie
+at each distance 0 .. k, and how many of those are relevant: counts of size (Q, k + 1). Codes may lie
+on any device; the counting is done on the CPU.
 """
 
 from collections.abc import Iterator
@@ -18,7 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fieldmarks.checks import at_least, one_of
 from fieldmarks.codes import as_bits
+from fieldmarks.evaluation.results import RetrievalResults, integer_labels
+from fieldmarks.random import seeded
 
 CHUNK = 2**18  # distances held at once: small enough to stay in cache
 GALLERY_BLOCK = 2**15
@@ -34,17 +39,15 @@ def mean_average_precision(
     ties: str = "expected",
     top: int | None = None,
 ) -> float:
-    """Mean over queries of `average_precision` (FCAENet eq. 18). A query with nothing relevant in the gallery is left out.
+    """Mean over queries of `average_precision` (FCAENet eq. 18), a fraction.
 
-    Returns:
-        A fraction in [0, 1].
+    A query with nothing relevant in the gallery is left out.
 
     Raises:
         ValueError: as `average_precision`; also if no query has anything relevant.
     """
-    precision = average_precision(
-        query_codes, query_labels, gallery_codes, gallery_labels, ties=ties, top=top
-    )
+    sides = query_codes, query_labels, gallery_codes, gallery_labels
+    precision = average_precision(*sides, ties=ties, top=top)
     precision = precision[~precision.isnan()]
     _require_relevant(len(precision))
     return precision.mean().item()
@@ -61,48 +64,85 @@ def average_precision(
 ) -> Tensor:
     """Average precision of each query's ranking of the gallery by Hamming distance:
 
-        1/R  sum over places j = 1..top of  (relevant items among the first j) / j  x  (1 if the j-th is relevant, else 0)
+        1/R  sum over places j = 1..top of  (relevant among the first j) / j  x  (1 if j-th relevant)
 
-    where R is the number of relevant items in the gallery, those with the query's label, or `top` if that is less.
+    where R is the number of gallery items with the query's label, or `top` if that is less.
 
     Args:
-        query_codes: (Q, k) of -1/+1, any real dtype.
-        query_labels: (Q,) integers.
-        gallery_codes, gallery_labels: (G, k) and (G,).
-        ties: "expected" is the expectation over a random order inside equal distances, exact also where `top` cuts through
-            such a group; "stable" keeps the gallery's order there.
+        query_codes, gallery_codes: (Q, k) and (G, k) of -1/+1, any real dtype.
+        query_labels, gallery_labels: (Q,) and (G,) integers.
+        ties: "expected" is the expectation over a random order inside equal distances, exact also
+            where `top` cuts through such a group; "stable" keeps the gallery's order there.
         top: places that count, at least 1; None for the whole gallery.
 
     Returns:
         (Q,) float64 in [0, 1], NaN for a query with nothing relevant in the gallery.
 
     Raises:
-        ValueError: a code that is not -1/+1, code lengths or labels that do not fit, `ties` unknown, or `top` below 1.
+        ValueError: a code that is not -1/+1, code lengths or labels that do not fit, `ties` unknown,
+            or `top` no whole number of at least 1.
     """
-    if ties not in _RULES:
-        raise ValueError(f"ties is {ties!r}: it must be 'expected' or 'stable'")
-    if top is not None and (top < 1 or top != int(top)):
-        raise ValueError(
-            f"top is {top}: it must be a whole number of places, at least 1, or None for the whole gallery"
-        )
+    one_of("ties", ties, _RULES)
     sides = _prepare(query_codes, query_labels, gallery_codes, gallery_labels)
+    if top is not None and (top < 1 or top != int(top)):
+        raise ValueError(f"top is {top}: it must be a whole number of at least 1, or None for all")
     top = len(sides.gallery) if top is None else min(int(top), len(sides.gallery))
     precision = np.empty(len(sides.query))
     for rows, sums, relevant in _RULES[ties](sides, top):
-        with np.errstate(invalid="ignore"):
-            precision[rows] = sums / np.minimum(
-                relevant, top
-            )  # 0 / 0 = NaN where nothing is relevant
+        with np.errstate(invalid="ignore"):  # 0 / 0 = NaN where nothing is relevant
+            precision[rows] = sums / np.minimum(relevant, top)
     return torch.from_numpy(precision)
+
+
+def retrieve(
+    query_codes,
+    query_labels,
+    gallery_codes,
+    gallery_labels,
+    *,
+    k: int = 10,
+    seed: int = 0,
+    top: int | None = None,
+) -> RetrievalResults:
+    """The k nearest of each query and the average precision of its full ranking.
+
+    Equal distances stand in random order drawn by the seed: lists are sorted by class, and their
+    order would show whole classes in a row. `average_precision` is the expectation over such orders.
+
+    Args:
+        k: neighbours kept of each query; a k beyond the gallery keeps all of it.
+        Others as of `average_precision`, as is what it raises.
+    """
+    sides = query_codes, query_labels, gallery_codes, gallery_labels
+    precision = average_precision(*sides, top=top)
+    sides, size = _prepare(*sides), len(gallery_codes)
+    at_least(1, k=k)
+    kept = min(k, size)
+    order = torch.randperm(size, generator=seeded(seed, 9))
+    gallery = sides.gallery[order.numpy()]
+    keys = torch.empty(len(sides.query), kept, dtype=torch.int64)
+    for rows in _blocks(len(keys), CHUNK // size):
+        distances = torch.from_numpy(_distances(sides.query[rows], gallery))
+        each = distances.long().mul_(size).add_(torch.arange(size))  # all different
+        keys[rows] = each.topk(kept, dim=1, largest=False).values
+    return RetrievalResults(
+        keys // size,
+        order[keys % size],
+        torch.from_numpy(sides.query_labels),
+        torch.from_numpy(sides.gallery_labels),
+        precision,
+        score="Hamming distance to the query; equal ones in random order",
+        everything=kept == size,
+    )
 
 
 def precision_recall_by_radius(
     query_codes, query_labels, gallery_codes, gallery_labels
 ) -> tuple[Tensor, Tensor]:
-    """Precision and recall of all that lies within Hamming radius 0, 1, .. k of a query, mean over queries.
+    """Precision and recall of all within Hamming radius 0, 1, .. k of a query, mean over queries.
 
-    A query that finds nothing within a radius has precision 0 there, as is usual for hash lookup; one with nothing relevant in
-    the gallery is left out of both means. Arguments as in `average_precision`.
+    A query that finds nothing within a radius has precision 0 there, as is usual for hash lookup; one
+    with nothing relevant in the gallery is left out of both means.
 
     Returns:
         precision (k + 1,) and recall (k + 1,) float64.
@@ -116,7 +156,7 @@ def precision_recall_by_radius(
 
 
 class Lookup(NamedTuple):
-    """Means over queries of precision and recall within a radius, and the share of queries that find nothing there."""
+    """Means over queries of precision and recall within a radius, and the share that find nothing."""
 
     precision: float
     recall: float
@@ -132,27 +172,26 @@ def lookup(query_codes, query_labels, gallery_codes, gallery_labels, *, radius: 
     found, relevant = _within_radius(query_codes, query_labels, gallery_codes, gallery_labels)
     if radius not in range(found.shape[1]):
         raise ValueError(
-            f"radius is {radius}: it must be a whole number from 0 to the code length {found.shape[1] - 1}"
+            f"radius is {radius}: it must be a whole number from 0 to the code length "
+            f"{found.shape[1] - 1}"
         )
-    precision, recall = (
-        relevant[:, radius] / np.maximum(found[:, radius], 1),
-        relevant[:, radius] / relevant[:, -1],
-    )
-    return Lookup(
-        float(precision.mean()), float(recall.mean()), float((found[:, radius] == 0).mean())
-    )
+    found, right = found[:, radius], relevant[:, radius]
+    precision, recall = right / np.maximum(found, 1), right / relevant[:, -1]
+    return Lookup(float(precision.mean()), float(recall.mean()), float((found == 0).mean()))
 
 
-# --- the two rules for ties -------------------------------------------------------------------------------------------
+# --- the two rules for ties ----------------------------------------------------------------------
 
 
 def _expected(sides, top: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Yield (rows, expected sums of precision at relevant places (q,), relevant items (q,)).
 
-    In a group of t equal distances, r of them relevant, behind n items with m relevant, the i-th place holds a relevant item
-    with probability r / t; then the m before, itself, and of the i - 1 between a share a = (r - 1) / (t - 1) are relevant:
+    In a group of t equal distances, r of them relevant, behind n items with m relevant, the i-th
+    place holds a relevant item with probability r / t; then the m before, itself, and of the i - 1
+    between a share a = (r - 1) / (t - 1) are relevant:
 
-        r/t  sum over i = 1..s of  (m + 1 + a (i - 1)) / (n + i)   =   r/t  (a s  +  (m + 1 - a (n + 1)) (H[n + s] - H[n]))
+        r/t  sum over i = 1..s of  (m + 1 + a (i - 1)) / (n + i)
+            =  r/t  (a s  +  (m + 1 - a (n + 1)) (H[n + s] - H[n]))
 
     with the harmonic numbers H, and s = t unless `top` cuts the group.
     """
@@ -162,9 +201,8 @@ def _expected(sides, top: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]
         t, r = items[row, distance], relevant[row, distance]
         n, m = items.cumsum(axis=1)[row, distance] - t, relevant.cumsum(axis=1)[row, distance] - r
         s = np.clip(top - n, 0, t)
-        a = np.divide(
-            r - 1, t - 1, out=np.ones(len(t)), where=t > 1
-        )  # alone, any will do; 1 scores perfection exactly 1
+        # alone (t = 1) any share will do; 1 scores perfection exactly 1
+        a = np.divide(r - 1, t - 1, out=np.ones(len(t)), where=t > 1)
         sums = r / t * (a * s + (m + 1 - a * (n + 1)) * (harmonic[n + s] - harmonic[n]))
         yield rows, np.bincount(row, sums, minlength=len(items)), relevant.sum(axis=1)
 
@@ -173,33 +211,25 @@ def _stable(sides, top: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Yield as `_expected`, for one order: by distance, then by place in the gallery."""
     small = np.min_scalar_type(sides.bits)  # numpy sorts uint8 and uint16 by radix
     for rows in _blocks(len(sides.query), CHUNK // len(sides.gallery)):
-        order = (
-            _distances(sides.query[rows], sides.gallery)
-            .astype(small)
-            .argsort(axis=1, kind="stable")
-        )  # (q, G)
+        distances = _distances(sides.query[rows], sides.gallery).astype(small)
+        order = distances.argsort(axis=1, kind="stable")  # (q, G)
         relevant = sides.gallery_labels[order] == sides.query_labels[rows, None]
         row, place = relevant[:, :top].nonzero()
         hits = np.arange(1, len(row) + 1) - np.searchsorted(row, row)  # 1, 2, .. in each row
-        yield (
-            rows,
-            np.bincount(row, hits / (place + 1), minlength=len(relevant)),
-            relevant.sum(axis=1),
-        )
+        sums = np.bincount(row, hits / (place + 1), minlength=len(relevant))
+        yield rows, sums, relevant.sum(axis=1)
 
 
 _RULES = {"expected": _expected, "stable": _stable}
 
 
-# --- counting ---------------------------------------------------------------------------------------------------------
+# --- counting ------------------------------------------------------------------------------------
 
 
-def _within_radius(
-    query_codes, query_labels, gallery_codes, gallery_labels
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gallery items and relevant ones within each radius, (Q', k + 1) twice, of the queries that have anything relevant."""
-    sides = _prepare(query_codes, query_labels, gallery_codes, gallery_labels)
-    _, items, relevant = zip(*_counts(sides))
+def _within_radius(*sides) -> tuple[np.ndarray, np.ndarray]:
+    """Gallery items and relevant ones within each radius, (Q', k + 1) twice, of the queries that
+    have anything relevant."""
+    _, items, relevant = zip(*_counts(_prepare(*sides)), strict=True)
     found, relevant = np.concatenate(items).cumsum(axis=1), np.concatenate(relevant).cumsum(axis=1)
     known = relevant[:, -1] > 0
     _require_relevant(known.sum())
@@ -209,7 +239,8 @@ def _within_radius(
 def _counts(sides) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Yield (rows, all gallery items by distance, relevant ones by distance), each count (q, k + 1).
 
-    All items are counted once for each distinct query code, relevant ones only among the gallery items of the query's class.
+    All items are counted once for each distinct query code, relevant ones only among the gallery
+    items of the query's class.
     """
     _, first, same = np.unique(sides.query, axis=0, return_index=True, return_inverse=True)
     items = _distance_counts(sides.query[first], sides.gallery, sides.bits)
@@ -217,18 +248,18 @@ def _counts(sides) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     members = _rows_by_label(sides.gallery_labels)
     for label, rows in _rows_by_label(sides.query_labels).items():
         if label in members:
-            relevant[rows] = _distance_counts(
-                sides.query[rows], sides.gallery[members[label]], sides.bits
-            )
+            own = sides.gallery[members[label]]
+            relevant[rows] = _distance_counts(sides.query[rows], own, sides.bits)
     for rows in _blocks(len(sides.query), CHUNK // sides.bits):
         yield rows, items[same[rows]], relevant[rows]
 
 
 def _distance_counts(query: np.ndarray, gallery: np.ndarray, bits: int) -> np.ndarray:
-    """How many gallery items lie at each Hamming distance 0 .. bits of each query: (Q, b), (G, b) -> (Q, bits + 1) int64.
+    """How many gallery items lie at each distance of each query: (Q, b), (G, b) -> (Q, bits + 1).
 
-    Counting costs more than the distances. Where there are enough items, two queries share it: their distances d and e to an
-    item are counted as one number (bits + 1) d + e, and the sums of that table are the counts of both.
+    Counting costs more than the distances. Where there are enough items, two queries share it: their
+    distances d and e to an item are counted as one number (bits + 1) d + e, and the sums of that
+    table are the counts of both.
     """
     distances = bits + 1
     together = 2 if distances**2 <= len(gallery) else 1
@@ -237,18 +268,15 @@ def _distance_counts(query: np.ndarray, gallery: np.ndarray, bits: int) -> np.nd
     padded = np.resize(query, (len(counts), query.shape[1]))  # an odd one is paired with the first
     for block in _blocks(len(gallery), GALLERY_BLOCK):
         items = gallery[block]
-        for rows in _blocks(
-            len(counts), CHUNK // max(len(items), distances) // together * together, together
-        ):
+        step = CHUNK // max(len(items), distances) // together * together
+        for rows in _blocks(len(counts), step, together):
             numbers = _distances(padded[rows], items)  # (q, g)
             if together == 2:
                 numbers = numbers[::2] * np.int32(distances) + numbers[1::2]
-            numbers += np.arange(0, bins * len(numbers), bins, dtype=np.int32)[
-                :, None
-            ]  # each row has bins of its own
-            table = np.bincount(numbers.ravel(), minlength=bins * len(numbers)).reshape(
-                len(numbers), -1, distances
-            )
+            size = bins * len(numbers)  # each row has bins of its own
+            numbers += np.arange(0, size, bins, dtype=np.int32)[:, None]
+            table = np.bincount(numbers.ravel(), minlength=size)
+            table = table.reshape(len(numbers), -1, distances)
             counts[rows][together - 1 :: together] += table.sum(axis=1)
             if together == 2:
                 counts[rows][::2] += table.sum(axis=2)
@@ -258,22 +286,16 @@ def _distance_counts(query: np.ndarray, gallery: np.ndarray, bits: int) -> np.nd
 def _distances(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """Hamming distances of packed codes: (q, b), (g, b) uint8 -> (q, g) int32."""
     distances = np.empty((len(query), len(gallery)), np.int32)
-    query, gallery = (
-        np.ascontiguousarray(side) for side in (query, gallery)
-    )  # faiss reads plain memory
-    faiss.hammings(
-        *map(faiss.swig_ptr, (query, gallery)),
-        *distances.shape,
-        query.shape[1],
-        faiss.swig_ptr(distances),
-    )
+    query, gallery = (np.ascontiguousarray(side) for side in (query, gallery))  # faiss wants it
+    pointers = (faiss.swig_ptr(array) for array in (query, gallery, distances))
+    faiss.hammings(next(pointers), next(pointers), *distances.shape, query.shape[1], *pointers)
     return distances
 
 
 def _rows_by_label(labels: np.ndarray) -> dict[int, np.ndarray]:
     order = labels.argsort(kind="stable")
     known, starts = np.unique(labels[order], return_index=True)
-    return dict(zip(known.tolist(), np.split(order, starts[1:])))
+    return dict(zip(known.tolist(), np.split(order, starts[1:]), strict=True))
 
 
 def _blocks(size: int, step: int, least: int = 1) -> Iterator[slice]:
@@ -281,7 +303,7 @@ def _blocks(size: int, step: int, least: int = 1) -> Iterator[slice]:
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
-# --- the input --------------------------------------------------------------------------------------------------------
+# --- the input -----------------------------------------------------------------------------------
 
 
 class _Sides(NamedTuple):
@@ -294,33 +316,25 @@ class _Sides(NamedTuple):
 
 def _prepare(query_codes, query_labels, gallery_codes, gallery_labels) -> _Sides:
     query, gallery = as_bits(query_codes, "query_codes"), as_bits(gallery_codes, "gallery_codes")
-    if query.shape[1] != gallery.shape[1]:
+    bits = query.shape[1]
+    if bits != gallery.shape[1]:
         raise ValueError(
-            f"query codes have {query.shape[1]} bits, gallery codes {gallery.shape[1]}: they must be equal"
+            f"query codes have {bits} bits, gallery codes {gallery.shape[1]}: they must be equal"
         )
-    labels = _labels(query_labels, query, "query"), _labels(gallery_labels, gallery, "gallery")
-    return _Sides(_pack(query), labels[0], _pack(gallery), labels[1], query.shape[1])
+    labels = (
+        integer_labels(given, name, len(codes)).numpy()
+        for given, name, codes in (
+            (query_labels, "query", query),
+            (gallery_labels, "gallery", gallery),
+        )
+    )
+    return _Sides(_pack(query), next(labels), _pack(gallery), next(labels), bits)
 
 
 def _pack(bits: np.ndarray) -> np.ndarray:
     """(N, k) bool -> (N, b) uint8, filled up with zeros to whole words."""
     packed = np.packbits(bits, axis=1)
     return np.pad(packed, ((0, 0), (0, -packed.shape[1] % WORD)))
-
-
-def _labels(labels, bits: np.ndarray, name: str) -> np.ndarray:
-    if labels is None:
-        raise ValueError(f"{name}_labels is missing: without labels nothing is relevant")
-    labels = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    if labels.shape != (len(bits),):
-        raise ValueError(
-            f"{name}_labels must have shape ({len(bits)},) to match {name}_codes, got {labels.shape}"
-        )
-    if labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"{name}_labels must be integers, got {labels.dtype}: leave out images of unknown class (None, NaN)"
-        )
-    return labels.astype(np.int64)
 
 
 def _require_relevant(queries: int) -> None:

@@ -1,11 +1,11 @@
 """Fashion compatibility: scores of whole outfits, their AUC, and filling the blank in an outfit.
 
-Protocols of Vasileva et al., "Learning Type-Aware Embeddings for Fashion Compatibility", ECCV 2018, as PAN uses them (Sec. 3):
-an outfit is as good as the mean similarity over all pairs of its items.
+Protocols of Vasileva et al., "Learning Type-Aware Embeddings for Fashion Compatibility", ECCV 2018,
+as PAN uses them (Sec. 3): an outfit is as good as the mean similarity over all pairs of its items.
 
-Whatever scores pairs is a function `score(first, second)` that takes item numbers (P,) and (P,) and returns (P,) similarities,
-such as `lambda i, j: head.score(features[i], features[j])`. Every distinct pair is scored once, so what is offered twice ties
-with itself.
+Whatever scores pairs is a function `score(first, second)` of item numbers (P,) and (P,) that returns
+(P,) similarities, such as `lambda i, j: head.score(features[i], features[j])`. Every distinct pair is
+scored once, so what is offered twice ties with itself.
 """
 
 from collections import defaultdict
@@ -24,15 +24,13 @@ def outfit_scores(outfits: Sequence, score: Score, batch: int = BATCH) -> Tensor
 
     Args:
         outfits: O sequences of item numbers, each of two or more.
-        score: see above.
-        batch: pairs per call of `score`.
+        score: see above.  batch: pairs per call of it.
 
     Raises:
         ValueError: an outfit with fewer than two items, or a score that is NaN or not (P,).
     """
-    outfits = _items(outfits, "outfit", least=2)
     pairs = {}
-    for length, (_, items) in (groups := _by_length(outfits)).items():
+    for length, (_, items) in (groups := _by_length(_items(outfits, "outfit", least=2))).items():
         first, second = torch.triu_indices(length, length, offset=1)
         pairs[length] = torch.stack([items[:, first], items[:, second]])  # (2, n, pairs)
     return _means(groups, pairs, score, batch, ())
@@ -47,20 +45,17 @@ def choice_scores(questions: Sequence, choices, score: Score, batch: int = BATCH
         score, batch: as in `outfit_scores`; the question's item comes first.
 
     Raises:
-        ValueError: an empty question, questions and choices of different numbers, or as `outfit_scores`.
+        ValueError: an empty question, numbers of questions and choices that differ, or as
+            `outfit_scores`.
     """
-    questions, choices = (
-        _items(questions, "question", least=1),
-        _items(choices, "list of choices", least=1),
-    )
+    questions = _items(questions, "question", least=1)
+    choices = _items(choices, "list of choices", least=1)
     if len(questions) != len(choices):
         raise ValueError(
             f"there are {len(questions)} questions and {len(choices)} lists of choices"
         )
-    if len({len(each) for each in choices}) > 1:
-        raise ValueError(
-            f"every question must have as many choices, got {sorted({len(each) for each in choices})}"
-        )
+    if len(lengths := sorted({len(each) for each in choices})) > 1:
+        raise ValueError(f"every question must have as many choices, got {lengths}")
     choices = torch.stack(choices)
     pairs = {}
     for length, (rows, items) in (groups := _by_length(questions)).items():
@@ -70,27 +65,25 @@ def choice_scores(questions: Sequence, choices, score: Score, batch: int = BATCH
 
 
 def fill_in_blank_hits(scores: Tensor, answers) -> Tensor:
-    """Chance that the best choice is the right one, question by question: (Q, C), (Q,) -> (Q,) float64.
+    """Chance that the best choice is right, by question: (Q, C), (Q,) positions -> (Q,) float64.
 
-    Where the right choice shares the highest score with t - 1 others it is taken with probability 1/t. NOTE in the public
-    question files the right choice always comes first, so argmax would credit every tie: a constant score would earn
-    100 %.
+    Where the right choice shares the highest score with t - 1 others it is taken with probability
+    1/t. NOTE in the public question files the right choice always comes first, so argmax would credit
+    every tie: a constant score would earn 100 %.
 
     Raises:
         ValueError: NaN among the scores, or answers that do not fit.
     """
     answers = torch.as_tensor(answers, device=scores.device)
     if scores.ndim != 2 or answers.shape != scores.shape[:1]:
-        raise ValueError(
-            f"scores (Q, C) need answers (Q,), got shapes {tuple(scores.shape)} and {tuple(answers.shape)}"
-        )
-    if scores.isnan().any():
-        raise ValueError(
-            f"scores hold NaN, first at question {int(scores.isnan().any(1).nonzero()[0])}"
-        )
+        shapes = f"{tuple(scores.shape)} and {tuple(answers.shape)}"
+        raise ValueError(f"scores (Q, C) need answers (Q,), got shapes {shapes}")
+    if (bad := scores.isnan().any(1)).any():
+        raise ValueError(f"scores hold NaN, first at question {int(bad.nonzero()[0])}")
     if len(answers) and (answers.min() < 0 or answers.max() >= scores.shape[1]):
         raise ValueError(
-            f"answers must lie between 0 and {scores.shape[1] - 1}, got {answers.min()} to {answers.max()}"
+            f"answers must lie between 0 and {scores.shape[1] - 1}, "
+            f"got {answers.min()} to {answers.max()}"
         )
     best = scores == scores.amax(dim=1, keepdim=True)
     return best.gather(1, answers[:, None])[:, 0].double() / best.sum(dim=1)
@@ -99,20 +92,15 @@ def fill_in_blank_hits(scores: Tensor, answers) -> Tensor:
 def fill_in_blank_accuracy(
     questions: Sequence, choices, answers, score: Score, batch: int = BATCH
 ) -> float:
-    """Fraction of blanks filled rightly, ties as in `fill_in_blank_hits`. Arguments as in `choice_scores`.
-
-    Args:
-        answers: (Q,) position of the right one among a question's choices.
-
-    Raises:
-        ValueError: as `choice_scores` and `fill_in_blank_hits`; also if there are no questions.
-    """
-    hits = fill_in_blank_hits(choice_scores(questions, choices, score, batch), answers)
-    return hits.mean().item()
+    """Fraction of blanks filled rightly: the mean of `fill_in_blank_hits` of `choice_scores`, with
+    their arguments and what they raise."""
+    return (
+        fill_in_blank_hits(choice_scores(questions, choices, score, batch), answers).mean().item()
+    )
 
 
 def area_under_curve(scores, labels) -> float:
-    """Area under the ROC curve: the chance that a positive scores above a negative, a tie counting half.
+    """Area under the ROC curve: the chance that a positive scores above a negative, a tie half.
 
     From ranks (Mann & Whitney 1947), equal scores sharing their mean rank.
 
@@ -125,13 +113,10 @@ def area_under_curve(scores, labels) -> float:
     scores = torch.as_tensor(scores)
     labels = torch.as_tensor(labels, device=scores.device)
     if scores.ndim != 1 or scores.shape != labels.shape:
-        raise ValueError(
-            f"scores and labels must both be (N,), got {tuple(scores.shape)} and {tuple(labels.shape)}"
-        )
-    if (bad := scores.isnan()).any():
-        raise ValueError(
-            f"{int(bad.sum())} of {len(scores)} scores are NaN, first at {int(bad.nonzero()[0])}"
-        )
+        shapes = f"{tuple(scores.shape)} and {tuple(labels.shape)}"
+        raise ValueError(f"scores and labels must both be (N,), got {shapes}")
+    if (bad := scores.isnan().nonzero()).any() or len(bad):
+        raise ValueError(f"{len(bad)} of {len(scores)} scores are NaN, first at {int(bad[0])}")
     if ((labels != 0) & (labels != 1)).any():
         raise ValueError("labels must be 1 (positive) or 0 (negative)")
     positive = labels == 1
@@ -141,21 +126,20 @@ def area_under_curve(scores, labels) -> float:
             f"the area needs both kinds, got {positives} positives and {negatives} negatives"
         )
     _, place, counts = scores.unique(return_inverse=True, return_counts=True)
-    doubled_rank = (
-        2 * counts.cumsum(0) - counts + 1
-    )  # twice the mean rank of each value, a whole number
+    doubled_rank = 2 * counts.cumsum(0) - counts + 1  # twice each value's mean rank, whole numbers
     above = int(doubled_rank[place[positive]].sum()) - positives * (positives + 1)
     return above / (2 * positives * negatives)
 
 
 def mean_area_under_curves(scores: Tensor, labels: Tensor) -> float:
-    """Mean area over columns, each on the rows where its label is known: (N, M) scores, (N, M) of 1, 0 and NaN for unknown.
+    """Mean area over columns, each on the rows where its label is known: (N, M) scores, (N, M) of 1,
+    0 and NaN for unknown.
 
     Raises:
         ValueError: no column has both kinds of labels.
     """
     areas = []
-    for column, label in zip(scores.T, labels.T):
+    for column, label in zip(scores.T, labels.T, strict=True):
         known = ~label.isnan()
         if 0 < label[known].sum() < known.sum():
             areas.append(area_under_curve(column[known], label[known]))
@@ -167,7 +151,8 @@ def mean_area_under_curves(scores: Tensor, labels: Tensor) -> float:
 def auc_interval(
     scores: Tensor, labels: Tensor, resamples: int = 2000, level: float = 0.95, seed: int = 0
 ) -> list[float]:
-    """Percentile bootstrap interval of the area under the curve, either kind of outfits drawn anew: (O,) twice -> two ends."""
+    """The two ends of the percentile bootstrap interval of the area under the curve, (O,) twice;
+    positives and negatives are drawn apart."""
     rng = np.random.default_rng(seed)
     values, place = np.unique(scores.numpy(), return_inverse=True)
     sides = [place[labels.numpy() == kind] for kind in (1, 0)]
@@ -176,9 +161,7 @@ def auc_interval(
         positive, negative = (
             np.bincount(rng.choice(side, len(side)), minlength=len(values)) for side in sides
         )
-        below = (
-            negative.cumsum() - negative / 2
-        )  # negatives beneath each value, its own counting half
+        below = negative.cumsum() - negative / 2  # negatives beneath a value, its own counting half
         areas[number] = (positive * below).sum() / (len(sides[0]) * len(sides[1]))
     return np.quantile(areas, [(1 - level) / 2, (1 + level) / 2]).tolist()
 
@@ -190,7 +173,8 @@ def _items(groups: Sequence, what: str, least: int) -> list[Tensor]:
     for number, group in enumerate(groups):
         if group.ndim != 1 or len(group) < least or group.is_floating_point():
             raise ValueError(
-                f"{what} {number} must be a row of {least} or more item numbers, got {group.tolist()}"
+                f"{what} {number} must be a row of {least} or more item numbers, "
+                f"got {group.tolist()}"
             )
     return groups
 
@@ -209,7 +193,7 @@ def _by_length(groups: list[Tensor]) -> dict[int, tuple[Tensor, Tensor]]:
 def _means(
     groups: dict, pairs: dict[int, Tensor], score: Score, batch: int, shape: tuple[int, ...]
 ) -> Tensor:
-    """Score all pairs and average over the last dimension of each group: (rows in all groups, *shape)."""
+    """Score all pairs and average over the last dimension: (rows in all groups, *shape)."""
     flat = torch.cat([each.flatten(1) for each in pairs.values()], dim=1)  # (2, P)
     if flat.min() < 0:
         raise ValueError(f"item numbers count from 0, got {int(flat.min())}")
@@ -217,21 +201,22 @@ def _means(
     number, place = (flat[0] * items + flat[1]).unique(return_inverse=True)
     scores = torch.empty(len(number), dtype=torch.float64)
     with torch.no_grad():
-        for start in range(0, len(number), batch):
-            part = number[start : start + batch]
+        for part, out in zip(number.split(batch), scores.split(batch), strict=True):
             found = score(part // items, part % items)
             if found.shape != part.shape:
                 raise ValueError(
-                    f"score must return one number for each of {len(part)} pairs, got shape {tuple(found.shape)}"
+                    f"score must return one number for each of {len(part)} pairs, "
+                    f"got shape {tuple(found.shape)}"
                 )
-            scores[start : start + batch] = found
+            out.copy_(found)
     if (bad := scores.isnan()).any():
-        first = number[bad][0]
+        first = int(number[bad][0])
         raise ValueError(
-            f"{int(bad.sum())} of {len(scores)} pairs score NaN, first items {first // items} and {first % items}"
+            f"{int(bad.sum())} of {len(scores)} pairs score NaN, "
+            f"first items {first // items} and {first % items}"
         )
     means = torch.empty(sum(len(rows) for rows, _ in groups.values()), *shape, dtype=torch.float64)
     values = scores[place].split([each[0].numel() for each in pairs.values()])
-    for (rows, _), each, value in zip(groups.values(), pairs.values(), values):
+    for (rows, _), each, value in zip(groups.values(), pairs.values(), values, strict=True):
         means[rows] = value.view(each.shape[1:]).mean(-1)
     return means

@@ -1,13 +1,14 @@
 """Retrieval by PAN's similarity: every query against every gallery item, exactly.
 
-The score of a pair (Mishra et al. 2021, eq. 1-3) is not a product of two embeddings: it needs two linear maps of |q - g|,
+The score of a pair (Mishra et al. 2021, eq. 1-3) is not a product of two embeddings, so no index can
+search it: it needs two linear maps of |q - g|,
 
     score(q, g) = sum over m of  softmax(W_r |q - g| + b_r)_m  sigmoid(W_c |q - g| + b_c)_m
 
-so no index can search it. On In-Shop that is 1.8e8 pairs x 2 x 2048 x 926 operations. They are computed tile by tile: some
-queries meet some gallery items, their differences fit into the cache, one matrix product with [W_c; W_r] does nearly all the
-work, and only the scores leave the tile. A tile is always computed whole, padded with zeros, so that copies of an item score
-the same to the last bit wherever they lie; equal scores come lower gallery index first.
+On In-Shop that is 1.8e8 pairs x 2 x 2048 x 926 operations. They are computed tile by tile: some
+queries meet some gallery items, their differences fit into the cache, one matrix product with
+[W_c; W_r] does nearly all the work, and only the scores leave the tile. A tile is always computed in
+full, padded with zeros, so that copies of an item score the same to the last bit wherever they lie.
 
 `head` is anything with two linear maps `concept` and `relevance`, as `ConceptSimilarity`.
 """
@@ -15,7 +16,8 @@ the same to the last bit wherever they lie; equal scores come lower gallery inde
 import torch
 from torch import Tensor, nn
 
-from fieldmarks.evaluation.recall import full_float32, merge_best, stable_topk
+from fieldmarks.checks import one_of
+from fieldmarks.evaluation.nearest import full_float32, merge_best, stable_topk
 
 TILE = (16, 64)  # queries x gallery items: 1024 differences of 2048 features take 4 MiB in bf16
 GPU_TILE = (64, 512)
@@ -27,27 +29,27 @@ SHORTLIST = 4  # candidates for each place that are scored again after a search 
 def top_scores(
     head: nn.Module, query: Tensor, gallery: Tensor, k: int, *, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
-    """The k best gallery items of every query, best first; equal scores: lower gallery index first.
+    """The k best gallery items of every query, best first; equal scores: lower index first.
 
     Args:
         head: see above.
-        query, gallery: (Q, d) and (G, d) features, as the head was trained on; on the device of the head.
+        query, gallery: (Q, d) and (G, d) features as the head was trained on, on its device.
         k: at most G.
-        dtype: of the matrix product. torch.bfloat16 is twice as fast or more where the processor multiplies in it; the 4 k best
-            (at least 32) are then scored again in float32, so that scores are exact, and ranks unless bf16 has lost one of the
-            k best.
+        dtype: of the matrix product. torch.bfloat16 is faster where the processor multiplies in it;
+            the 4 k best (at least 32) are then scored again in float32, so that scores are exact, and
+            ranks unless bf16 has lost one of the k best.
 
     Returns:
-        scores (Q, k) float32 and index (Q, k) int64 into the gallery. Memory does not grow with Q x G.
+        scores (Q, k) float32, index (Q, k) int64. Memory does not grow with Q x G.
 
     Raises:
-        ValueError: shapes do not fit, NaN or infinity among the features, k out of range, or another dtype.
+        ValueError: shapes do not fit, NaN or infinity among the features, k out of range, or another
+            dtype.
     """
     _check(head, query, gallery)
     if not 1 <= k <= len(gallery):
         raise ValueError(f"k must lie between 1 and the {len(gallery)} gallery items, got {k}")
-    if dtype not in (torch.float32, torch.bfloat16):
-        raise ValueError(f"dtype must be torch.float32 or torch.bfloat16, got {dtype}")
+    one_of("dtype", dtype, (torch.float32, torch.bfloat16))
     exact = dtype == torch.float32
     depth = k if exact else min(max(SHORTLIST * k, 32), len(gallery))
     scores = torch.empty(len(query), depth, device=query.device)
@@ -72,11 +74,11 @@ def top_scores(
 def rerank(
     head: nn.Module, query: Tensor, gallery: Tensor, candidates: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Order each query's candidates, such as its 100 nearest by cosine, by the head's score in float32; ties as in
-    `top_scores`.
+    """Order each query's candidates, such as its 100 nearest by cosine, by the head's score in
+    float32.
 
     Args:
-        candidates: (Q, C) positions in the gallery. Others as in `top_scores`.
+        candidates: (Q, C) positions in the gallery. Others and ties as in `top_scores`.
 
     Returns:
         scores (Q, C) float32 and index (Q, C) int64, best first.
@@ -87,19 +89,18 @@ def rerank(
     _check(head, query, gallery)
     if candidates.ndim != 2 or len(candidates) != len(query) or candidates.is_floating_point():
         raise ValueError(
-            f"candidates must be ({len(query)}, C) positions, got {candidates.dtype} {tuple(candidates.shape)}"
+            f"candidates must be ({len(query)}, C) positions, "
+            f"got {candidates.dtype} {tuple(candidates.shape)}"
         )
     if candidates.numel() and (candidates.min() < 0 or candidates.max() >= len(gallery)):
         raise ValueError(
-            f"candidates must lie between 0 and {len(gallery) - 1}, got {candidates.min()} to {candidates.max()}"
+            f"candidates must lie between 0 and {len(gallery) - 1}, "
+            f"got {candidates.min()} to {candidates.max()}"
         )
     candidates = candidates.sort(dim=1).values
     with full_float32(query.device):
-        scores = (
-            _Tiles(head, torch.float32)
-            .listed(query, gallery, candidates.flatten())
-            .view(candidates.shape)
-        )
+        scores = _Tiles(head, torch.float32).listed(query, gallery, candidates.flatten())
+    scores = scores.view(candidates.shape)
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     return scores, candidates.gather(1, order)
 
@@ -115,29 +116,25 @@ class _Tiles:
         self.weight = torch.cat([concept.weight, relevance.weight]).to(dtype)  # (2 M, d)
         self.bias = torch.cat([concept.bias, relevance.bias]).float()[:, None]
         self.difference = torch.zeros(pairs, dim, device=device)
-        self.factor = (
-            self.difference
-            if dtype == torch.float32
-            else torch.empty(pairs, dim, dtype=dtype, device=device)
-        )
+        self.factor = self.difference
+        if dtype != torch.float32:
+            self.factor = torch.empty(pairs, dim, dtype=dtype, device=device)
         self.product = torch.empty(len(self.weight), pairs, dtype=dtype, device=device)
         self.logits = torch.empty(len(self.weight), pairs, device=device)
 
     def strip(self, query: Tensor, gallery: Tensor) -> Tensor:
-        """All pairs of up to a tile's height of queries with gallery items: (q, d), (G, d) -> (q, G)."""
+        """All pairs of up to a tile's height of queries with items: (q, d), (G, d) -> (q, G)."""
         height, width = self.shape
         scores = torch.empty(height, -(-len(gallery) // width) * width, device=query.device)
-        block, rows = (
-            self.difference.view(height, width, -1),
-            _padded(query, height)[:, None].float(),
-        )
+        block = self.difference.view(height, width, -1)
+        rows = _padded(query, height)[:, None].float()
         for left in range(0, len(gallery), width):
             torch.sub(rows, _padded(gallery[left : left + width], width).float(), out=block)
             scores[:, left : left + width] = self._score().view(height, width)
         return scores[: len(query), : len(gallery)]
 
     def listed(self, query: Tensor, gallery: Tensor, candidates: Tensor) -> Tensor:
-        """Pairs one by one, as many candidates in turn for each query: (Q, d), (G, d), (Q * C,) -> (Q * C,)."""
+        """Pairs one by one, as many candidates for each query: (Q, d), (G, d), (Q * C,) -> same."""
         scores = torch.empty(len(candidates), device=query.device)
         each = len(candidates) // len(query)
         owner = torch.arange(len(candidates), device=query.device) // max(each, 1)
@@ -151,14 +148,13 @@ class _Tiles:
     def _score(self) -> Tensor:
         """The scores of the differences in the tile, (pairs,), in float32 after the product.
 
-        NOTE the difference is rounded to bf16, not the features: where two images are alike, that is far less of an error.
+        NOTE the difference is rounded to bf16, not the features: where two images are alike, that is
+        far less of an error.
         """
         self.difference.abs_()
         if self.factor is not self.difference:
             self.factor.copy_(self.difference)
-        torch.mm(
-            self.weight, self.factor.T, out=self.product
-        )  # pairs along the rows: both halves lie in one piece
+        torch.mm(self.weight, self.factor.T, out=self.product)  # (2 M, pairs): halves in one piece
         torch.add(self.product, self.bias, out=self.logits)
         concepts, relevance = self.logits.chunk(2)
         relevance.sub_(relevance.amax(0)).exp_()
@@ -166,22 +162,18 @@ class _Tiles:
 
 
 def _padded(rows: Tensor, count: int) -> Tensor:
-    return (
-        rows
-        if len(rows) == count
-        else torch.cat([rows, rows.new_zeros(count - len(rows), rows.shape[1])])
-    )
+    missing = count - len(rows)
+    return torch.cat([rows, rows.new_zeros(missing, rows.shape[1])]) if missing else rows
 
 
 def _check(head: nn.Module, query: Tensor, gallery: Tensor) -> None:
     dim = head.concept.in_features
     for name, features in (("query", query), ("gallery", gallery)):
         if features.ndim != 2 or len(features) == 0 or features.shape[1] != dim:
+            shape = tuple(features.shape)
             raise ValueError(
-                f"{name} must be a non-empty (N, {dim}) matrix, as the head, got shape {tuple(features.shape)}"
+                f"{name} must be a non-empty (N, {dim}) matrix, as the head, got shape {shape}"
             )
         for start in range(0, len(features), CHUNK):
             if not features[start : start + CHUNK].isfinite().all():
-                raise ValueError(
-                    f"{name}: features hold NaN or infinity, among the rows from {start} on"
-                )
+                raise ValueError(f"{name}: features hold NaN or infinity, from row {start} on")

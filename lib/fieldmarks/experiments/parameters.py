@@ -1,118 +1,175 @@
-"""Reading an experiment's parameters from a notebook, a card or a command line: strict, with the right spelling in every complaint."""
+"""An experiment's parameters: composed of the options of what it uses, read strictly."""
 
 import dataclasses
-import difflib
+import inspect
 import json
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Literal, TypeVar, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
+from fieldmarks.checks import nearest_name, one_of
+
 T = TypeVar("T")
+PLAIN = (bool, int, float, str)
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+@cache
+def options(home: Callable) -> dict[str, inspect.Parameter]:
+    """The options of a constructor or function: its parameters with a default and a plain type."""
+    parameters = inspect.signature(home).parameters
+    return {name: p for name, p in parameters.items() if p.default is not p.empty and _plain(p)}
+
+
+def composed_of(*homes: Callable, **defaults) -> Callable[[type[T]], type[T]]:
+    """Makes a frozen dataclass of the class's own fields and of the options of `homes`.
+
+    A parameter has one home, which gives its name, type and default; where an experiment wants
+    another default, it stands in `defaults`. Of homes that share an option the first counts.
+    """
+
+    def decorate(cls: type[T]) -> type[T]:
+        own = {name for base in cls.__mro__ for name in base.__dict__.get("__annotations__", ())}
+        for home in homes:
+            for name, option in options(home).items():
+                if name not in own:
+                    own.add(name)
+                    cls.__annotations__[name] = option.annotation
+                    setattr(cls, name, option.default)
+        for name, value in defaults.items():
+            if name not in own:
+                raise TypeError(
+                    f"{cls.__name__} has no parameter '{name}'{nearest_name(name, own)}"
+                )
+            cls.__annotations__.setdefault(name, _annotation(cls, name))
+            setattr(cls, name, value)
+        return dataclasses.dataclass(frozen=True)(cls)
+
+    return decorate
 
 
 def parse(cls: type[T], values: Mapping) -> T:
-    """Make a frozen parameters dataclass from plain values.
+    """Make a parameters class from plain values.
 
-    Lists become tuples and whole numbers stand for fractions where the field says so; nothing else is converted.
+    Lists become tuples and whole numbers stand for fractions; nothing else is converted.
 
     Raises:
-        ValueError: one line naming an unknown parameter with the nearest right spelling, or a value of the wrong type.
+        ValueError: one line naming an unknown parameter with the nearest right spelling, a value
+            of the wrong type, or values that cannot be together.
     """
-    fields = [field.name for field in dataclasses.fields(cls)]
+    types = {field.name: field.type for field in dataclasses.fields(cls)}
     for name in values:
-        if name not in fields:
-            raise ValueError(f"unknown parameter '{name}'{_hint(name, fields)}")
+        if name not in types:
+            raise ValueError(f"unknown parameter '{name}'{nearest_name(name, types)}")
     try:
-        return TypeAdapter(cls).validate_json(_as_json(values), strict=True)
+        return _adapter(cls).validate_json(_as_json(values), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        name = first["loc"][0] if first["loc"] else ""
-        if (
-            first["type"] == "value_error"
-        ):  # raised by the dataclass's own checks, which name the parameter
+        name = str(first["loc"][0]) if first["loc"] else ""
+        if first["type"] == "value_error":  # of the class's own checks, which name the parameter
             raise ValueError(str(first["ctx"]["error"])) from None
-        wanted = next((field.type for field in dataclasses.fields(cls) if field.name == name), "")
-        wanted = wanted if isinstance(wanted, str) else getattr(wanted, "__name__", str(wanted))
+        wanted = _in_words(types.get(name))
         raise ValueError(
-            f"parameter '{name}' is {values.get(name)!r}: it must be {WORDS.get(wanted, wanted)}"
+            f"parameter '{name}' is {values.get(name)!r}: it must be {wanted}"
         ) from None
 
 
-WORDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "str": "text",
-    "tuple": "a list of numbers",
-}
+def check_choices(parameters) -> None:
+    """Raises ValueError where a parameter of a closed choice (a Literal) has another value."""
+    for field in dataclasses.fields(parameters):
+        members = get_args(field.type) if get_origin(field.type) is not Literal else (field.type,)
+        choices = [v for m in members if get_origin(m) is Literal for v in get_args(m)]
+        value = getattr(parameters, field.name)
+        if choices and (isinstance(value, str) or get_origin(field.type) is Literal):
+            one_of(field.name, value, choices)
 
 
 def from_notebook(cls: type[T], namespace: dict) -> T:
-    """Read a notebook's parameters from its `globals()`, in the first cell after the parameters cell.
+    """Read a notebook's parameters from its `globals()`, in the first cell after its parameters.
 
-    Every plain value that stands there is taken for a parameter, so that a misspelt one cannot pass unseen. When the cell is run
-    again in the same kernel, scratch variables made since are left alone.
+    Every plain value that stands there counts as a parameter, so that a misspelt one cannot pass
+    unseen; what the cell does not set keeps its default. When the cell runs again in the same
+    kernel, scratch variables made since are left alone.
 
     Raises:
-        ValueError: as `parse`, and for a parameter that the notebook does not set.
+        ValueError: as `parse`.
     """
     plain = {
         name: value
         for name, value in namespace.items()
         if not name.startswith("_")
         and name not in ("In", "Out")
-        and isinstance(value, (bool, int, float, str, list, dict, tuple))
+        and isinstance(value, (*PLAIN, list, dict, tuple))
     }
-    fields = [field.name for field in dataclasses.fields(cls)]
+    names = {field.name for field in dataclasses.fields(cls)}
     known = namespace.setdefault("_parameter_names", frozenset(plain))
-    parameters = parse(
-        cls, {name: value for name, value in plain.items() if name in known or name in fields}
-    )
-    if missing := [name for name in fields if name not in plain]:
-        raise ValueError(f"the parameters cell does not set {', '.join(missing)}")
-    return parameters
+    return parse(cls, {k: v for k, v in plain.items() if k in known or k in names})
 
 
 def from_arguments(cls: type, arguments: list[str]) -> dict:
-    """Plain values from name=value words; values are read as JSON where they are that, and are text otherwise.
+    """Plain values from name=value arguments, read as JSON where they are that, else as text.
 
     Raises:
-        ValueError: a word without "=".
+        ValueError: an argument without "=".
     """
     text = {field.name for field in dataclasses.fields(cls) if field.type is str}
     values = {}
-    for word in arguments:
-        name, sign, value = word.partition("=")
+    for argument in arguments:
+        name, sign, value = argument.partition("=")
         if not sign:
-            raise ValueError(f"'{word}' is not of the form name=value")
-        values[name] = value if name in text else _json_or_text(value)
+            raise ValueError(f"'{argument}' is not of the form name=value")
+        try:
+            values[name] = value if name in text else json.loads(value)
+        except ValueError:
+            values[name] = value
     return values
 
 
-def _json_or_text(word: str):
-    try:
-        return json.loads(word)
-    except ValueError:
-        return word
+_adapter = cache(TypeAdapter)
 
 
-def _hint(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f": did you mean '{near[0]}'?" if near else f": the parameters are {', '.join(known)}"
+def _plain(parameter: inspect.Parameter) -> bool:
+    kind = parameter.annotation
+    members = get_args(kind) if get_origin(kind) is not None else (kind,)
+    if get_origin(kind) is Literal:
+        return True
+    return all(
+        member in (*PLAIN, ..., dict) or get_origin(member) is Literal
+        for member in members or (kind,)
+    )
+
+
+def _annotation(cls: type, name: str):
+    return next(
+        base.__dict__["__annotations__"][name]
+        for base in cls.__mro__
+        if name in base.__dict__.get("__annotations__", ())
+    )
+
+
+def _in_words(kind) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return "a list of numbers"
+    if members := get_args(kind):
+        return " or ".join(map(_in_words, members))
+    return WORDS.get(kind, getattr(kind, "__name__", str(kind)))
 
 
 def _as_json(values: Mapping) -> str:
     try:
         return json.dumps(dict(values))
-    except (TypeError, ValueError) as error:
-        name = next((k for k, v in values.items() if not _is_json(v)), "?")
+    except (TypeError, ValueError):
+        name = next((name for name, value in values.items() if not _is_json(value)), "?")
         raise ValueError(
-            f"parameter '{name}' is {values[name]!r}: give numbers, text, true or false, or a list of them"
-        ) from error
+            f"parameter '{name}' is {values[name]!r}: give numbers, text, true or false, or a list"
+        ) from None
 
 
 def _is_json(value) -> bool:
     if isinstance(value, (list, tuple)):
         return all(map(_is_json, value))
-    return isinstance(value, (bool, int, float, str, type(None)))
+    return isinstance(value, (*PLAIN, dict, type(None)))

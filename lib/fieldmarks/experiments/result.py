@@ -1,4 +1,5 @@
-"""A run's `result.json`: what was run, on what, with what outcome. Written last; only a complete one counts."""
+"""A run's `result.json`: what was run, on what, with what outcome. Written last; only a complete
+one counts."""
 
 import json
 import platform
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from fieldmarks.files import write_json
 
-SCHEMA = 1
+SCHEMA = 2  # raised where results of an earlier edition would be misread
 PACKAGES = (
     "torch",
     "torchvision",
@@ -39,7 +40,8 @@ def write_result(
     device: str,
     **more,
 ) -> Path:
-    """Write result.json atomically. `experiment` is its kind; metrics are fractions; figures are paths relative to the folder.
+    """Write result.json atomically. `experiment` is its kind; metrics are fractions; figures are
+    paths relative to the folder.
 
     Raises:
         ValueError: a figure is not there, or a number is not finite.
@@ -74,17 +76,35 @@ def write_result(
 
 
 def read_result(folder: Path) -> dict | None:
-    """The folder's result if it is complete, else None (none there, cut off, or of another schema)."""
+    """The folder's result if it is complete, else None (none there, cut off, or an older
+    schema)."""
+    result = _read(folder)
+    return result if result.get("schema") == SCHEMA else None
+
+
+def finished_run(folder: Path | str, name: str = "") -> tuple[Path, dict]:
+    """A finished run's folder and its result. `name` is what a message calls the folder.
+
+    Raises:
+        ValueError: it holds no complete result.json, or one of an earlier edition.
+    """
+    folder = Path(folder).expanduser().absolute()
+    result, shown = _read(folder), f"{name} '{folder}'".strip()
+    if result.get("schema", SCHEMA) != SCHEMA:
+        raise ValueError(f"{shown} was made by an earlier edition: run it again, in a new folder")
+    if not result:
+        raise ValueError(
+            f"{shown} is not a finished run: give the folder of a complete result.json"
+        )
+    return folder, result
+
+
+def _read(folder: Path) -> dict:
     try:
         result = json.loads((Path(folder) / "result.json").read_text())
     except (OSError, ValueError):
-        return None
-    complete = (
-        isinstance(result, dict)
-        and result.get("status") == "complete"
-        and result.get("schema") == SCHEMA
-    )
-    return result if complete else None
+        return {}
+    return result if isinstance(result, dict) and result.get("status") == "complete" else {}
 
 
 def environment(device: str) -> dict[str, str]:
@@ -92,13 +112,12 @@ def environment(device: str) -> dict[str, str]:
     import torch  # takes seconds, and whoever only reads results does without
 
     kind = torch.device(device).type
+    hardware = torch.cuda.get_device_name(device) if kind == "cuda" else f"{kind} ({processor()})"
     return {
         "commit": commit(),
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
-        "device": torch.cuda.get_device_name(device)
-        if kind == "cuda"
-        else f"{kind} ({processor()})",
+        "device": hardware,
         "threads": str(torch.get_num_threads()),
         **{name: version(name) for name in PACKAGES},
     }
@@ -107,25 +126,24 @@ def environment(device: str) -> dict[str, str]:
 def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(
-            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-        )
+        return next(line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
 
 def commit() -> str:
-    """The library's git commit, with "+changes" when the working tree differs from it; "unknown" outside a checkout."""
-    here = Path(__file__).resolve().parent
+    """The library's git commit, with "+changes" where the working tree differs from it; "unknown"
+    outside a checkout."""
 
     def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=20
-        ).stdout.strip()
+        command, here = ["git", *words], Path(__file__).resolve().parent
+        done = subprocess.run(
+            command, cwd=here, capture_output=True, text=True, check=True, timeout=20
+        )
+        return done.stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + (
-            "+changes" if git("status", "--porcelain", "--untracked-files=no") else ""
-        )
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + "+changes" * bool(changed)
     except (OSError, subprocess.SubprocessError):
         return "unknown"

@@ -1,7 +1,8 @@
 """Which patches fire each attribute dimension most: the numbers behind the board of patches.
 
-An attribute encoder gives every patch k responses. A dimension that stands for a visible attribute is quiet on most
-patches and loud on a few, so dimensions are chosen by how far their loudest patch rises above the rest.
+An attribute encoder gives every patch k responses. A dimension that stands for a visible attribute is
+quiet on most patches and loud on a few, so dimensions are chosen by how far their loudest patch rises
+above the rest.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -10,12 +11,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# All responses at once (N, P, k), or batches (n, P, k) in image order, or a function that gives such batches anew.
+from fieldmarks.checks import one_of
+
+# All responses (N, P, k), or batches (n, P, k) in image order, or a function that gives such batches.
 Responses = Tensor | Iterable[Tensor] | Callable[[], Iterable[Tensor]]
 
 
 class TopPatches(NamedTuple):
-    """The strongest patches of each dimension asked for, best first: three tensors (dimensions, count)."""
+    """The strongest patches of each dimension, best first: three tensors (dimensions, count)."""
 
     scores: Tensor
     image: Tensor  # index of the image
@@ -23,19 +26,19 @@ class TopPatches(NamedTuple):
 
 
 def top_patches(responses: Responses, dimensions, count: int = 8) -> TopPatches:
-    """The patches that fire each dimension most, at most one per image; equal scores: lower image, then lower patch.
+    """The patches that fire each dimension most, at most one per image; ties: lower image, then lower
+    patch.
 
     Args:
-        responses: (N, P, k) attribute responses, or batches of them; only the best so far is kept in memory.
+        responses: (N, P, k) attribute responses, or batches of them; only the best are kept.
         dimensions: indices into k.
         count: patches per dimension; all images if there are fewer.
 
     Raises:
-        ValueError: wrong shapes, no images, a dimension out of range, or NaN among the responses asked for.
+        ValueError: wrong shapes, no images, a dimension out of range, or NaN among its responses.
     """
     dimensions = torch.as_tensor(dimensions)
-    best = None
-    seen = 0
+    best, seen = None, 0
     for batch in _batches(responses):
         if int(dimensions.min()) < 0 or int(dimensions.max()) >= batch.shape[2]:
             raise ValueError(
@@ -43,17 +46,15 @@ def top_patches(responses: Responses, dimensions, count: int = 8) -> TopPatches:
             )
         chosen = batch[:, :, dimensions.to(batch.device)]  # (n, P, d)
         if chosen.isnan().any():
-            raise ValueError(
-                f"attribute responses hold NaN, in the batch that starts at image {seen}"
-            )
-        scores, patch = (
-            part.T.cpu() for part in chosen.max(dim=1)
-        )  # the strongest patch of each image, (d, n)
+            raise ValueError(f"responses hold NaN, in the batch that starts at image {seen}")
+        scores, patch = (part.T.cpu() for part in chosen.max(dim=1))  # of each image, (d, n)
         image = torch.arange(seen, seen + len(batch)).expand_as(patch)
-        best = _keep_best(best, TopPatches(scores, image, patch), count)
+        parts = scores, image, patch
+        if best is not None:
+            parts = [torch.cat(pair, dim=1) for pair in zip(best, parts, strict=True)]
+        order = parts[0].sort(dim=1, descending=True, stable=True).indices[:, :count]
+        best = TopPatches(*(part.gather(1, order) for part in parts))
         seen += len(batch)
-    if best is None:
-        raise ValueError("there are no images to look at")
     return best
 
 
@@ -62,19 +63,13 @@ def selective_dimensions(responses: Responses, count: int, *, by: str = "peak") 
 
     Args:
         responses: as in `top_patches`.
-        by: "peak", the largest response in standard deviations above the mean (loud on a few patches), or "variance".
+        by: "peak", the largest response in standard deviations above the mean, or "variance".
 
     Raises:
         ValueError: unknown rule, more dimensions asked for than there are, or no images.
     """
-    if by not in ("peak", "variance"):
-        raise ValueError(f'by must be "peak" or "variance", got "{by}"')
-    number, mean, squares, peak = (
-        0,
-        0.0,
-        0.0,
-        None,
-    )  # squares: summed squared distances from the mean
+    one_of("by", by, ("peak", "variance"))
+    number, mean, squares, peak = 0, 0.0, 0.0, None  # squares: summed squared distances from mean
     for batch in _batches(responses):
         flat = batch.flatten(0, 1).double().cpu()  # (n * P, k)
         # Chan et al. 1979: merge two means and two sums of squares without losing digits
@@ -82,8 +77,6 @@ def selective_dimensions(responses: Responses, count: int, *, by: str = "peak") 
         squares = squares + flat.var(dim=0, correction=0) * len(flat) + shift**2 * number * share
         mean, number = mean + shift * share, number + len(flat)
         peak = flat.amax(dim=0) if peak is None else torch.maximum(peak, flat.amax(dim=0))
-    if peak is None:
-        raise ValueError("there are no images to look at")
     if not 1 <= count <= len(peak):
         raise ValueError(
             f"count must lie between 1 and the {len(peak)} dimensions there are, got {count}"
@@ -94,22 +87,18 @@ def selective_dimensions(responses: Responses, count: int, *, by: str = "peak") 
     return score.sort(descending=True, stable=True).indices[:count]
 
 
-def _keep_best(best: TopPatches | None, new: TopPatches, count: int) -> TopPatches:
-    if best is not None:
-        new = TopPatches(*(torch.cat(pair, dim=1) for pair in zip(best, new)))
-    order = new.scores.sort(dim=1, descending=True, stable=True).indices[:, :count]
-    return TopPatches(*(part.gather(1, order) for part in new))
-
-
 def _batches(responses: Responses) -> Iterator[Tensor]:
     if isinstance(responses, Tensor):
         responses = responses.split(256)
     elif callable(responses):
         responses = responses()
+    some = False
     for batch in responses:
-        if batch.ndim != 3 or 0 in batch.shape[1:]:
-            raise ValueError(
-                f"attribute responses must be (images, patches, dimensions), got {tuple(batch.shape)}"
-            )
+        shape = tuple(batch.shape)
+        if len(shape) != 3 or 0 in shape[1:]:
+            raise ValueError(f"responses must be (images, patches, dimensions), got {shape}")
         if len(batch):
+            some = True
             yield batch.detach()
+    if not some:
+        raise ValueError("there are no images, so there are no responses")

@@ -1,46 +1,36 @@
-"""The deep hashing baselines of FCAENet's Table 1 that learn from pairs of images: DPSH, DSH and HashNet.
+"""The deep hashing baselines of FCAENet's Table 1 that learn from pairs: DPSH, DSH and HashNet.
 
-All three learn codes whose Hamming distances say which images share a class, from the similarity s_ij (1 or 0) of pairs alone.
-They differ in what they ask of the real outputs u whose signs become the codes. FCAENet's own Baseline, ADSH, is in fcaenet.py.
+They learn codes from the similarity s_ij (1 or 0) of pairs alone, and differ in what they ask of
+the real outputs u whose signs become the codes. FCAENet's Baseline, ADSH, is in fcaenet.py.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fieldmarks.checks import at_least, one_of
 from fieldmarks.methods.hashing import HashMethod
 from fieldmarks.methods.method import gather
 
 
 class DSH(HashMethod):
-    """Deep supervised hashing (Liu et al., CVPR 2016): contrastive loss over the pairs of a batch. See `contrastive_loss`.
+    """Deep supervised hashing (Liu et al., CVPR 2016): `contrastive_loss` over a batch's pairs.
 
     Args:
-        backbone: images -> (B, C, h, w); `channels` is C.  bits: k.
-        quantisation: weight of the distance of outputs from -1 or +1, a mean over B and k.
+        quantisation: weight of the outputs' distance from -1 or +1, a mean.  Else as `HashMethod`.
 
-    NOTE the paper weighs that distance by 0.01, but summed over the bits of both images of a pair: 0.24 to 0.96 times the mean,
-    for 12 to 48 bits. In later comparisons it is a mean, weighted by 0.1 or 0.01.
+    NOTE the paper weighs that distance by 0.01, but summed over the bits of both images of a pair:
+    0.24 to 0.96 times the mean, for 12 to 48 bits. Later comparisons weigh a mean by 0.1 or 0.01.
     """
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        bits: int,
-        *,
-        quantisation: float = 0.1,
-        freeze_norm: bool = False,
-    ):
-        super().__init__(backbone, bits, freeze_norm)
+    def __init__(self, backbone: nn.Module, bits: int, *, quantisation: float = 0.1, **shared):
+        super().__init__(backbone, bits, **shared)
         self.quantisation = quantisation
 
-    def embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> u (B, k), not bounded; `to_codes` of it are the codes."""
-        return self.describe(images)
+    embed = HashMethod.representation  # u is not bounded
 
-    def losses(self, batch) -> dict[str, Tensor]:
-        """{"contrastive": ..., "quantisation": ...}."""
-        outputs, labels = gather(self.describe(batch.images)), gather(batch.labels)
+    def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        outputs, labels = gather(self.representation(images)), gather(labels)
         return {
             "contrastive": contrastive_loss(outputs, labels, margin=2 * self.bits),
             "quantisation": self.quantisation * (outputs.abs() - 1).abs().mean(),
@@ -48,94 +38,66 @@ class DSH(HashMethod):
 
 
 class MemoryHashing(HashMethod):
-    """What DPSH and HashNet share: a batch is paired with all training images, by what the network last gave for each.
+    """What DPSH and HashNet share: a batch is paired with all training images, with labels (n,), by
+    the outputs that the network last gave for them.
 
-    A batch has, beside images and labels, `index`: positions in the training set.
-
-    Args:
-        labels: (n,) long, of the training set in its order.
-
-    NOTE what is remembered lags behind by up to an epoch. At a high learning rate outputs chase it to and fro together, the
-    loss rises, and codes grow worse than untrained ones: these methods, DPSH above all, want lower rates than DSH.
+    NOTE recorded outputs lag behind by up to an epoch. At a high learning rate outputs chase them
+    to and fro, the loss rises, and codes grow worse than untrained ones: these methods, DPSH above
+    all, want lower rates than DSH.
     """
 
-    def __init__(self, backbone: nn.Module, bits: int, labels: Tensor, freeze_norm: bool = False):
-        super().__init__(backbone, bits, freeze_norm)
+    def __init__(self, backbone: nn.Module, bits: int, labels: Tensor, **shared):
+        super().__init__(backbone, bits, **shared)
         if labels.ndim != 1 or not len(labels) or labels.is_floating_point():
+            given = f"{labels.dtype} of shape {tuple(labels.shape)}"
             raise ValueError(
-                f"labels must be those of the training images, whole numbers (n,), got {labels.dtype} of "
-                f"shape {tuple(labels.shape)}"
+                f"labels must be the training images', whole numbers (n,), got {given}"
             )
         self.register_buffer("labels", labels.clone(), persistent=False)
-        self.register_buffer(
-            "outputs", torch.full((len(labels), bits), torch.nan)
-        )  # NaN: not seen yet
+        self.register_buffer("outputs", torch.full((len(labels), bits), torch.nan))  # NaN: unseen
 
-    def pair(self, outputs: Tensor, batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Pairs of the batch with the training images seen so far, of which the batch itself is the latest.
+    def pair(self, outputs: Tensor, labels: Tensor, index: Tensor) -> tuple[Tensor, ...]:
+        """Pairs of a batch with the training images seen so far, of which it is the latest.
 
-        Args:
-            outputs: (b, k), of this process's rows of the batch.
-        Returns:
-            outputs of the whole batch (B, k), their inner products (B, m) with those remembered, which pass no gradients, and
-            s (B, m).
-        Raises:
-            ValueError: the batch's labels are not those that the method was given for these positions.
+        Of this process's outputs (b, k): those of the whole batch (B, k), their inner products
+        (B, m) with those recorded, which pass no gradients, and s (B, m). Raises ValueError where
+        the labels are not those that the method was given for the positions `index`.
 
         NOTE an image is also paired with itself, as in the authors' programs.
         """
-        outputs, labels, index = (
-            gather(outputs),
-            gather(batch.labels),
-            gather(batch.index.to(outputs.device)),
-        )
+        index = gather(index.to(outputs.device))
+        outputs, labels = gather(outputs), gather(labels)
         if index.max() >= len(self.labels) or not torch.equal(self.labels[index], labels):
-            raise ValueError(
-                "a batch's labels differ from those that the method was made with: give it the labels of the "
-                "training images, in the order that the batches' index counts them"
-            )
+            cure = "give it those of the training images, in the order that index counts them"
+            raise ValueError(f"labels differ from those that the method was made with: {cure}")
         self.outputs[index] = outputs.detach()
         seen = ~self.outputs[:, 0].isnan()
-        with torch.autocast(
-            outputs.device.type, enabled=False
-        ):  # 8 bits of mantissa are too few for sums over k
-            return (
-                outputs,
-                outputs @ self.outputs[seen].T,
-                (labels[:, None] == self.labels[seen]).float(),
-            )
+        with torch.autocast(outputs.device.type, enabled=False):  # 16 bits are few for sums over k
+            products = outputs @ self.outputs[seen].T
+            return outputs, products, (labels[:, None] == self.labels[seen]).float()
 
 
 class DPSH(MemoryHashing):
-    """Deep pairwise-supervised hashing (Li, Wang & Kang, IJCAI 2016): p(s_ij = 1) = sigmoid(u_i'u_j / 2), as likely as can be.
+    """Deep pairwise-supervised hashing (Li, Wang & Kang, IJCAI 2016): p(s = 1) = sigmoid(u'u / 2).
 
     Args:
-        backbone: images -> (B, C, h, w); `channels` is C.  bits: k.  labels: (n,) long, of the training set.
-        quantisation: weight of (u - sign u)^2, a mean over B and k.
+        quantisation: weight of (u - sign u)^2, a mean over B and k.  Else as `MemoryHashing`.
 
-    NOTE all pairs count alike, and with many classes nearly all are of two classes. Outputs then settle well below 1 and tell
-    the classes apart slowly. That is the method; HashNet balances the pairs.
+    NOTE all pairs count alike, and with many classes nearly all are of two classes. Outputs then
+    settle well below 1 and tell the classes apart slowly. That is the method; HashNet balances.
     """
 
     def __init__(
-        self,
-        backbone: nn.Module,
-        bits: int,
-        labels: Tensor,
-        *,
-        quantisation: float = 0.1,
-        freeze_norm: bool = False,
+        self, backbone: nn.Module, bits: int, labels: Tensor, *, quantisation: float = 0.1, **shared
     ):
-        super().__init__(backbone, bits, labels, freeze_norm)
+        super().__init__(backbone, bits, labels, **shared)
         self.quantisation = quantisation
 
-    def embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> u (B, k), not bounded; `to_codes` of it are the codes."""
-        return self.describe(images)
+    embed = HashMethod.representation  # u is not bounded
 
-    def losses(self, batch) -> dict[str, Tensor]:
-        """{"likelihood": ..., "quantisation": ...}."""
-        outputs, products, similar = self.pair(self.describe(batch.images), batch)
+    def losses(self, images: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """index (B,) counts the training set."""
+        outputs, products, similar = self.pair(self.representation(images), labels, index)
         return {
             "likelihood": pair_likelihood(products / 2, similar).mean(),
             "quantisation": self.quantisation * (outputs - outputs.sign()).square().mean(),
@@ -143,19 +105,16 @@ class DPSH(MemoryHashing):
 
 
 class HashNet(MemoryHashing):
-    """HashNet (Cao et al., ICCV 2017): balanced pairwise likelihood of tanh(scale u), whose scale grows until tanh is a sign.
+    """HashNet (Cao et al., ICCV 2017): balanced likelihood of tanh(scale u), which becomes a sign.
 
     Args:
-        backbone: images -> (B, C, h, w); `channels` is C.  bits: k.  labels: (n,) long, of the training set.
-        sharpness: alpha, p(s_ij = 1) = sigmoid(alpha u_i'u_j).
-        growth: the scale after t steps is sqrt(1 + growth t): at the authors' 0.005, 7.1 after their 10,000 steps.
-    Raises:
-        ValueError: negative growth.
+        sharpness: alpha, p(s_ij = 1) = sigmoid(alpha u_i'u_j).  Else as `MemoryHashing`.
+        growth: the scale after t steps is sqrt(1 + growth t); 0.005 is the authors'.
 
-    NOTE sharpness 0.1 is that of later comparisons and serves many classes best. The authors' is 10 / k; with few classes, 0.1
-    makes all bits of a short code tell the same two groups of classes apart. The authors renew the scale every 200 steps, here
-    it grows at each. They pair images within a batch, and weigh pairs by how common their kind is in the data set; here the
-    batch is paired with all images seen, and the two kinds are counted there.
+    NOTE sharpness 0.1 is that of later comparisons and serves many classes best. The authors' is
+    10 / k; with few classes, 0.1 makes all bits of a short code tell the same two groups of classes
+    apart. The authors' scale grows every 200 steps, here at each. They pair images within a batch,
+    weighed by the data set's counts; here pairs with all images seen are weighed by their own.
     """
 
     def __init__(
@@ -166,11 +125,10 @@ class HashNet(MemoryHashing):
         *,
         sharpness: float = 0.1,
         growth: float = 0.005,
-        freeze_norm: bool = False,
+        **shared,
     ):
-        super().__init__(backbone, bits, labels, freeze_norm)
-        if growth < 0:
-            raise ValueError(f"growth is {growth}: the scale of tanh must not shrink")
+        super().__init__(backbone, bits, labels, **shared)
+        at_least(0, growth=growth)
         self.sharpness, self.growth = sharpness, growth
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
@@ -179,48 +137,38 @@ class HashNet(MemoryHashing):
         return (1 + self.growth * self.steps).sqrt()
 
     def embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> tanh(scale u) (B, k); `to_codes` of it are the codes."""
-        return (self.scale * self.describe(images)).tanh()
+        """(B, 3, H, W) -> tanh(scale u) (B, k)."""
+        return (self.scale * self.representation(images)).tanh()
 
-    def losses(self, batch) -> dict[str, Tensor]:
-        """{"likelihood": ...}."""
-        _, products, similar = self.pair(self.embed(batch.images), batch)
-        return {
-            "likelihood": balanced_mean(
-                pair_likelihood(self.sharpness * products, similar), similar
-            )
-        }
+    def losses(self, images: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """index (B,) counts the training set."""
+        _, products, similar = self.pair(self.embed(images), labels, index)
+        likelihood = pair_likelihood(self.sharpness * products, similar)
+        return {"likelihood": balanced_mean(likelihood, similar)}
 
     def after_step(self) -> None:
         self.steps += 1
 
 
 def pair_likelihood(theta: Tensor, similar: Tensor) -> Tensor:
-    """-log p(s | theta) for p(s = 1) = sigmoid(theta), that is log(1 + exp theta) - s theta; any shapes that broadcast.
-
-    `softplus` is log(1 + exp theta) without overflow.
-    """
+    """-log p(s | theta) for p(s = 1) = sigmoid(theta): log(1 + exp theta) - s theta."""
     return F.softplus(theta) - similar * theta
 
 
 def balanced_mean(values: Tensor, similar: Tensor) -> Tensor:
-    """The mean where similar pairs weigh |S| / |S_1| and others |S| / |S_0|, HashNet's weights: (B, m) twice -> ().
+    """The mean over similar pairs plus that over others, (B, m) twice -> (): HashNet's weights.
 
-    Which is the mean over similar pairs plus the mean over others; a kind that does not occur adds nothing.
+    A kind that does not occur adds nothing.
     """
     others = 1 - similar
     return sum((values * kind).sum() / kind.sum().clamp(min=1) for kind in (similar, others))
 
 
 def contrastive_loss(outputs: Tensor, labels: Tensor, margin: float) -> Tensor:
-    """DSH's loss over pairs: half the mean over i < j of d where the two are of one class, else of max(margin - d, 0).
+    """DSH's loss: half the mean over pairs i < j of d within a class, else of max(margin - d, 0).
 
-    d is the squared distance, of codes four times the Hamming distance: a margin of 2k asks that half the bits differ.
-
-    Args:
-        outputs: (B, k).  labels: (B,).
-    Returns:
-        (), zero for a single image.
+    d is the squared distance, of codes four times the Hamming distance: a margin of 2k asks that
+    half the bits differ. (B, k), (B,) -> (), zero for a single image.
     """
     first, second = torch.triu_indices(len(outputs), len(outputs), offset=1, device=outputs.device)
     distance = (outputs[first] - outputs[second]).square().sum(1)
@@ -229,19 +177,16 @@ def contrastive_loss(outputs: Tensor, labels: Tensor, margin: float) -> Tensor:
 
 
 def create_hash_baseline(
-    name: str, backbone: nn.Module, bits: int, labels: Tensor, freeze_norm: bool = False
+    name: str,
+    backbone: nn.Module,
+    bits: int,
+    labels: Tensor,
+    *,
+    freeze_norm: bool = False,
+    hash_lr: float = 1.0,
 ) -> HashMethod:
-    """A deep hashing baseline by the name that lab cards use: "dpsh", "dsh" or "hashnet", with its usual settings.
-
-    Args:
-        labels: (n,) long, of the training set in its order.
-    Raises:
-        ValueError: unknown name.
-    """
-    if name == "dpsh":
-        return DPSH(backbone, bits, labels, freeze_norm=freeze_norm)
-    if name == "dsh":
-        return DSH(backbone, bits, freeze_norm=freeze_norm)
-    if name == "hashnet":
-        return HashNet(backbone, bits, labels, freeze_norm=freeze_norm)
-    raise ValueError(f"unknown hashing baseline '{name}': dpsh, dsh, hashnet")
+    """ "dpsh", "dsh" or "hashnet" with its usual settings, for training labels (n,) long."""
+    methods = {"dpsh": DPSH, "dsh": DSH, "hashnet": HashNet}
+    one_of("hashing baseline", name, methods)
+    data = () if name == "dsh" else (labels,)
+    return methods[name](backbone, bits, *data, freeze_norm=freeze_norm, hash_lr=hash_lr)

@@ -1,8 +1,8 @@
-"""Hash functions learnt on frozen features: LSH, ITQ, SH and SDH, the shallow baselines of FCAENet's Table 1.
+"""Hash functions learned on frozen features: the shallow baselines of FCAENet's Table 1.
 
     codes = create_hash_function("itq", bits=24).fit(training_features)(features)
 
-None of them trains a network. What they are given is up to the experiment: usually a pretrained backbone's pooled features.
+None of LSH, ITQ, SH and SDH trains a network; they are usually given pooled features of one.
 """
 
 import math
@@ -13,92 +13,69 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fieldmarks.checks import at_least, one_of
 from fieldmarks.methods.hashing import to_codes
 
 ROWS = 4096  # features hashed at a time
 
 
 class HashFunction:
-    """A function from features to codes, fitted to training features.
+    """From features to codes of k = `bits`; the same seed and features give the same codes."""
 
-    Args:
-        bits: k, length of a code.  seed: of everything random, so that the same seed and features give the same codes.
-    Raises:
-        ValueError: fewer than one bit.
-    """
+    learns = True  # from the features, which must differ
 
     def __init__(self, bits: int, seed: int = 0):
-        if bits < 1:
-            raise ValueError(f"bits is {bits}: a code has at least 1 bit")
-        self.bits, self.seed = bits, seed
-        self.dimensions = None
+        at_least(1, bits=bits)
+        self.bits, self.seed, self.dimensions = bits, seed, None
 
     def fit(self, features: Tensor, labels: Tensor | None = None) -> "HashFunction":
-        """Learn from features (N, D) and, where the function is a supervised one, labels (N,); returns itself.
-
-        Raises:
-            ValueError: features that are no (N, D) matrix of finite numbers, too few for so many bits, or labels missing.
-        """
+        """Learn from features (N, D) and, for SDH, labels (N,); returns itself."""
         features = _checked(features)
+        if self.learns and (features == features[0]).all():
+            kind, count = type(self).__name__, len(features)
+            raise ValueError(f"{kind} needs features that differ, but all {count} are equal")
         self._learn(features, labels)
         self.dimensions = features.shape[1]
         return self
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Features (N, D) -> codes (N, k) float32 of -1/+1, on the CPU.
-
-        Raises:
-            ValueError: not fitted yet, features of another width than those fitted to, or not finite.
-        """
+        """Features (N, D) -> codes (N, k) float32 of -1/+1, on the CPU."""
         if self.dimensions is None:
-            raise ValueError("this hash function has learnt nothing yet: call fit(features) first")
+            raise ValueError("this hash function is not fitted: call fit(features) first")
         features = _checked(features)
-        if features.shape[1] != self.dimensions:
-            raise ValueError(
-                f"features have {features.shape[1]} dimensions, this function was fitted to {self.dimensions}"
-            )
+        if (width := features.shape[1]) != self.dimensions:
+            fitted = f"this function was fitted to {self.dimensions}"
+            raise ValueError(f"features have {width} dimensions, {fitted}")
         return torch.cat([to_codes(self.project(rows.double())) for rows in features.split(ROWS)])
 
     def project(self, features: Tensor) -> Tensor:
-        """The real numbers whose signs are the bits: (N, D) float64 -> (N, k) float64.
-
-        In double precision, so that what an image is hashed together with does not decide a bit by rounding.
-        """
-        raise NotImplementedError
-
-    def _learn(self, features: Tensor, labels: Tensor | None) -> None:
-        raise NotImplementedError
+        """(N, D) -> (N, k), whose signs are the bits; in float64, so that rows cannot matter to
+        each other."""
+        return (features - self.mean) @ self.directions.T
 
 
 class LSH(HashFunction):
-    """Locality-sensitive hashing (Charikar 2002; faiss's IndexLSH): the sides of k random hyperplanes through the origin.
+    """Locality-sensitive hashing (Charikar 2002; faiss's IndexLSH): sides of random hyperplanes,
+    orthogonal while k is at most D. Features at angle a differ in k a / pi bits on average."""
 
-    The hyperplanes are orthogonal while k is at most D. Two features at angle a differ in k a / pi bits on average.
-    """
+    learns = False
 
     def _learn(self, features, labels) -> None:
         rotation = faiss.RandomRotationMatrix(features.shape[1], self.bits)
         rotation.init(self.seed)
-        self.directions = _matrix(rotation.A, self.bits)  # (k, D)
-
-    def project(self, features: Tensor) -> Tensor:
-        return features @ self.directions.T
+        self.mean, self.directions = 0.0, _matrix(rotation.A, self.bits)  # (k, D)
 
 
 class ITQ(HashFunction):
-    """Iterative quantisation (Gong & Lazebnik, CVPR 2011): principal directions, rotated to lose least by taking signs.
-
-    NOTE it is faiss's ITQTransform, which learns from centred features brought to unit length.
-    """
+    """Iterative quantisation (Gong & Lazebnik, CVPR 2011): principal directions, rotated to lose
+    least by signs. NOTE faiss's ITQTransform learns from centred features of unit length."""
 
     def _learn(self, features, labels) -> None:
-        _require_variety(features, "ITQ")
         count, dimensions = features.shape
-        most = min(count - 1, dimensions)
-        if self.bits > most:
+        if self.bits > (most := min(count - 1, dimensions)):
             raise ValueError(
-                f"ITQ needs a principal direction for each bit: {count} features of {dimensions} dimensions have "
-                f"at most {most}, too few for {self.bits} bits"
+                f"ITQ needs a principal direction for each bit: {count} features of {dimensions} "
+                f"dimensions have at most {most}, too few for {self.bits} bits"
             )
         transform = faiss.ITQTransform(dimensions, self.bits, True)
         transform.itq.seed = self.seed
@@ -106,48 +83,39 @@ class ITQ(HashFunction):
         self.mean = _matrix(transform.mean, 1)  # (1, D)
         self.directions = _matrix(transform.pca_then_itq.A, self.bits)  # (k, D), orthonormal
 
-    def project(self, features: Tensor) -> Tensor:
-        return (features - self.mean) @ self.directions.T
-
 
 class SH(HashFunction):
-    """Spectral hashing (Weiss, Torralba & Fergus, NIPS 2008): the signs of the smoothest waves over the features' box.
-
-    Features are taken to be uniform in a box along their principal directions. The eigenfunctions of its graph Laplacian are
-    known, cos(m pi z) with z from 0 to 1 along a side, and so are their values for new features. See `smoothest_waves`.
-    """
+    """Spectral hashing (Weiss, Torralba & Fergus, NIPS 2008): signs of the smoothest waves,
+    cos(m pi z), in a box along the principal directions that features are taken to fill evenly."""
 
     def _learn(self, features, labels) -> None:
-        _require_variety(features, "SH")
         features = features.double()
         self.mean = features.mean(0, keepdim=True)
-        self.directions = principal_directions(
-            features - self.mean, min(self.bits, features.shape[1])
-        )
-        along = (features - self.mean) @ self.directions.T  # (N, d)
+        count = min(self.bits, features.shape[1])
+        self.directions = principal_directions(features - self.mean, count)
+        along = super().project(features)  # (N, d)
         self.low, self.extent = along.amin(0), along.amax(0) - along.amin(0)
         self.direction, self.mode = smoothest_waves(self.extent, self.bits)
 
     def project(self, features: Tensor) -> Tensor:
-        along = (features - self.mean) @ self.directions.T - self.low
-        return torch.cos(
-            math.pi * self.mode * along[:, self.direction] / self.extent[self.direction]
-        )
+        along = super().project(features) - self.low
+        angle = math.pi * self.mode * along[:, self.direction] / self.extent[self.direction]
+        return torch.cos(angle)
 
 
 class SDH(HashFunction):
-    """Supervised discrete hashing (Shen et al., CVPR 2015): codes from which a linear classifier tells the classes.
+    """Supervised discrete hashing (Shen et al., CVPR 2015): a linear classifier tells its classes.
 
-    Over codes B (N, k) of -1/+1, classifier W (k, C) and projection P (m, k) it lowers, each in turn,
+    Over codes B (N, k) of -1/+1, classifier W (k, C) and projection P (m, k) it lowers, in turn,
 
         |Y - B W|^2 + |W|^2 + nu (|B - phi P|^2 + 0.01 |P|^2)
 
-    with Y the labels as one-hot rows and phi(x) the Gaussian kernel of x with anchors, which are training features drawn at
-    random, and a constant. The settings are the authors': 1000 anchors, or all features if they are fewer, nu 1e-5, five rounds
-    of at most ten sweeps over the bits. The kernel's width is the mean distance to the anchors.
+    with Y the labels as one-hot rows and phi(x) the Gaussian kernel of x with anchors, which are
+    training features drawn at random, and a constant; its width is the mean distance to them. The
+    authors' settings: 1000 anchors (or all features), nu 1e-5, five rounds of at most ten sweeps.
 
-    NOTE the codes B that training ends with know the labels. Here no image is given such a code: those of a database too are
-    sign(phi(x) P), as those of queries are.
+    NOTE the codes B that training ends with know the labels. Here no image is given such a code:
+    those of a database too are sign(phi(x) P), as those of queries are.
     """
 
     nu, rounds = 1e-5, 5
@@ -159,63 +127,50 @@ class SDH(HashFunction):
     def _learn(self, features, labels) -> None:
         if labels is None:
             raise ValueError("SDH is supervised: give fit the labels of the features")
-        labels = torch.as_tensor(labels).cpu()
-        if labels.shape != (len(features),):
-            raise ValueError(
-                f"{len(features)} features need as many labels, got shape {tuple(labels.shape)}"
-            )
+        count, labels = len(features), torch.as_tensor(labels).cpu()
+        if labels.shape != (count,):
+            given = f"got shape {tuple(labels.shape)}"
+            raise ValueError(f"{count} features need as many labels, {given}")
         classes, labels = labels.unique(return_inverse=True)
         if len(classes) < 2:
             raise ValueError("all features are of one class: SDH needs at least two classes")
-        _require_variety(features, "SDH")
         features, generator = features.double(), torch.Generator().manual_seed(self.seed)
-        self.anchors = features[
-            torch.randperm(len(features), generator=generator)[: self.anchor_count]
-        ]  # (m - 1, D)
+        drawn = torch.randperm(count, generator=generator)[: self.anchor_count]
+        self.anchors = features[drawn]  # (m - 1, D)
         self.width = torch.cdist(features, self.anchors).mean()
         kernel = self._kernel(features)  # (N, m)
         target = F.one_hot(labels).double()  # Y (N, C)
-        codes = to_codes(torch.randn(len(features), self.bits, generator=generator)).double()
+        codes = to_codes(torch.randn(count, self.bits, generator=generator)).double()
         fit_projection = ridge_regression(kernel, 0.01)
         for _ in range(self.rounds):
             classifier = ridge_regression(codes, 1.0)(target)
-            codes = discrete_descent(
-                codes,
-                classifier,
-                target @ classifier.T + self.nu * (kernel @ fit_projection(codes)),
-            )
+            linear = target @ classifier.T + self.nu * (kernel @ fit_projection(codes))
+            codes = discrete_descent(codes, classifier, linear)
         self.projection = fit_projection(codes)
 
     def project(self, features: Tensor) -> Tensor:
         return self._kernel(features) @ self.projection
 
     def _kernel(self, features: Tensor) -> Tensor:
-        kernel = (
-            torch.cdist(features, self.anchors).div_(self.width).square_().div_(-2).exp_()
-        )  # in place: N x m is large
+        kernel = torch.cdist(features, self.anchors)  # N x m is large: in place from here
+        kernel.div_(self.width).square_().div_(-2).exp_()
         return torch.cat([kernel, kernel.new_ones(len(kernel), 1)], dim=1)
 
 
 def principal_directions(centred: Tensor, count: int) -> Tensor:
-    """The `count` orthonormal directions of largest variance, largest first: (N, D) -> (count, D).
-
-    A direction and its opposite are equally good: here the largest component is positive.
-    """
+    """The `count` orthonormal directions of largest variance, largest first: (N, D) -> (count, D),
+    each turned so that its largest component is positive."""
     directions = torch.linalg.eigh(centred.T @ centred).eigenvectors.T.flip(0)[:count]
     largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
     return directions * largest.sign()
 
 
 def smoothest_waves(extent: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """The eigenfunctions of a box that spectral hashing uses: those with the smallest 1 - exp(-(m pi / extent)^2 e^2 / 2).
+    """The eigenfunctions with the smallest 1 - exp(-(m pi / extent)^2 e^2 / 2), as SH uses.
 
-    Whatever e is, these have the lowest frequencies m / extent. A long side of the box gives several, m = 1, 2, ...; a side
-    without extent gives none.
-
-    Args:
-        extent: (d,) sides of the box, not all zero.  bits: k.
-    Returns:
-        (k,) side of each wave and (k,) its m, lowest frequency first; of equal ones the lower m, then the first side.
+    Sides (d,) of the box, not all zero -> (k,) side of each wave and (k,) its m. Whatever e is,
+    these have the lowest frequencies m / extent, which come first; of equal ones the lower m, then
+    the first side. A long side gives several, m = 1, 2, ...; a side without extent none.
     """
     modes = torch.arange(1, bits + 1, dtype=extent.dtype)
     frequency = modes[:, None] / extent  # (k, d), infinite where a side has no extent
@@ -224,65 +179,47 @@ def smoothest_waves(extent: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 
 def ridge_regression(inputs: Tensor, ridge: float) -> Callable[[Tensor], Tensor]:
-    """A function from outputs (N, b) to the X (a, b) that minimises |inputs X - outputs|^2 + ridge |X|^2; inputs are (N, a)."""
-    factor = torch.linalg.cholesky(
-        inputs.T @ inputs + ridge * torch.eye(inputs.shape[1], dtype=inputs.dtype)
-    )
+    """From outputs (N, b) to the X (a, b) of least |inputs X - outputs|^2 + ridge |X|^2."""
+    identity = torch.eye(inputs.shape[1], dtype=inputs.dtype)
+    factor = torch.linalg.cholesky(inputs.T @ inputs + ridge * identity)
     return lambda outputs: torch.cholesky_solve(inputs.T @ outputs, factor)
 
 
-def discrete_descent(codes: Tensor, classifier: Tensor, pull: Tensor, sweeps: int = 10) -> Tensor:
-    """SDH's discrete cyclic coordinate descent: lower |B W|^2 - 2 <B, pull> over B of -1/+1, one bit of all codes at a time.
+def discrete_descent(codes: Tensor, classifier: Tensor, linear: Tensor, sweeps: int = 10) -> Tensor:
+    """SDH's discrete cyclic coordinate descent: lower |B W|^2 - 2 <B, linear>, a bit at a time.
 
-    Each bit takes its best value given the others, so that the objective never rises; it stops when a sweep changes nothing.
-
-    Args:
-        codes: B (N, k) to start from.  classifier: W (k, C).  pull: (N, k), Y W' + nu phi P in SDH.
-    Returns:
-        (N, k) of -1/+1.
+    From codes B (N, k) of -1/+1, classifier W (k, C), and linear (N, k), Y W' + nu phi P in SDH.
+    Each bit of all codes takes its best value given the others, so that the objective never rises;
+    it stops when a sweep changes nothing.
     """
     codes, coupling = codes.clone(), (classifier @ classifier.T).fill_diagonal_(0)
     for _ in range(sweeps):
         before = codes.clone()
         for bit in range(codes.shape[1]):
-            codes[:, bit] = torch.where(pull[:, bit] - codes @ coupling[bit] >= 0, 1.0, -1.0).to(
-                codes
-            )
+            better = linear[:, bit] - codes @ coupling[bit] >= 0
+            codes[:, bit] = torch.where(better, 1.0, -1.0).to(codes)
         if torch.equal(codes, before):
             break
     return codes
 
 
 def create_hash_function(name: str, bits: int, seed: int = 0) -> HashFunction:
-    """A hash function by the name that lab cards use: "lsh", "itq", "sh" or "sdh".
-
-    Raises:
-        ValueError: unknown name, or fewer than one bit.
-    """
+    """ "lsh", "itq", "sh" or "sdh"."""
     functions = {"lsh": LSH, "itq": ITQ, "sh": SH, "sdh": SDH}
-    if name not in functions:
-        raise ValueError(f"unknown hash function '{name}': {', '.join(functions)}")
+    one_of("hash function", name, functions)
     return functions[name](bits, seed)
 
 
 def _checked(features: Tensor) -> Tensor:
     features = torch.as_tensor(features).detach().cpu()
     if features.ndim != 2 or 0 in features.shape or not features.is_floating_point():
-        raise ValueError(
-            f"features must be a non-empty (N, D) matrix of real numbers, got {features.dtype} of shape "
-            f"{tuple(features.shape)}"
-        )
-    broken = (~features.isfinite().all(1)).nonzero().flatten()
-    if len(broken):
-        raise ValueError(
-            f"{len(broken)} of {len(features)} features hold NaN or infinity, first at row {int(broken[0])}"
-        )
+        shape = f"{features.dtype} of shape {tuple(features.shape)}"
+        raise ValueError(f"features must be a non-empty (N, D) matrix of real numbers, got {shape}")
+    broken = (~features.isfinite().all(1)).nonzero().flatten().tolist()
+    if broken:
+        share = f"{len(broken)} of {len(features)} features"
+        raise ValueError(f"{share} hold NaN or infinity, first at row {broken[0]}")
     return features
-
-
-def _require_variety(features: Tensor, name: str) -> None:
-    if (features == features[0]).all():
-        raise ValueError(f"{name} needs features that differ, but all {len(features)} are equal")
 
 
 def _matrix(values, rows: int) -> Tensor:

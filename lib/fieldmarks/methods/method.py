@@ -10,34 +10,38 @@ from torch import Tensor, nn
 class Method(nn.Module):
     """A backbone, what is trained on top of it, and the terms of its loss.
 
-    A batch has `images` (B, 3, H, W) normalised, `labels` (B,) and `draw(sample)`, which calls `sample(n, generator)` for the whole
-    batch and returns this process's rows of it: all of a method's randomness, so that resumed and distributed runs agree.
+    Args:
+        backbone: normalised images (B, 3, H, W) -> features (B, C, h, w); `channels` is C.
+        freeze_norm: its batch normalisation keeps its statistics in training.
     """
 
     trains = True
+    rates: dict[str, tuple[float, bool]] = {}  # of its parts: factor of lr, whether they decay
 
     def __init__(self, backbone: nn.Module, freeze_norm: bool = False):
         super().__init__()
         self.backbone, self.freeze_norm = backbone, freeze_norm
 
-    def losses(self, batch) -> dict[str, Tensor]:
-        """Named scalar terms; their sum is minimised."""
+    def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Named scalar terms, whose sum is minimised; methods add arguments of their own."""
         raise NotImplementedError
 
-    def embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, D), of unit length. All that runs at test time."""
-        return F.normalize(self.describe(images), dim=1)
-
-    def describe(self, images: Tensor) -> Tensor:
-        """The embedding before it is brought to unit length: global average pooling of the feature map."""
+    def representation(self, images: Tensor) -> Tensor:
+        """The embedding before it is brought to unit length: (B, 3, H, W) -> (B, D)."""
         return pool(self.backbone(images)).float()
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, D) of unit length. All that runs at test time."""
+        return F.normalize(self.representation(images), dim=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.embed(images)
 
     def after_step(self) -> None:
         """Called after each optimiser step: running means, schedules."""
 
-    def forward(self, batch) -> dict[str, Tensor]:
-        # DistributedDataParallel averages gradients of what goes through forward().
-        return self.losses(batch)
+    def after_epoch(self) -> None:
+        """Called after the last step of an epoch."""
 
     def train(self, mode: bool = True):
         super().train(mode)
@@ -48,11 +52,15 @@ class Method(nn.Module):
         return self
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict]:
-        """Parameters with their learning rate and decay; one-dimensional ones (biases, normalisation) do not decay."""
-        trained = [p for p in self.parameters() if p.requires_grad]
+        """For an optimiser; one-dimensional parameters (biases, normalisation) do not decay."""
+        groups = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                factor, decays = self.rates.get(name.split(".")[0], (1.0, True))
+                groups.setdefault((factor, decays and parameter.dim() > 1), []).append(parameter)
         return [
-            {"params": [p for p in trained if p.dim() > 1], "lr": lr, "weight_decay": weight_decay},
-            {"params": [p for p in trained if p.dim() <= 1], "lr": lr, "weight_decay": 0.0},
+            {"params": parameters, "lr": lr * factor, "weight_decay": weight_decay * decays}
+            for (factor, decays), parameters in groups.items()
         ]
 
 
@@ -62,10 +70,8 @@ def pool(features: Tensor) -> Tensor:
 
 
 def gather(values: Tensor) -> Tensor:
-    """The rows of every process, in order of rank, with gradients; unchanged in a single process.
-
-    For losses over pairs, which must see the whole batch. DistributedDataParallel's averaging is right for them: the gather's
-    backward adds up what every process's copy of the loss says about a row.
+    """The rows of every process, in order of rank, with gradients: for losses over pairs, for which
+    DistributedDataParallel's averaging is right: the gather's backward adds up over the processes.
     """
     if not torch.distributed.is_initialized():
         return values

@@ -1,18 +1,22 @@
 """VAPNet: Visual Attribute Parameterization Network.
 
-Wang et al., "Learning to Parameterize Visual Attributes for Open-set Fine-grained Retrieval", NeurIPS 2023.
+Wang et al., "Learning to Parameterize Visual Attributes for Open-set Fine-grained Retrieval",
+NeurIPS 2023.
 
-Cross-entropy makes a network look at the few places that separate the classes it was shown. VAPNet also shows it magnified patches
-of every image, where it notices what it overlooks in the whole, and asks that the whole image's features at a patch and the
-features of the magnified patch tell the same `attributes`: k numbers that nobody annotated. At test time only the backbone is left.
+Cross-entropy makes a network look at the few places that separate the classes it was shown. VAPNet
+also shows it magnified patches of every image, and asks that the full image's features at a patch
+and the features of the magnified patch tell the same `attributes`: k numbers that nobody annotated.
+At test time only the backbone is left.
 """
 
 from copy import deepcopy
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fieldmarks.checks import at_least, one_of, positive, share
 from fieldmarks.methods.method import Method, pool
 from fieldmarks.resampling import crop_and_resize
 
@@ -23,20 +27,17 @@ class VAPNet(Method):
     """Eq. 1-9.
 
     Args:
-        backbone: images (B, 3, H, W) -> features (B, C, h, w); `channels` is C.
-        classes: number of training classes N.
+        backbone, freeze_norm: as `Method`.  classes: N, of the training images.
         classification: use L_a, the cross-entropy (eq. 8).
-        constraint: "mean" for eq. 6 with mean encoders, "direct" for eq. 5 without, "none" for L_a alone.
-        views: M, local views to an image (Table 4).
-        attributes: k, attribute dimensions (Table 5).
-        update_ratio: alpha, share of the current encoder in the mean encoder at each step (Table 6, eq. 7).
-        weight: lambda, weight of the constraint (Table 7, eq. 9).
+        constraint: "mean": eq. 6 with mean encoders; "direct": eq. 5 without; "none": L_a alone.
+        views: M, local views (Table 4).  attributes: k, their dimensions (Table 5).
+        update_ratio: alpha, the current encoder's share in its mean at each step (Table 6, eq. 7).
+        constraint_weight: lambda (Table 7, eq. 9).
         grids: the n of the n x n grids that patches come from.
-        uniform_over: "patches" draws each of the sum(n^2) patches alike, so that three in four come from the finest grid; "grids"
-            draws a grid first.
+        uniform_over: draw each of the sum(n^2) "patches" alike, or first one of the "grids".
         temperature: divides attributes before their softmax.
         grad_through_teacher: let gradients reach the features through the mean encoders.
-        joint_batch: one backbone call for whole images and views; otherwise one for each, with batch statistics of their own.
+        joint_batch: one backbone call for images and views, which then share batch statistics.
         cosine_head: classify by scaled cosine rather than by inner product.
         label_smoothing: of the cross-entropy.
     """
@@ -47,13 +48,13 @@ class VAPNet(Method):
         classes: int,
         *,
         classification: bool = True,
-        constraint: str = "mean",
+        constraint: Literal["mean", "direct", "none"] = "mean",
         views: int = 4,
         attributes: int = 256,
         update_ratio: float = 0.2,
-        weight: float = 10.0,
+        constraint_weight: float = 10.0,
         grids: tuple[int, ...] = GRIDS,
-        uniform_over: str = "patches",
+        uniform_over: Literal["patches", "grids"] = "patches",
         temperature: float = 1.0,
         grad_through_teacher: bool = False,
         joint_batch: bool = True,
@@ -62,167 +63,128 @@ class VAPNet(Method):
         freeze_norm: bool = False,
     ):
         super().__init__(backbone, freeze_norm)
-        _check(
-            classification,
-            constraint,
-            views,
-            attributes,
-            update_ratio,
-            grids,
-            uniform_over,
-            temperature,
-        )
+        one_of("constraint", constraint, ("mean", "direct", "none"))
+        one_of("uniform_over", uniform_over, ("patches", "grids"))
+        at_least(1, views=views, attributes=attributes, grids=min(grids, default=0))
+        share(update_ratio=update_ratio)
+        positive(temperature=temperature)
+        if constraint == "none" and not classification:
+            raise ValueError("no loss is left: use classification, or constraint mean or direct")
         self.classification, self.constraint = classification, constraint
-        self.views, self.weight, self.update_ratio = views, weight, update_ratio
-        self.grids, self.uniform_over, self.temperature = tuple(grids), uniform_over, temperature
+        self.views, self.grids, self.uniform_over = views, tuple(grids), uniform_over
+        self.constraint_weight, self.temperature = constraint_weight, temperature
         self.grad_through_teacher, self.joint_batch = grad_through_teacher, joint_batch
         self.cosine_head, self.label_smoothing = cosine_head, label_smoothing
+        self.update_ratio, channels = update_ratio, backbone.channels
         if classification:
-            self.classifier = nn.Linear(backbone.channels, classes, bias=False)
-            if not cosine_head:
-                nn.init.zeros_(
-                    self.classifier.weight
-                )  # a random head's first gradients only disturb trained features
+            self.classifier = nn.Linear(channels, classes, bias=False)
+            if not cosine_head:  # a random head's first gradients only disturb trained features
+                nn.init.zeros_(self.classifier.weight)
         if constraint != "none":
-            self.local_encoder = nn.Linear(backbone.channels, attributes)  # T_L
-            self.global_encoder = nn.Linear(backbone.channels, attributes)  # T_G
-        if (
-            constraint == "mean"
-        ):  # E[T_L] and E[T_G]; they start as their encoders do, E^(0)[T](theta) = theta
+            self.local_encoder = nn.Linear(channels, attributes)  # T_L
+            self.global_encoder = nn.Linear(channels, attributes)  # T_G
+        if constraint == "mean":  # E[T_L] and E[T_G] start as their encoders do
             self.mean_local_encoder = deepcopy(self.local_encoder).requires_grad_(False)
             self.mean_global_encoder = deepcopy(self.global_encoder).requires_grad_(False)
 
-    def losses(self, batch) -> dict[str, Tensor]:
-        """{"L_a": eq. 8, "L_c": lambda times eq. 5 or 6}, those that are in use."""
-        if self.constraint == "none":
-            return {"L_a": self.classification_loss(self.backbone(batch.images), batch.labels)}
-        boxes = self.sample_patches(batch)  # (B, M, 4)
-        features, local_features = self.look(batch.images, boxes)
-        local = pool(local_features).unflatten(0, (-1, self.views)).float()  # g(F_L) (B, M, C)
-        in_whole = roi_average(features, boxes, batch.images.shape[-2:]).float()  # g(F_G) (B, M, C)
-        terms = (
-            {"L_a": self.classification_loss(features, batch.labels)} if self.classification else {}
-        )
-        return terms | {"L_c": self.weight * self.constrain(local, in_whole)}
+    def losses(
+        self, images: Tensor, labels: Tensor, boxes: Tensor | None = None, generator=None
+    ) -> dict[str, Tensor]:
+        """{"L_a": eq. 8, "L_c": lambda times eq. 5 or 6}, those that are in use.
 
-    def look(self, images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """F (B, C, h, w) and F_L (B*M, C, h, w): whole images and their magnified patches through one backbone (eq. 1)."""
-        local_views = crop_and_resize(images, boxes, tuple(images.shape[-2:])).flatten(
-            0, 1
-        )  # (B*M, 3, H, W)
-        if not self.joint_batch:
-            return self.backbone(images), self.backbone(local_views)
-        return self.backbone(torch.cat([images, local_views])).split(
-            [len(images), len(local_views)]
-        )
+        Of (B, 3, H, W), (B,) and the views' boxes (B, M, 4); None: `sample_boxes` with `generator`.
+        """
+        if self.constraint == "none":
+            return {"L_a": self.classification_loss(self.backbone(images), labels)}
+        count, size = len(images), tuple(images.shape[-2:])
+        if boxes is None:
+            boxes = self.sample_boxes(count, *size, generator)
+        boxes = boxes.to(images.device)
+        views = crop_and_resize(images, boxes, size).flatten(0, 1)  # (B*M, 3, H, W)
+        if self.joint_batch:  # eq. 1
+            features, zoomed = self.backbone(torch.cat([images, views])).split([count, len(views)])
+        else:
+            features, zoomed = self.backbone(images), self.backbone(views)
+        local = pool(zoomed).unflatten(0, boxes.shape[:2]).float()  # g(F_L) (B, M, C)
+        at_boxes = roi_average(features, boxes, size).float()  # g(F_G) (B, M, C)
+        terms = {"L_a": self.classification_loss(features, labels)} if self.classification else {}
+        return terms | {"L_c": self.constraint_weight * self.constrain(local, at_boxes)}
+
+    def sample_boxes(self, count: int, height: int, width: int, generator=None) -> Tensor:
+        """Views of `count` images, (count, M, 4) in pixels; the generator is on the CPU."""
+        index = sample_patch_index(count, self.views, self.grids, self.uniform_over, generator)
+        return patch_boxes(height, width, self.grids)[index]
 
     def classification_loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Eq. 8. NOTE the print lacks its minus sign."""
-        return F.cross_entropy(
-            self.logits(pool(features)), labels, label_smoothing=self.label_smoothing
-        )
-
-    def logits(self, embedding: Tensor) -> Tensor:
-        """(B, C) -> (B, N)."""
+        """Eq. 8 of feature maps (B, C, h, w). NOTE the print lacks its minus sign."""
+        embedding, weight = pool(features), self.classifier.weight
         if self.cosine_head:
-            return 20 * F.linear(
-                F.normalize(embedding.float(), dim=1), F.normalize(self.classifier.weight, dim=1)
-            )
-        return self.classifier(embedding).float()
+            logits = F.linear(F.normalize(embedding.float(), dim=1), F.normalize(weight, dim=1))
+            logits = 20 * logits  # (B, N)
+        else:
+            logits = self.classifier(embedding).float()
+        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
-    def constrain(self, local: Tensor, in_whole: Tensor) -> Tensor:
+    def constrain(self, local: Tensor, at_boxes: Tensor) -> Tensor:
         """Eq. 5 or 6 from g(F_L) and g(F_G), each (B, M, C).
 
-        NOTE eq. 6 says that mean encoders have no parameters to learn and leaves open whether gradients pass through them to the
-        features. They do not here unless `grad_through_teacher`: a teacher that moves towards its pupil teaches less.
+        NOTE eq. 6 says that mean encoders have no parameters to learn and leaves open whether
+        gradients pass through them to the features. They do not here unless `grad_through_teacher`:
+        a teacher that moves towards its pupil teaches less.
         """
-        own_local, own_global = self.local_encoder(local), self.global_encoder(in_whole)
+        pupils = self.local_encoder(local), self.global_encoder(at_boxes)
         if self.constraint == "direct":
-            return attribute_constraint(
-                *self._cooled(
-                    own_local, own_global, self.global_encoder(local), self.local_encoder(in_whole)
-                )
-            )
-        with torch.set_grad_enabled(self.grad_through_teacher and torch.is_grad_enabled()):
-            mean_of_local, mean_of_global = (
-                self.mean_global_encoder(local),
-                self.mean_local_encoder(in_whole),
-            )
-        return attribute_constraint(
-            *self._cooled(own_local, own_global, mean_of_local, mean_of_global)
-        )
+            teachers = self.global_encoder(local), self.local_encoder(at_boxes)
+        else:
+            with torch.set_grad_enabled(self.grad_through_teacher and torch.is_grad_enabled()):
+                teachers = self.mean_global_encoder(local), self.mean_local_encoder(at_boxes)
+        return attribute_constraint(*(x.float() / self.temperature for x in (*pupils, *teachers)))
 
     def attribute_responses(self, images: Tensor) -> Tensor:
-        """softmax T_L of whole images taken as views: (B, 3, H, W) -> (B, k). For looking at what attributes mean."""
-        return (self.local_encoder(pool(self.backbone(images)).float()) / self.temperature).softmax(
-            -1
-        )
-
-    def sample_patches(self, batch) -> Tensor:
-        """M boxes for every image (B, M, 4), in pixels of the images."""
-        height, width = batch.images.shape[-2:]
-        chosen = batch.draw(
-            lambda n, generator: sample_patch_index(
-                n, self.views, self.grids, self.uniform_over, generator
-            )
-        )
-        return patch_boxes(height, width, self.grids)[chosen].to(batch.images.device)
+        """softmax T_L of images taken as views, (B, k): for seeing what attributes mean."""
+        encoded = self.local_encoder(pool(self.backbone(images)).float())
+        return (encoded / self.temperature).softmax(-1)
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Eq. 7. Averaging after a step is averaging before the next one: at the first, mean and encoder are the same."""
+        """Eq. 7. After a step is before the next one: at the first, both are the same."""
         if self.constraint == "mean":
-            for mean, own in (
-                (self.mean_local_encoder, self.local_encoder),
-                (self.mean_global_encoder, self.global_encoder),
-            ):
-                for average, current in zip(mean.parameters(), own.parameters()):
-                    average.lerp_(current, self.update_ratio)
-
-    def _cooled(self, *attributes: Tensor) -> list[Tensor]:
-        return [a.float() / self.temperature for a in attributes]
+            means = [*self.mean_local_encoder.parameters(), *self.mean_global_encoder.parameters()]
+            current = [*self.local_encoder.parameters(), *self.global_encoder.parameters()]
+            for mean, parameter in zip(means, current, strict=True):
+                mean.lerp_(parameter, self.update_ratio)
 
 
 def attribute_constraint(
     own_local: Tensor, own_global: Tensor, mean_of_local: Tensor, mean_of_global: Tensor
 ) -> Tensor:
-    """The attribute parameterisation constraint, eq. 6 (and eq. 5, when encoders stand in for mean encoders).
+    """Eq. 6, or eq. 5 where encoders stand for their means: KL(mean_of_local || own_local) +
+    KL(mean_of_global || own_global), summed over M, mean over B, of (B, M, k) before the softmax:
 
-    Args:
-        own_local: T_L(F_L).  own_global: T_G(F_G).  mean_of_local: E[T_G](F_L).  mean_of_global: E[T_L](F_G).
-        Each (B, M, k), before the softmax.
-    Returns:
-        () mean over B of the sum over M of KL(mean_of_local || own_local) + KL(mean_of_global || own_global).
-
-    NOTE the print takes logarithms of raw encoder outputs, which may be negative; a softmax over k makes them distributions.
+    own_local T_L(F_L), own_global T_G(F_G), mean_of_local E[T_G](F_L), mean_of_global E[T_L](F_G).
+    NOTE the print takes logarithms of raw outputs, which may be negative; a softmax over k makes
+    them distributions.
     """
 
     def divergence(teacher: Tensor, pupil: Tensor) -> Tensor:
         teacher, pupil = teacher.log_softmax(-1), pupil.log_softmax(-1)
         return (teacher.exp() * (teacher - pupil)).sum(-1)  # (B, M)
 
-    return (
-        (divergence(mean_of_local, own_local) + divergence(mean_of_global, own_global))
-        .sum(1)
-        .mean()
-    )
+    both = divergence(mean_of_local, own_local) + divergence(mean_of_global, own_global)
+    return both.sum(1).mean()
 
 
 def patch_boxes(height: int, width: int, grids: tuple[int, ...] = GRIDS) -> Tensor:
-    """All patches of all grids (Sec. 3.2, input sampling): n x n cells of floor(H/n) x floor(W/n) pixels for each n.
+    """All patches of all grids (Sec. 3.2): for each n, n x n cells of floor(H/n) x floor(W/n) px.
 
-    Returns:
-        (sum of n^2, 4) long, x1 y1 x2 y2 in pixels, x2 and y2 exclusive; grid by grid, row by row.
-    Raises:
-        ValueError: the image has fewer pixels a side than a grid has cells.
+    (sum of n^2, 4) long, x1 y1 x2 y2 in pixels, x2 and y2 exclusive; by grid, then row by row.
+    Raises ValueError where the image has fewer pixels a side than a grid has cells.
     """
-    boxes = []
+    boxes, most = [], min(height, width)
     for n in grids:
-        if min(height, width) < n:
-            raise ValueError(
-                f"an image of {height} x {width} px cannot be cut into {n} x {n} patches: use larger images or grids up to "
-                f"{min(height, width)}"
-            )
+        if n > most:
+            cut = f"an image of {height} x {width} px cannot be cut into {n} x {n} patches"
+            raise ValueError(f"{cut}: use larger images or grids up to {most}")
         rows, columns = torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
         y, x = rows.flatten() * (height // n), columns.flatten() * (width // n)
         boxes.append(torch.stack([x, y, x + width // n, y + height // n], dim=1))
@@ -230,75 +192,37 @@ def patch_boxes(height: int, width: int, grids: tuple[int, ...] = GRIDS) -> Tens
 
 
 def sample_patch_index(
-    n: int, views: int, grids: tuple[int, ...], uniform_over: str, generator: torch.Generator
+    count: int, views: int, grids: tuple[int, ...], uniform_over: str, generator=None
 ) -> Tensor:
-    """Which patches each of n images is looked at through: (n, views) rows of `patch_boxes`, drawn with replacement."""
-    cells = torch.tensor([g * g for g in grids])
+    """Rows of `patch_boxes` for the views of each image: (count, views), drawn with replacement."""
+    cells = torch.tensor([n * n for n in grids])
     if uniform_over == "patches":
-        return torch.randint(int(cells.sum()), (n, views), generator=generator)
-    grid = torch.randint(len(grids), (n, views), generator=generator)
-    within = (torch.rand(n, views, generator=generator, dtype=torch.float64) * cells[grid]).long()
-    return (cells.cumsum(0) - cells)[grid] + within
+        return torch.randint(int(cells.sum()), (count, views), generator=generator)
+    grid = torch.randint(len(grids), (count, views), generator=generator)
+    place = torch.rand(count, views, generator=generator, dtype=torch.float64)
+    return (cells.cumsum(0) - cells)[grid] + (place * cells[grid]).long()
 
 
-def roi_average(
-    features: Tensor, boxes: Tensor, image_size: tuple[int, int], bins: int = 7, samples: int = 2
-) -> Tensor:
-    """g(F_G): RoIAlign (He et al. 2017, aligned) of every box to bins x bins cells, then global average pooling.
+def roi_average(features: Tensor, boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """g(F_G): RoIAlign (He et al. 2017, aligned) of every box to 7 x 7 cells, then their average.
 
-    Bilinear sampling on a regular lattice and averaging are linear and separable, so both together are one weight for each row
-    times one for each column of the map: a matrix product instead of a lattice of samples.
-
-    Args:
-        features: (B, C, h, w).  boxes: (B, M, 4) x1 y1 x2 y2 in pixels of images of image_size (H, W).
-    Returns:
-        (B, M, C), of the features' dtype; equal to torchvision's roi_align(..., aligned=True, sampling_ratio=samples).mean((2, 3)).
+    Features (B, C, h, w), boxes (B, M, 4) in pixels of images of image_size -> (B, M, C), equal to
+    torchvision's roi_align with 2 x 2 samples a cell. Bilinear sampling on a regular lattice and
+    averaging are linear and separable, so both together are one weight for each row times one for
+    each column of the map: a single matrix product.
     """
-    boxes = boxes.float()
-    height, width = features.shape[-2:]
-    rows = _sampling_weights(
-        boxes[..., 1], boxes[..., 3], height / image_size[0], height, bins * samples
-    )  # (B, M, h)
-    columns = _sampling_weights(
-        boxes[..., 0], boxes[..., 2], width / image_size[1], width, bins * samples
-    )  # (B, M, w)
+    x1, y1, x2, y2 = boxes.float().unbind(-1)
+    rows = _sampling_weights(y1, y2, image_size[0], features.shape[-2])  # (B, M, h)
+    columns = _sampling_weights(x1, x2, image_size[1], features.shape[-1])  # (B, M, w)
     weights = (rows[..., :, None] * columns[..., None, :]).flatten(2)  # (B, M, h*w)
     return weights.to(features.dtype) @ features.flatten(2).transpose(1, 2)
 
 
-def _sampling_weights(
-    start: Tensor, stop: Tensor, scale: float, length: int, points: int
-) -> Tensor:
-    start, stop = (
-        start * scale - 0.5,
-        stop * scale - 0.5,
-    )  # half a cell, so that cell centres are whole numbers
-    steps = (torch.arange(points, device=start.device) + 0.5) / points
-    positions = (start[..., None] + (stop - start)[..., None] * steps).clamp(
-        0, length - 1
-    )  # (B, M, points)
-    cells = torch.arange(length, device=start.device)
-    return (1 - (positions[..., None] - cells).abs()).clamp(min=0).mean(-2)
-
-
-def _check(
-    classification, constraint, views, attributes, update_ratio, grids, uniform_over, temperature
-) -> None:
-    if constraint not in ("mean", "direct", "none"):
-        raise ValueError(
-            f"constraint is '{constraint}': it must be 'mean' (eq. 6), 'direct' (eq. 5) or 'none' (L_a alone)"
-        )
-    if constraint == "none" and not classification:
-        raise ValueError(
-            "no loss is left: use classification, or constraint 'mean' or 'direct', or both"
-        )
-    if uniform_over not in ("patches", "grids"):
-        raise ValueError(f"uniform_over is '{uniform_over}': it must be 'patches' or 'grids'")
-    if views < 1 or attributes < 1:
-        raise ValueError(f"views ({views}) and attributes ({attributes}) must be at least 1")
-    if not 0 <= update_ratio < 1:
-        raise ValueError(f"update_ratio is {update_ratio}: it must be at least 0 and below 1")
-    if not grids or min(grids) < 1:
-        raise ValueError(f"grids are {tuple(grids)}: give one or more whole numbers of at least 1")
-    if temperature <= 0:
-        raise ValueError(f"temperature is {temperature}: it must be positive")
+def _sampling_weights(start: Tensor, stop: Tensor, pixels: int, cells: int) -> Tensor:
+    """What each cell counts in the mean over stretches (B, M), 14 samples each: (B, M, cells)."""
+    scale, device = cells / pixels, start.device
+    start, stop = start * scale - 0.5, stop * scale - 0.5  # centres of cells are whole numbers
+    steps = (torch.arange(14, device=device) + 0.5) / 14
+    positions = (start[..., None] + (stop - start)[..., None] * steps).clamp(0, cells - 1)
+    away = (positions[..., None] - torch.arange(cells, device=device)).abs()
+    return (1 - away).clamp(min=0).mean(-2)

@@ -1,31 +1,12 @@
-"""Few-shot episodes: a row a class, its supports and what was taken for it.
+"""Few-shot episodes: a row a class, its supports and what its queries were taken for.
 
-As in `galleries`: plain arrays or tensors in, a matplotlib figure out, no pyplot.
+Plain arrays or tensors in, a figure out.
 """
 
 from collections.abc import Sequence
 
-from fieldmarks.show.galleries import (
-    GAP,
-    INK,
-    MARGIN,
-    MUTED,
-    NEUTRAL,
-    RIGHT,
-    SMALL,
-    TEXT,
-    WIDTH,
-    WRONG,
-    Picture,
-    _array,
-    _cell,
-    _figure,
-    _frame,
-    _mark,
-    _same_length,
-    _text,
-    _wrap,
-)
+from fieldmarks.show.picture import Picture, as_array, check_lengths, frame, mark
+from fieldmarks.show.style import CENTRED, GAP, INK, MARGIN, MUTED, SMALL, WIDTH, wrap
 
 
 def episode_board(
@@ -35,7 +16,8 @@ def episode_board(
     names: Sequence[str],
     title: str = "",
 ) -> Picture:
-    """An episode: for each class its supports, and beside them its queries, right or with the class that they were taken for.
+    """An episode: for each class its supports and its queries, right or with the class that they
+    were taken for.
 
     Args:
         supports: W rows of S images.  queries: W rows of Q images.
@@ -46,74 +28,41 @@ def episode_board(
     Raises:
         ValueError: numbers that do not fit.
     """
-    chosen = _array(chosen)
-    _same_length(supports=supports, queries=queries, chosen=chosen, names=names)
-    shots, count = len(supports[0]), len(queries[0])
-    if (
-        chosen.shape != (len(names), count)
-        or any(len(row) != shots for row in supports)
-        or any(len(row) != count for row in queries)
-    ):
+    chosen = as_array(chosen)
+    check_lengths(supports=supports, queries=queries, chosen=chosen, names=names)
+    ways, shots, count = len(names), len(supports[0]), len(queries[0])
+    sizes = {len(row) for row in supports}, {len(row) for row in queries}
+    if chosen.shape != (ways, count) or sizes != ({shots}, {count}):
         raise ValueError(
-            f"every class needs {shots} supports and {count} queries with a choice each, got choices {chosen.shape}"
+            f"every class needs {shots} supports and {count} queries with a choice each, "
+            f"got choices {chosen.shape}"
         )
-    if chosen.min() < 0 or chosen.max() >= len(names):
-        raise ValueError(
-            f"choices must lie between 0 and {len(names) - 1}, got {chosen.min()} to {chosen.max()}"
-        )
+    if chosen.min() < 0 or chosen.max() >= ways:
+        given = f"{chosen.min()} to {chosen.max()}"
+        raise ValueError(f"choices must lie between 0 and {ways - 1}, got {given}")
     label, gutter, under, between = 1.25, 0.3, 0.17, 0.07
     side = min((WIDTH - 2 * MARGIN - label - gutter - (shots + count) * GAP) / (shots + count), 1.2)
     queries_left = MARGIN + label + shots * (side + GAP) + gutter
     head = 0.26 * bool(title) + 0.22
-    figure = _figure(2 * MARGIN + head + len(names) * (side + under + between) - between + 0.26)
-    if title:
-        _text(figure, MARGIN, MARGIN, title, weight="bold", va="top", size=TEXT + 1)
-    right = chosen == [[row] for row in range(len(names))]
-    _text(figure, MARGIN + label, MARGIN + head - 0.2, "supports", color=MUTED, va="top")
-    _text(
-        figure,
-        queries_left,
-        MARGIN + head - 0.2,
-        f"queries, {int(right.sum())} of {right.size} right",
-        color=MUTED,
-        va="top",
-    )
+    figure = Picture(2 * MARGIN + head + ways * (side + under + between) - between + 0.26)
+    figure.heading(title)
+    right = chosen == [[row] for row in range(ways)]
+    said = f"queries, {int(right.sum())} of {right.size} right"
+    for left, text in ((MARGIN + label, "supports"), (queries_left, said)):
+        figure.write(left, MARGIN + head - 0.2, text, color=MUTED, va="top")
     for row, name in enumerate(names):
         top = MARGIN + head + row * (side + under + between)
-        _text(
-            figure,
-            MARGIN,
-            top + side / 2,
-            f"{row + 1}  "
-            + _wrap(name, label - 0.25, SMALL + 0.5, lines=3).replace("\n", "\n    "),
-            va="center",
-            size=SMALL + 0.5,
-        )
+        name = wrap(name, label - 0.25, SMALL + 0.5, lines=3).replace("\n", "\n    ")
+        place = {"va": "center", "size": SMALL + 0.5}
+        figure.write(MARGIN, top + side / 2, f"{row + 1}  {name}", **place)
         for place, image in enumerate(supports[row]):
-            _frame(_cell(figure, image, MARGIN + label + place * (side + GAP), top, side), NEUTRAL)
+            left = MARGIN + label + place * (side + GAP)
+            frame(figure.cell(image, left, top, side))
         for place, image in enumerate(queries[row]):
             left = queries_left + place * (side + GAP)
-            _mark(_cell(figure, image, left, top, side), bool(right[row, place]))
+            mark(figure.cell(image, left, top, side), bool(right[row, place]))
             if not right[row, place]:
-                _text(
-                    figure,
-                    left + side / 2,
-                    top + side + 0.04,
-                    f"as {chosen[row, place] + 1}",
-                    size=SMALL,
-                    color=INK,
-                    ha="center",
-                    va="top",
-                )
-    y = figure.get_figheight() - MARGIN
-    _text(figure, MARGIN, y, "\u2713 its own class", color=RIGHT, size=SMALL, weight="bold")
-    _text(
-        figure,
-        MARGIN + 1.2,
-        y,
-        "\u2717 taken for another one, whose number stands below",
-        color=WRONG,
-        size=SMALL,
-        weight="bold",
-    )
+                text = f"as {chosen[row, place] + 1}"
+                figure.note(left + side / 2, top + side + 0.04, text, **CENTRED, color=INK)
+    figure.key("its own class", "taken for another one, whose number stands below")
     return figure

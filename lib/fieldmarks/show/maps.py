@@ -1,7 +1,7 @@
-"""Maps and plots: response maps over photographs, training curves, and a map of an embedding space.
+"""Maps and plots: response maps over photographs, training curves, a map of an embedding space.
 
-As in `galleries`: plain arrays or tensors in, a matplotlib figure out, no pyplot. Heat is drawn in inferno, whose
-lightness rises evenly; where there is little of it, the photograph shows through.
+Plain arrays or tensors in, a figure out; see `picture` for the images. Heat is drawn in inferno,
+whose lightness rises evenly; where there is little of it, the photograph shows through.
 """
 
 import warnings
@@ -12,43 +12,33 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
-from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from matplotlib.text import Text
+from PIL import Image
 
-from fieldmarks.show.galleries import (
-    HAIRLINE,
-    INK,
-    MARGIN,
-    MUTED,
-    SMALL,
-    TEXT,
-    WIDTH,
-    Picture,
-    _array,
-    _axes,
-    _cell,
-    _figure,
-    _text,
-    _wrap,
-    as_rgb,
-)
+from fieldmarks.show.picture import Picture, as_array, as_rgb, line, name_lines, outline, plain_axes
+from fieldmarks.show.style import COLOURS, HAIRLINE, MARGIN, MARKERS, SMALL, TEXT, WIDTH
 
 HEAT = matplotlib.colormaps["inferno"]
-# Okabe & Ito's palette, without its yellow (too pale on white)
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-LINES = ("-", "--", "-.", ":")
 NOT_LOSSES = ("epoch", "step", "seconds", "learning_rate", "lr", "images_per_second")
+DISCRIMINATIVE = (0.79, 0.19, 0.12)  # red, as the frames of FCAENet's Fig. 8
 
 
 def blend(image, response, strength: float = 0.7) -> np.ndarray:
-    """A response map over its photograph: (H, W, 3) image, (h, w) map in [0, 1] -> (H, W, 3) float32 in [0, 1]."""
-    image, response = as_rgb(image), np.clip(_array(response).astype(np.float32), 0, 1)
+    """A response map over its photograph.
+
+    Args:
+        image: (H, W, 3).  response: (h, w) in [0, 1].  strength: of the heat, at most.
+
+    Returns:
+        (H, W, 3) float32 in [0, 1].
+    """
+    image, response = as_rgb(image), np.clip(as_array(response).astype(np.float32), 0, 1)
     if response.ndim != 2:
         raise ValueError(f"a response map must be (h, w), got {response.shape}")
     if not np.isfinite(response).all():
         raise ValueError("a response map must not hold NaN or infinity")
-    response = _resize(response, image.shape[:2])[:, :, None]
+    size = image.shape[1], image.shape[0]
+    response = np.asarray(Image.fromarray(response).resize(size, Image.BILINEAR))[:, :, None]
     grey = image.mean(axis=2, keepdims=True)
     photograph = 0.6 * image + 0.4 * grey  # paler colours, so that heat is not taken for plumage
     alpha = strength * response**2  # broad maps must not hide what they lie on
@@ -59,20 +49,7 @@ def overlay(
     image, response, title: str = "", legend: str = "response, share of its maximum"
 ) -> Picture:
     """One photograph with its response map and a legend of the colours."""
-    image = as_rgb(image)
-    height = 4.0
-    width = min(height * image.shape[1] / image.shape[0], WIDTH - 2)
-    height = width * image.shape[0] / image.shape[1]
-    title = _wrap(title, width + 0.9, TEXT + 1, lines=2)
-    head = 0.3 + 0.15 * title.count("\n") if title else 0.0
-    figure = _figure(height + head + 2 * MARGIN, width + 1.05 + 2 * MARGIN)
-    if title:
-        _text(figure, MARGIN, MARGIN, title, va="top", weight="bold", size=TEXT + 1)
-    axes = _axes(figure, MARGIN, MARGIN + head, width, height)
-    axes.imshow(blend(image, response), aspect="auto")
-    axes.set_axis_off()
-    _colour_bar(figure, MARGIN + width + 0.15, MARGIN + head, height, legend)
-    return figure
+    return map_grid([("", [image], [response], [()])], [title] if title else None, legend)
 
 
 def map_grid(
@@ -82,58 +59,58 @@ def map_grid(
 ) -> Picture:
     """Rows of photographs and response maps.
 
-    For the paper's Fig. 3: the photographs, the whole views with their maps, then a row per local view. For its
-    Fig. 4: the photographs, then a row per method.
-
     Args:
-        rows: (label, images, maps) each: n images and (n, h, w) maps in [0, 1], or None for the images alone.
+        rows: (label, images, maps) each: n images and (n, h, w) maps in [0, 1], or None for the
+            images alone; a fourth item is n lists of boxes x1 y1 x2 y2 to frame in full images.
         titles: n column titles.
     """
-    count = max((len(images) for _, images, _ in rows), default=0)
-    for label, images, maps in rows:
+    count = max((len(images) for _, images, *_ in rows), default=0)
+    for label, images, maps, *_ in rows:
         if maps is not None and len(maps) != len(images):
             raise ValueError(f'row "{label}" has {len(images)} images but {len(maps)} maps')
     if count == 0 or (titles is not None and len(titles) != count):
-        raise ValueError(
-            f"rows hold up to {count} images, titles are {0 if titles is None else len(titles)}"
-        )
-    label_width, bar, gap = 1.05, 0.75 if any(maps is not None for *_, maps in rows) else 0.0, 0.05
-    side = min((WIDTH - 2 * MARGIN - label_width - bar - (count - 1) * gap) / count, 2.2)
-    head = 0.34 if titles is not None else 0.0
-    figure = _figure(
-        2 * MARGIN + head + len(rows) * (side + gap) - gap,
-        2 * MARGIN + label_width + count * (side + gap) - gap + bar,
-    )
-    for place, title in enumerate(titles or ()):
-        _text(
-            figure,
-            MARGIN + label_width + place * (side + gap) + side / 2,
-            MARGIN + head - 0.06,
-            _wrap(title, side, SMALL, lines=2),
-            ha="center",
-            va="bottom",
-            size=SMALL,
-        )
-    for row, (label, images, maps) in enumerate(rows):
+        given = len(titles or ())
+        raise ValueError(f"rows hold up to {count} images, titles are {given}")
+    label_width, gap = 1.05 if any(row[0] for row in rows) else 0.0, 0.05
+    bar = 0.75 if any(row[2] is not None for row in rows) else 0.0
+    largest = 2.2 if count > 1 else 4.0
+    side = min((WIDTH - 2 * MARGIN - label_width - bar - (count - 1) * gap) / count, largest)
+    head = 0.0 if titles is None else 0.34
+    height = len(rows) * (side + gap) - gap
+    lefts = [MARGIN + label_width + place * (side + gap) for place in range(count)]
+    figure = Picture(2 * MARGIN + head + height, lefts[-1] + side + bar + MARGIN)
+    for left, title in zip(lefts, titles or (), strict=False):
+        place = {"ha": "center", "va": "bottom", "size": SMALL, "room": side, "lines": 2}
+        figure.write(left + side / 2, MARGIN + head - 0.06, title, **place)
+    for row, (label, images, maps, *boxes) in enumerate(rows):
         top = MARGIN + head + row * (side + gap)
-        _text(
-            figure,
-            MARGIN + label_width - 0.1,
-            top + side / 2,
-            _wrap(label, label_width - 0.1, TEXT, lines=3),
-            ha="right",
-            va="center",
-            weight="bold",
-        )
-        for place, image in enumerate(images):
-            shown = image if maps is None else blend(image, maps[place])
-            _cell(figure, shown, MARGIN + label_width + place * (side + gap), top, side)
+        place = {"ha": "right", "va": "center", "room": label_width - 0.1, "lines": 3}
+        figure.write(lefts[0] - 0.1, top + side / 2, label, **place, weight="bold")
+        for number, image in enumerate(images):
+            shown = image if maps is None else blend(image, maps[number])
+            axes = figure.cell(shown, lefts[number], top, side, crop=not boxes)
+            for box in boxes[0][number] if boxes else ():
+                outline(axes, box, DISCRIMINATIVE)
     if bar:
-        height = min(len(rows) * (side + gap) - gap, 3.0)
-        _colour_bar(
-            figure, figure.get_figwidth() - MARGIN - bar + 0.14, MARGIN + head, height, legend
-        )
+        _heat_bar(figure, lefts[-1] + side + 0.14, MARGIN + head, min(height, 3.0), legend)
     return figure
+
+
+def hottest_boxes(heat, size: int, count: int) -> list[tuple[int, int, int, int]]:
+    """Boxes x1 y1 x2 y2 of size x size with their upper left corner at the hottest pixel of (H, W)
+    heat, then at the hottest that leaves them apart.
+
+    The n hottest pixels lie in one blob (FCAENet, Sec. 4.5.3): drawn all, their boxes would be one
+    smear.
+    """
+    heat = as_array(heat).copy()
+    height, width = heat.shape
+    found = []
+    while len(found) < count and heat.max() > 0:
+        y, x = divmod(int(heat.argmax()), width)
+        found.append((x, y, min(x + size, width), min(y + size, height)))
+        heat[max(0, y - size + 1) : y + size, max(0, x - size + 1) : x + size] = 0
+    return found
 
 
 def curves(
@@ -142,8 +119,9 @@ def curves(
     """Training curves: each loss term on the left, scores in per cent on the right.
 
     Args:
-        history: one record per epoch, such as {"epoch": 1, "attribute": 3.2, "consistency": 0.4, "recall@1": 0.31}.
-            A value may be missing or None, as a score is between evaluations; without "epoch" records count from 1.
+        history: one record per epoch, such as {"epoch": 1, "attribute": 3.2, "recall@1": 0.31}. A
+            value may be missing or None, as a score is between evaluations; without "epoch" records
+            count from 1.
         scores: names of fractions in [0, 1]; every other name is a loss, but for times and rates.
     """
     names = list(dict.fromkeys(name for record in history for name in record))
@@ -151,52 +129,32 @@ def curves(
     shown = [name for name in scores if name in names]
     if not losses and not shown:
         raise ValueError("the history holds neither losses nor scores")
-    figure = _figure(3.3, photographs=False)
+    figure = Picture(3.3, photographs=False)
     panels = [panel for panel in (("loss", losses, 1), ("score, %", shown, 100)) if panel[1]]
     width = (WIDTH - 2 * MARGIN) / len(panels)
     for number, (label, series, factor) in enumerate(panels):
-        axes = _axes(figure, MARGIN + number * width + 0.6, MARGIN + 0.35, width - 0.8, 2.25)
-        largest, smallest = 0.0, np.inf
+        axes = figure.box(MARGIN + number * width + 0.6, MARGIN + 0.35, width - 0.8, 2.25)
+        found = []
         for place, name in enumerate(series):
-            points = [
-                (record.get("epoch", index + 1), factor * record[name])
-                for index, record in enumerate(history)
-                if record.get(name) is not None
-            ]
-            epochs, values = zip(*points) if points else ((), ())
-            axes.plot(
-                epochs,
-                values,
-                color=COLOURS[place % len(COLOURS)],
-                ls=LINES[place % len(LINES)],
-                lw=1.8,
-                marker="o" if len(points) <= 25 else None,
-                ms=3.5,
-                label=name.replace("_", " "),
-            )
-            largest, smallest = max(largest, *values, 0.0), min(smallest, *values, np.inf)
-        _style(axes, "epoch", label)
+            known = [(e, row) for e, row in enumerate(history, 1) if row.get(name) is not None]
+            epochs = [row.get("epoch", e) for e, row in known]
+            values = [factor * row[name] for _, row in known]
+            marks = {"marker": "o" if len(known) <= 25 else None, "ms": 3.5}
+            axes.plot(epochs, values, **line(place), **marks, label=name.replace("_", " "))
+            found += values
+        plain_axes(axes, "epoch", label)
         first, last = axes.dataLim.intervalx
-        axes.set_xlim(
-            first - 0.3, last + 0.3
-        )  # one epoch alone would stretch its axis over fractions
+        # one epoch alone would stretch its axis over fractions
+        axes.set_xlim(first - 0.3, last + 0.3)
+        largest, smallest = max(found, default=0.0), min(found, default=np.inf)
         if factor == 1 and smallest > 0 and largest / smallest > 30:
             axes.set_yscale("log")
             axes.set_ylabel("loss (logarithmic)", size=TEXT)
             axes.yaxis.set_major_formatter("{x:g}")
         elif factor == 1 and smallest >= 0:
             axes.set_ylim(0, 1.06 * largest)
-        axes.legend(
-            frameon=False,
-            fontsize=SMALL,
-            labelcolor=INK,
-            loc="lower left",
-            bbox_to_anchor=(-0.02, 1.0),
-            ncols=len(series),
-            columnspacing=1.2,
-            handlelength=1.8,
-            borderaxespad=0.2,
-        )
+        place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.2}
+        name_lines(axes, **place, ncols=len(series), columnspacing=1.2, handlelength=1.8)
     return figure
 
 
@@ -207,87 +165,59 @@ def embedding_map(
     names: Sequence[str] | None = None,
     title: str = "",
 ) -> Picture:
-    """A flat map of an embedding space, such as `project` makes: classes by colour and marker, named at their middle.
+    """A flat map of an embedding space, such as `project` makes: classes by colour and marker.
 
     Args:
-        points: (N, 2). labels: (N,) integers.
-        thumbnails: N images, or None; a few, spread over the map, are drawn in the place of their points.
+        points: (N, 2).  labels: (N,) integers.
+        thumbnails: N images, or None; a few, spread over the map, replace their points.
         names: class names, indexed by label; without them the label itself is written.
     """
-    points, labels = _array(points).astype(float), _array(labels)
+    points, labels = as_array(points).astype(float), as_array(labels)
     if points.ndim != 2 or points.shape[1] != 2 or labels.shape != points.shape[:1]:
-        raise ValueError(
-            f"points must be (N, 2) and labels (N,), got {points.shape} and {labels.shape}"
-        )
+        given = f"{points.shape} and {labels.shape}"
+        raise ValueError(f"points must be (N, 2) and labels (N,), got {given}")
     if thumbnails is not None and len(thumbnails) != len(points):
         raise ValueError(f"{len(points)} points but {len(thumbnails)} thumbnails")
     head = 0.3 if title else 0.0
-    figure = _figure(6.6 + head, photographs=thumbnails is not None)
-    if title:
-        _text(figure, MARGIN, MARGIN, title, va="top", weight="bold", size=TEXT + 1)
-    axes = _axes(figure, MARGIN, MARGIN + head, WIDTH - 2 * MARGIN, 6.6 - 2 * MARGIN - 0.2)
-    above = 6 if thumbnails is None else 20  # points: names stand clear of what they name
-    for place, label in enumerate(np.unique(labels)):
-        mine = points[labels == label]
-        colour = COLOURS[place % len(COLOURS)]
-        marker = MARKERS[place // len(COLOURS) % len(MARKERS)]
-        axes.scatter(*mine.T, s=16, color=colour, marker=marker, lw=0, alpha=0.75)
-        middle = mine[
-            np.argmin(((mine - np.median(mine, axis=0)) ** 2).sum(axis=1))
-        ]  # a point, not a gap between two
-        text = axes.annotate(
-            str(label) if names is None else names[int(label)],
-            middle,
-            (0, above),
-            size=SMALL,
-            textcoords="offset points",
-            color=colour,
-            weight="bold",
-            ha="center",
-            zorder=5,
-        )
-        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+    figure = Picture(6.6 + head, photographs=thumbnails is not None)
+    figure.heading(title)
+    axes = figure.box(MARGIN, MARGIN + head, WIDTH - 2 * MARGIN, 6.6 - 2 * MARGIN - 0.2)
     low, high = points.min(axis=0), points.max(axis=0)
     room = 0.06 * np.maximum(high - low, 1e-9)
     (left, bottom), (right, top) = low - room, high + room
     axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_color(HAIRLINE)
+    axes.spines[:].set_color(HAIRLINE)
+    classes, place = np.unique(labels, return_inverse=True)
+    colours = [COLOURS[number % len(COLOURS)] for number in range(len(classes))]
+    middles = []
+    for number, colour in enumerate(colours):
+        mine = points[place == number]
+        marker = MARKERS[number // len(COLOURS) % len(MARKERS)]
+        axes.scatter(*mine.T, s=16, color=colour, marker=marker, lw=0, alpha=0.75)
+        # a point, not a gap between two
+        middles.append(mine[((mine - np.median(mine, axis=0)) ** 2).sum(axis=1).argmin()])
     for index in _spread(points) if thumbnails is not None else ():
         image = as_rgb(thumbnails[index])
-        colour = COLOURS[int(np.searchsorted(np.unique(labels), labels[index])) % len(COLOURS)]
-        box = AnnotationBbox(
-            OffsetImage(image, zoom=34 / max(image.shape[:2])),
-            points[index],
-            pad=0.12,
-            zorder=3,
-            bboxprops={"ec": colour, "lw": 1.4},
-        )
-        axes.add_artist(box)
-    _text(
-        figure,
-        MARGIN,
-        figure.get_figheight() - MARGIN,
-        "near = similar; the axes have no unit",
-        color=MUTED,
-        size=SMALL,
-    )
+        small = OffsetImage(image, zoom=34 / max(image.shape[:2]))
+        edge = {"ec": colours[place[index]], "lw": 1.4}
+        axes.add_artist(AnnotationBbox(small, points[index], pad=0.12, zorder=3, bboxprops=edge))
+    titles = [str(label) if names is None else names[int(label)] for label in classes]
+    _name_places(figure, axes, middles, titles, colours, above=6 if thumbnails is None else 20)
+    figure.note(MARGIN, figure.get_figheight() - MARGIN, "near = similar; the axes have no unit")
     return figure
 
 
 def project(embeddings, seed: int = 0, neighbours: int = 15) -> np.ndarray:
-    """UMAP (McInnes et al. 2018) to the plane by cosine, the same for the same seed: (N, D) -> (N, 2) float32."""
+    """UMAP (McInnes et al. 2018) to the plane by cosine: (N, D) -> (N, 2) float32, by the seed."""
     from umap import UMAP  # imports numba, which takes seconds: only those who project wait for it
 
-    embeddings = _array(embeddings).astype(np.float32)
+    embeddings = as_array(embeddings).astype(np.float32)
     if embeddings.ndim != 2 or len(embeddings) < 4:
-        raise ValueError(
-            f"a projection needs (N, D) embeddings with at least 4 rows, got {embeddings.shape}"
-        )
+        shape = embeddings.shape
+        raise ValueError(f"a projection needs (N, D) embeddings with at least 4 rows, got {shape}")
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="n_jobs value"
-        )  # a seed means one thread: known and wanted
+        # a seed means one thread: known and wanted
+        warnings.filterwarnings("ignore", message="n_jobs value")
         return UMAP(
             n_neighbors=min(neighbours, len(embeddings) - 1),
             metric="cosine",
@@ -296,8 +226,45 @@ def project(embeddings, seed: int = 0, neighbours: int = 15) -> np.ndarray:
         ).fit_transform(embeddings)
 
 
+def _name_places(figure: Picture, axes, places, names, colours, above: float) -> None:
+    """Write names `above` points above places of the map, moved apart and into the axes where they
+    would overlap or be cut off, with a line to the place."""
+    frame, points = axes.get_window_extent(), 72 / figure.dpi
+    at = axes.transData.transform(places) * points  # in points, as all here
+    texts, ground = [], {"fc": "white", "alpha": 0.75, "lw": 0, "pad": 1}
+    for name, place, colour in zip(names, places, colours, strict=True):
+        style = {"size": SMALL, "color": colour, "weight": "bold", "ha": "center", "va": "center"}
+        rule = {"arrowstyle": "-", "color": colour, "lw": 0.8, "shrinkA": 0, "shrinkB": 0}
+        ends = {"xytext": (0, 0), "textcoords": "offset points", "arrowprops": rule}
+        texts.append(axes.annotate(name, place, **ends, **style, zorder=5, bbox=ground))
+    sizes = [Text.get_window_extent(text).size * points + 3 for text in texts]
+    wanted = at + (0, above + sizes[0][1] / 2)
+    moved = move_apart(wanted, sizes, frame.min * points, frame.max * points)
+    for text, offset in zip(texts, moved - at, strict=True):
+        text.set_position(offset)
+
+
+def move_apart(middles, sizes, low, high, rounds: int = 500) -> np.ndarray:
+    """Boxes (n, 2) middles and sizes, moved little by little until none overlaps another, along the
+    axis on which it takes least, and kept between `low` and `high`: their new middles (n, 2)."""
+    middles, sizes = np.array(middles, float), np.asarray(sizes, float)
+    need = (sizes[:, None] + sizes) / 2  # (n, n, 2)
+    order = np.sign(np.subtract.outer(np.arange(len(sizes)), np.arange(len(sizes))))
+    for _ in range(rounds):
+        middles = np.clip(middles, low + sizes / 2, high - sizes / 2)
+        apart = middles[:, None] - middles
+        lacking = need - np.abs(apart)
+        meet = (lacking > 1e-6).all(axis=2) & (order != 0)
+        if not meet.any():
+            break
+        direction = np.where(apart == 0, order[:, :, None], np.sign(apart))
+        least = lacking == lacking.min(axis=2, keepdims=True)
+        middles += (0.5 * direction * lacking * least * meet[:, :, None]).sum(axis=1)
+    return middles
+
+
 def _spread(points: np.ndarray, columns: int = 14, rows: int = 10) -> list[int]:
-    """One point for each other field of a chessboard over the map, the one nearest to the field's middle."""
+    """One point for each other field of a chessboard over the map, the nearest to its middle."""
     low, high = points.min(axis=0), points.max(axis=0)
     place = (points - low) / np.maximum(high - low, 1e-9) * (columns, rows)
     field = np.minimum(place.astype(int), (columns - 1, rows - 1))
@@ -309,42 +276,8 @@ def _spread(points: np.ndarray, columns: int = 14, rows: int = 10) -> list[int]:
     return list(chosen.values())
 
 
-def _colour_bar(figure: Picture, left: float, top: float, height: float, label: str) -> None:
+def _heat_bar(figure: Picture, left: float, top: float, height: float, label: str) -> None:
     """The colours as they look over a middle grey photograph."""
-    steps = np.linspace(0, 1, 256)[None, :]
-    colours = blend(np.full((1, 256), 0.6, np.float32), steps)[0]
-    axes = _axes(figure, left, top, 0.14, height)
-    bar = figure.colorbar(
-        ScalarMappable(cmap=LinearSegmentedColormap.from_list("heat", colours)), cax=axes
-    )
-    bar.set_label(label, size=SMALL, color=MUTED)
-    bar.set_ticks([0, 0.5, 1])
-    bar.ax.tick_params(labelsize=SMALL, colors=MUTED, length=2)
-    bar.outline.set_edgecolor(HAIRLINE)
-
-
-def _style(axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, size=TEXT, color=INK)
-    axes.set_ylabel(y, size=TEXT, color=INK)
-    axes.tick_params(labelsize=SMALL, colors=MUTED, length=3)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(axis="y", color=HAIRLINE, lw=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(HAIRLINE)
-
-
-def _resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear, positions at pixel centres: (h, w) -> (H, W)."""
-    for axis, length in enumerate(size):
-        if values.shape[axis] == length:
-            continue
-        position = np.clip(
-            (np.arange(length) + 0.5) * values.shape[axis] / length - 0.5, 0, values.shape[axis] - 1
-        )
-        low = position.astype(int)
-        high = np.minimum(low + 1, values.shape[axis] - 1)
-        share = (position - low).astype(np.float32)
-        share = share[:, None] if axis == 0 else share
-        values = np.take(values, low, axis) * (1 - share) + np.take(values, high, axis) * share
-    return values
+    colours = blend(np.full((1, 256), 0.6, np.float32), np.linspace(0, 1, 256)[None, :])[0]
+    heat = ScalarMappable(cmap=LinearSegmentedColormap.from_list("heat", colours))
+    figure.colour_bar((left, top, 0.14, height), heat, label).set_ticks([0, 0.5, 1])

@@ -2,7 +2,14 @@ import pytest
 import torch
 from torchvision.transforms import functional as tv
 
-from fieldmarks.data.augment import TestViews, TrainingViews, denormalise, jitter_colours, normalise, random_boxes
+from fieldmarks.data.augment import (
+    TestViews,
+    TrainingViews,
+    denormalise,
+    jitter_colours,
+    normalise,
+    random_boxes,
+)
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
@@ -30,12 +37,19 @@ def test_test_views_are_the_centre_crop():
 
 def test_jitter_equals_torchvision_in_the_same_order():
     torch.manual_seed(0)
-    images, factors = torch.rand(4, 3, 8, 8) * 0.5 + 0.2, torch.tensor([[1.1, 0.9, 1.2], [0.8, 1.1, 0.7], [1, 1, 1], [1.2, 0.8, 1.1]])
+    images, factors = (
+        torch.rand(4, 3, 8, 8) * 0.5 + 0.2,
+        torch.tensor([[1.1, 0.9, 1.2], [0.8, 1.1, 0.7], [1, 1, 1], [1.2, 0.8, 1.1]]),
+    )
     for image, (b, c, s), ours in zip(images, factors.tolist(), jitter_colours(images, factors)):
-        grey = tv.rgb_to_grayscale(image * b).mean()  # contrast by hand: torchvision clamps in between
+        grey = tv.rgb_to_grayscale(
+            image * b
+        ).mean()  # contrast by hand: torchvision clamps in between
         contrasted = grey + c * (image * b - grey)
         saturated = s * contrasted + (1 - s) * tv.rgb_to_grayscale(contrasted)
-        torch.testing.assert_close(ours, saturated.clamp(0, 1), atol=1e-3, rtol=0)  # its luma has four digits
+        torch.testing.assert_close(
+            ours, saturated.clamp(0, 1), atol=1e-3, rtol=0
+        )  # its luma has four digits
 
 
 def test_boxes_lie_inside_with_the_area_and_aspect_asked_for():
@@ -43,7 +57,11 @@ def test_boxes_lie_inside_with_the_area_and_aspect_asked_for():
     numbers = torch.rand(1500, 36, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     boxes = random_boxes(sizes, numbers, (0.2, 1.0), (3 / 4, 4 / 3))
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    assert (boxes[:, :2] >= 0).all() and (boxes[:, 2] <= sizes[:, 1]).all() and (boxes[:, 3] <= sizes[:, 0]).all()
+    assert (
+        (boxes[:, :2] >= 0).all()
+        and (boxes[:, 2] <= sizes[:, 1]).all()
+        and (boxes[:, 3] <= sizes[:, 0]).all()
+    )
     share = (width * height) / sizes.prod(1)
     assert share.min() > 0.18 and share.max() <= 1
     assert (width / height).min() > 0.7 and (width / height).max() < 1.4
@@ -51,7 +69,12 @@ def test_boxes_lie_inside_with_the_area_and_aspect_asked_for():
 
 
 def test_where_no_try_fits_the_largest_centred_box_is_taken():
-    boxes = random_boxes(torch.tensor([[30, 300]]), torch.full((1, 36), 0.999, dtype=torch.float64), (0.9, 1.0), (3 / 4, 4 / 3))
+    boxes = random_boxes(
+        torch.tensor([[30, 300]]),
+        torch.full((1, 36), 0.999, dtype=torch.float64),
+        (0.9, 1.0),
+        (3 / 4, 4 / 3),
+    )
     assert boxes.tolist() == [[130, 0, 170, 30]]
 
 
@@ -67,7 +90,9 @@ def test_processes_see_their_rows_of_the_same_views():
     views = TrainingViews(48, **PLAIN)
     whole = views(canvas, sizes, drawing(5, total=4))
     for rows in (slice(0, 2), slice(2, 4)):
-        torch.testing.assert_close(views(canvas[rows], sizes[rows], drawing(5, rows, 4)), whole[rows])
+        torch.testing.assert_close(
+            views(canvas[rows], sizes[rows], drawing(5, rows, 4)), whole[rows]
+        )
 
 
 def test_padding_never_shows():
@@ -82,4 +107,6 @@ def test_padding_never_shows():
 def test_normalise_and_back():
     images, statistics = torch.rand(2, 3, 4, 4), ((0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
     torch.testing.assert_close(denormalise(normalise(images, *statistics), *statistics), images)
-    assert normalise(torch.full((1, 3, 1, 1), 0.5), *statistics).flatten().tolist() == pytest.approx([0.5, 0, -0.25])
+    assert normalise(
+        torch.full((1, 3, 1, 1), 0.5), *statistics
+    ).flatten().tolist() == pytest.approx([0.5, 0, -0.25])

@@ -1,7 +1,6 @@
 import pytest
 import torch
-
-from fieldmarks.data.batches import Batch, TrainingStream, class_balanced, shuffled
+from fieldmarks.data.batches import SampledStream, TrainingStream, class_balanced, shuffled
 from fieldmarks.random import seeded
 
 
@@ -15,16 +14,28 @@ class Pixels:
         return self.count
 
     def batch(self, index):
-        return index.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 4, 4).clone(), torch.tensor([[4, 4]]).expand(len(index), -1)
+        canvas = index.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 4, 4).clone()
+        return canvas, torch.tensor([[4, 4]]).expand(len(index), -1)
 
 
 def noise_views(canvas, sizes, draw):
-    return canvas.float() + draw(lambda n, generator: torch.rand(n, generator=generator))[:, None, None, None]
+    noise = draw(lambda n, generator: torch.rand(n, generator=generator))
+    return canvas.float() + noise[:, None, None, None]
 
 
-def stream(**options):
+def stream(cls=TrainingStream, **options):
     options = {"batch_size": 6, "seed": 3, **options}
-    return TrainingStream(Pixels(40), torch.arange(40) % 5, noise_views, **options)
+    return cls(Pixels(40), torch.arange(40) % 5, noise_views, **options)
+
+
+def numbers(count, generator):
+    return torch.rand(count, 2, generator=generator)
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
 
 
 def test_an_epoch_holds_every_image_at_most_once_and_leaves_out_an_incomplete_batch():
@@ -35,7 +46,8 @@ def test_an_epoch_holds_every_image_at_most_once_and_leaves_out_an_incomplete_ba
 def test_epochs_differ_and_seeds_differ_and_the_same_is_the_same():
     first = torch.cat(shuffled(40, 6, 0, 0))
     assert torch.equal(first, torch.cat(shuffled(40, 6, 0, 0)))
-    assert not torch.equal(first, torch.cat(shuffled(40, 6, 0, 1))) and not torch.equal(first, torch.cat(shuffled(40, 6, 1, 0)))
+    assert not torch.equal(first, torch.cat(shuffled(40, 6, 0, 1)))
+    assert not torch.equal(first, torch.cat(shuffled(40, 6, 1, 0)))
 
 
 def test_balanced_batches_hold_so_many_classes_of_so_many_images():
@@ -55,43 +67,95 @@ def test_balanced_batches_repeat_images_of_small_classes():
         assert torch.bincount(labels[batch], minlength=2).tolist() == [2, 2]
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: shuffled(5, 6, 0, 0), "5 training images do not fill a batch of 6"),
-    (lambda: class_balanced(torch.arange(20) % 2, 9, 3, 0, 0), "needs 3 classes, there are 2: use a batch size of at most 6"),
-    (lambda: class_balanced(torch.arange(20) % 2, 8, 3, 0, 0), "use a multiple of 3"),
-    (lambda: stream(world=4), "cannot be shared by 4 processes"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: shuffled(5, 6, 0, 0), "5 training images do not fill a batch of 6"),
+        (
+            lambda: class_balanced(torch.arange(20) % 2, 9, 3, 0, 0),
+            "needs 3 classes, there are 2: use a batch size of at most 6",
+        ),
+        (lambda: class_balanced(torch.arange(20) % 2, 8, 3, 0, 0), "use a multiple of 3"),
+        (lambda: stream(world=4), "cannot be shared by 4 processes"),
+    ],
+)
 def test_batches_that_the_data_cannot_fill_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_a_stream_taken_up_within_an_epoch_goes_on_as_it_would_have():
-    whole = list(stream().epoch(2))
-    rest = list(stream().epoch(2, start=4))
-    assert len(rest) == 2
-    for a, b in zip(whole[4:], rest):
-        assert torch.equal(a.images, b.images) and torch.equal(a.index, b.index) and torch.equal(a.labels, b.labels)
+def test_a_batch_is_the_arguments_of_the_losses():
+    plain, drawn = stream(), stream(draws={"boxes": numbers})
+    sampled = stream(SampledStream, sample=14, passes=2)
+    unrelated = stream(SampledStream, sample=14, passes=2, positives=False)
+    shapes = {
+        (name, tuple(value.shape))
+        for one in (plain, drawn, sampled, unrelated)
+        for name, value in next(iter(one.epoch(0))).items()
+    }
+    pictures = (6, 3, 4, 4)
+    assert shapes == {
+        ("images", pictures),
+        ("positives", pictures),
+        ("labels", (6,)),
+        ("index", (6,)),
+        ("boxes", (6, 2)),
+    }
+    assert [set(next(iter(one.epoch(0)))) for one in (plain, drawn, sampled, unrelated)] == [
+        {"images", "labels", "index"},
+        {"images", "labels", "index", "boxes"},
+        {"images", "labels", "index", "positives"},
+        {"images", "labels", "index"},
+    ]
 
 
-def test_processes_share_every_batch_each_image_once():
-    whole = list(stream().epoch(1))
-    shares = [list(stream(rank=rank, world=2).epoch(1)) for rank in (0, 1)]
-    for batch, *parts in zip(whole, *shares):
-        assert torch.equal(torch.cat([part.index for part in parts]), batch.index)
-        assert torch.equal(torch.cat([part.images for part in parts]), batch.images)
+def test_a_stream_resumed_within_an_epoch_goes_on_as_it_would_have():
+    for options in ({"draws": {"boxes": numbers}}, {"per_class": 2}):
+        straight = list(stream(**options).epoch(2))
+        rest = list(stream(**options).epoch(2, start=4))
+        assert len(rest) == 2
+        for a, b in zip(straight[4:], rest, strict=True):
+            assert_same(a, b)
+
+
+@pytest.mark.parametrize("cls, options", [(TrainingStream, {}), (SampledStream, {"sample": 16})])
+def test_processes_share_every_batch_each_image_once(cls, options):
+    if cls is SampledStream:
+        options = {**options, "passes": 2}
+    options = {**options, "draws": {"boxes": numbers, "others": numbers}}
+    shares = [list(stream(cls, rank=rank, world=2, **options).epoch(1)) for rank in (0, 1)]
+    for batch, *parts in zip(stream(cls, **options).epoch(1), *shares, strict=True):
+        together = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        assert_same(together, batch)
 
 
 def test_labels_belong_to_their_images():
     for batch in stream(per_class=2).epoch(0):
-        assert torch.equal(batch.labels, batch.index % 5)
-        assert torch.equal(batch.images[:, 0, 0, 0].floor().long(), batch.index)
+        assert torch.equal(batch["labels"], batch["index"] % 5)
+        assert torch.equal(batch["images"][:, 0, 0, 0].floor().long(), batch["index"])
 
 
-def test_draw_gives_this_processes_rows():
-    rows = [Batch(None, None, None, 6, part, seeded(1)).draw(lambda n, g: torch.rand(n, 2, generator=g)) for part in
-            (slice(0, 6), slice(0, 3), slice(3, 6))]
-    assert torch.equal(rows[0], torch.cat(rows[1:]))
+def test_a_positive_is_another_image_of_the_same_class():
+    for batch in stream(SampledStream, sample=14, passes=2).epoch(0):
+        positives = batch["positives"][:, 0, 0, 0].floor().long()
+        assert torch.equal(positives % 5, batch["labels"])
+        assert (positives != batch["index"]).all()
+
+
+def test_what_is_drawn_follows_the_views_in_the_generator_of_the_step():
+    (batch, *_), plan = stream(draws={"boxes": numbers}).epoch(2), stream().plan(2)
+    generator = seeded(3, 1, 2 * len(plan))
+    noise = torch.rand(6, generator=generator)
+    assert torch.equal(batch["images"][:, 0, 0, 0], batch["index"].float() + noise)
+    assert torch.equal(batch["boxes"], numbers(6, generator))
+
+
+def test_draws_give_each_process_its_own_rows():
+    drawn = [
+        next(iter(stream(draws={"boxes": numbers}, **share).epoch(0)))["boxes"]
+        for share in ({}, {"rank": 0, "world": 2}, {"rank": 1, "world": 2})
+    ]
+    assert torch.equal(drawn[0], torch.cat(drawn[1:]))
 
 
 def test_seeds_are_unrelated():

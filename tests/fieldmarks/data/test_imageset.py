@@ -14,7 +14,9 @@ def make(labels, split=None, **more) -> ImageSet:
     labels = torch.tensor(labels, dtype=torch.long)
     names = [f"class {c}" for c in range(int(labels.max()) + 1 if len(labels) else 0)]
     paths = [ROOT / f"{row}.jpg" for row in range(len(labels))]
-    fields = dict(name="test", paths=paths, labels=labels, class_names=names, split=split, root=ROOT)
+    fields = dict(
+        name="test", paths=paths, labels=labels, class_names=names, split=split, root=ROOT
+    )
     return ImageSet(**{**fields, **more})
 
 
@@ -30,15 +32,25 @@ def test_frozen_and_counted():
         images.name = "other"
 
 
-@pytest.mark.parametrize("index", [
-    [3, 1], torch.tensor([3, 1]), np.array([3, 1]), range(3, 0, -2), [-2, -4],
-])
+@pytest.mark.parametrize(
+    "index", [[3, 1], torch.tensor([3, 1]), np.array([3, 1]), range(3, 0, -2), [-2, -4]]
+)
 def test_subset_by_numbers(index):
-    images = make([0, 0, 1, 2, 2], split=["train", "test", "train", "test", "train"],
-                  attributes=torch.arange(10.0).view(5, 2), attribute_names=["a", "b"],
-                  boxes=torch.arange(20.0).view(5, 4), parts=torch.arange(15.0).view(5, 1, 3), part_names=["beak"])
+    images = make(
+        [0, 0, 1, 2, 2],
+        split=["train", "test", "train", "test", "train"],
+        attributes=torch.arange(10.0).view(5, 2),
+        attribute_names=["a", "b"],
+        boxes=torch.arange(20.0).view(5, 4),
+        parts=torch.arange(15.0).view(5, 1, 3),
+        part_names=["beak"],
+    )
     part = images.subset(index)
-    assert rows(part) == [3, 1] and part.labels.tolist() == [2, 0] and part.class_names == images.class_names
+    assert (
+        rows(part) == [3, 1]
+        and part.labels.tolist() == [2, 0]
+        and part.class_names == images.class_names
+    )
     assert part.attributes.tolist() == [[6, 7], [2, 3]] and part.boxes[:, 0].tolist() == [12, 4]
     assert part.parts[:, 0, 0].tolist() == [9, 3] and part.split == ["test", "test"]
     assert part.class_counts().tolist() == [1, 0, 1]
@@ -80,7 +92,9 @@ def test_open_split_is_the_official_one_where_that_separates_the_classes():
     images = make([0, 1, 2, 0, 1, 2], split=["test", "train", "test", "test", "train", "test"])
     train, test = images.open_split()
     assert train.labels.tolist() == [1, 1] and test.labels.tolist() == [0, 2, 0, 2]
-    with pytest.raises(ValueError, match="no closed split, for the official train and test parts share no class"):
+    with pytest.raises(
+        ValueError, match="no closed split, for the official train and test parts share no class"
+    ):
         images.closed_split()
 
 
@@ -110,24 +124,42 @@ def test_query_gallery():
 
 def test_fingerprint():
     images = make([0, 1, 1])
-    moved = make([0, 1, 1], paths=[Path("/elsewhere") / f"{row}.jpg" for row in range(3)], root=Path("/elsewhere"))
+    moved = make(
+        [0, 1, 1],
+        paths=[Path("/elsewhere") / f"{row}.jpg" for row in range(3)],
+        root=Path("/elsewhere"),
+    )
     assert len(images.fingerprint) == 16 and images.fingerprint == moved.fingerprint
     assert images.fingerprint == make([0, 1, 1], root=None).fingerprint
-    others = [make([0, 0, 1]), make([0, 1, 1], name="other"), make([0, 1, 1], class_names=["a", "b"]),
-              images.subset([0, 1]), images.subset([0, 2, 1])]
+    others = [
+        make([0, 0, 1]),
+        make([0, 1, 1], name="other"),
+        make([0, 1, 1], class_names=["a", "b"]),
+        images.subset([0, 1]),
+        images.subset([0, 2, 1]),
+    ]
     assert len({images.fingerprint, *(other.fingerprint for other in others)}) == 6
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"labels": torch.tensor([0, 1])}, "3 paths but 2 labels"),
-    ({"labels": torch.tensor([0.0, 1, 1])}, "LongTensor"),
-    ({"labels": torch.tensor([0, 1, 2])}, "labels run from 0 to 2, but there are 2 class names"),
-    ({"labels": torch.tensor([0, -1, 1])}, "labels run from -1"),
-    ({"split": ["train"]}, "3 paths but 1 split"),
-    ({"boxes": torch.zeros(3, 5)}, r"boxes must be \(N, 4\)"),
-    ({"attributes": torch.zeros(3, 2), "attribute_names": ["a"]}, r"attributes \(3, 2\) but 1 names"),
-    ({"paths": [Path("a.jpg"), Path("/b.jpg"), Path("/c.jpg")]}, "not an absolute path"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"labels": torch.tensor([0, 1])}, "3 paths but 2 labels"),
+        ({"labels": torch.tensor([0.0, 1, 1])}, "LongTensor"),
+        (
+            {"labels": torch.tensor([0, 1, 2])},
+            "labels run from 0 to 2, but there are 2 class names",
+        ),
+        ({"labels": torch.tensor([0, -1, 1])}, "labels run from -1"),
+        ({"split": ["train"]}, "3 paths but 1 split"),
+        ({"boxes": torch.zeros(3, 5)}, r"boxes must be \(N, 4\)"),
+        (
+            {"attributes": torch.zeros(3, 2), "attribute_names": ["a"]},
+            r"attributes \(3, 2\) but 1 names",
+        ),
+        ({"paths": [Path("a.jpg"), Path("/b.jpg"), Path("/c.jpg")]}, "not an absolute path"),
+    ],
+)
 def test_what_does_not_agree_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(make([0, 1, 1]), **change)

@@ -19,12 +19,16 @@ from fieldmarks.data.pixels import PixelCache
 
 def gradient(height: int, width: int) -> np.ndarray:
     """A smooth colour picture in which every corner differs."""
-    y, x = np.mgrid[0:1:height * 1j, 0:1:width * 1j]
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     return np.stack([255 * x, 255 * y, 127 * (x + 1 - y)], axis=-1).round().astype(np.uint8)
 
 
 def save(path: Path, array_or_image, **options) -> Path:
-    image = array_or_image if isinstance(array_or_image, Image.Image) else Image.fromarray(array_or_image)
+    image = (
+        array_or_image
+        if isinstance(array_or_image, Image.Image)
+        else Image.fromarray(array_or_image)
+    )
     image.save(path, **options)
     return path
 
@@ -67,9 +71,16 @@ def test_rgb_is_kept_as_it_is(tmp_path):
 def test_exif_rotation(tmp_path, orientation, suffix, shorter_side):
     # A picture stored so that following the remark brings it upright: each remark, written out by hand, undone.
     upright = gradient(24, 40)
-    stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1],
-              5: upright.swapaxes(0, 1), 6: upright.swapaxes(0, 1)[::-1], 7: upright.swapaxes(0, 1)[::-1, ::-1],
-              8: upright.swapaxes(0, 1)[:, ::-1]}[orientation]
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.swapaxes(0, 1),
+        6: upright.swapaxes(0, 1)[::-1],
+        7: upright.swapaxes(0, 1)[::-1, ::-1],
+        8: upright.swapaxes(0, 1)[:, ::-1],
+    }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"quality": 100, "subsampling": 0} if suffix == "jpg" else {}
@@ -82,7 +93,9 @@ def test_exif_rotation(tmp_path, orientation, suffix, shorter_side):
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_a_damaged_exif_remark_does_no_harm(tmp_path):
-    path = save(tmp_path / "a.jpg", gradient(20, 30), exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12")
+    path = save(
+        tmp_path / "a.jpg", gradient(20, 30), exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"
+    )
     assert decode(path, None).shape == (20, 30, 3)
 
 
@@ -121,7 +134,11 @@ def test_transparency_lies_on_white(tmp_path):
         options = {"lossless": True, "exact": True} if suffix == "webp" else {}
         found = decode(save(tmp_path / f"a.{suffix}", rgba, **options), None)
         assert np.abs(found.astype(int) - expected).max() <= 1
-    assert decode(save(tmp_path / "la.png", rgba.convert("LA")), None)[5, 2].tolist() == [255, 255, 255]
+    assert decode(save(tmp_path / "la.png", rgba.convert("LA")), None)[5, 2].tolist() == [
+        255,
+        255,
+        255,
+    ]
 
 
 def test_palette_with_and_without_transparency(tmp_path):
@@ -142,14 +159,26 @@ def test_cmyk(tmp_path):
     assert found.shape == (10, 15, 3) and np.abs(found[5, 5].astype(int) - [255, 0, 0]).max() <= 5
 
 
-@pytest.mark.parametrize("height, width, shorter_side, expected", [
-    (40, 60, 20, (20, 30)), (60, 40, 20, (30, 20)), (10, 10, 32, (32, 32)), (10, 17, 32, (32, 54)),
-    (20, 100, 10, (10, 30)), (100, 20, 10, (30, 10)), (1, 50, 8, (8, 24)), (300, 301, 30, (30, 30)), (7, 5, 1, (1, 1)),
-])
+@pytest.mark.parametrize(
+    "height, width, shorter_side, expected",
+    [
+        (40, 60, 20, (20, 30)),
+        (60, 40, 20, (30, 20)),
+        (10, 10, 32, (32, 32)),
+        (10, 17, 32, (32, 54)),
+        (20, 100, 10, (10, 30)),
+        (100, 20, 10, (30, 10)),
+        (1, 50, 8, (8, 24)),
+        (300, 301, 30, (30, 30)),
+        (7, 5, 1, (1, 1)),
+    ],
+)
 def test_the_shorter_side_is_as_asked_for(tmp_path, height, width, shorter_side, expected):
     assert target_size(width, height, shorter_side) == expected[::-1]
     for suffix in ("png", "jpg"):
-        assert decode(save(tmp_path / f"a.{suffix}", gradient(height, width)), shorter_side).shape == (*expected, 3)
+        assert decode(
+            save(tmp_path / f"a.{suffix}", gradient(height, width)), shorter_side
+        ).shape == (*expected, 3)
 
 
 def test_panoramas_are_cropped_about_their_centre(tmp_path):
@@ -168,7 +197,9 @@ def test_shrinking_is_antialiased(tmp_path):
 
 def test_drafted_jpegs_stay_close_to_the_full_decoding(tmp_path, monkeypatch):
     generator = np.random.default_rng(0)
-    noise = Image.fromarray(generator.integers(0, 256, (60, 80, 3), dtype=np.uint8)).resize((800, 600), Image.BICUBIC)
+    noise = Image.fromarray(generator.integers(0, 256, (60, 80, 3), dtype=np.uint8)).resize(
+        (800, 600), Image.BICUBIC
+    )
     path = save(tmp_path / "a.jpg", noise, quality=92)
     drafted = decode(path, 64).astype(int)
     monkeypatch.setattr(decoding, "DRAFT_MARGIN", 1e9)
@@ -179,15 +210,25 @@ def test_unreadable_files_are_named_with_the_reason(tmp_path, monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
     whole = save(tmp_path / "whole.jpg", noise).read_bytes()
     png = save(tmp_path / "whole.png", gradient(60, 60)).read_bytes()
-    files = {"truncated.jpg": whole[: len(whole) // 2], "truncated.png": png[: len(png) // 2],
-             "text.jpg": b"no image at all", "empty.jpg": b""}
+    files = {
+        "truncated.jpg": whole[: len(whole) // 2],
+        "truncated.png": png[: len(png) // 2],
+        "text.jpg": b"no image at all",
+        "empty.jpg": b"",
+    }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     save(tmp_path / "float.tif", Image.new("F", (5, 5)))
     (tmp_path / "folder.jpg").mkdir()
-    reasons = {"truncated.jpg": "truncated", "truncated.png": "truncated", "text.jpg": "not an image",
-               "empty.jpg": "the file is empty", "absent.jpg": "no such file", "float.tif": "floating-point",
-               "folder.jpg": "directory"}
+    reasons = {
+        "truncated.jpg": "truncated",
+        "truncated.png": "truncated",
+        "text.jpg": "not an image",
+        "empty.jpg": "the file is empty",
+        "absent.jpg": "no such file",
+        "float.tif": "floating-point",
+        "folder.jpg": "directory",
+    }
     for name, reason in reasons.items():
         for shorter_side in (None, 16):
             with pytest.raises(ImageError, match=reason) as error:
@@ -212,7 +253,10 @@ def test_unreadable_lists_all_in_order(photographs, tmp_path):
     calls = []
     paths = [tmp_path / "x.jpg", *photographs, tmp_path / "y.jpg"]
     faults = unreadable(paths, workers=2, progress=lambda *at: calls.append(at))
-    assert [str(fault) for fault in faults] == [f"{paths[0]}: not an image", f"{paths[-1]}: no such file"]
+    assert [str(fault) for fault in faults] == [
+        f"{paths[0]}: not an image",
+        f"{paths[-1]}: no such file",
+    ]
     assert calls == [(done, 9) for done in range(1, 10)]
 
 
@@ -222,7 +266,9 @@ def test_unreadable_lists_all_in_order(photographs, tmp_path):
 def same(one: PixelCache, paths: list[Path], shorter_side: int) -> None:
     """Everything a cache gives, against decode()."""
     expected = [decode(path, shorter_side) for path in paths]
-    assert len(one) == len(paths) and one.sizes.tolist() == [list(array.shape[:2]) for array in expected]
+    assert len(one) == len(paths) and one.sizes.tolist() == [
+        list(array.shape[:2]) for array in expected
+    ]
     assert one.sizes.dtype == torch.long
     for index, array in enumerate(expected):
         assert np.array_equal(one[index], array) and one[index].dtype == np.uint8
@@ -233,14 +279,20 @@ def same(one: PixelCache, paths: list[Path], shorter_side: int) -> None:
     naive = torch.zeros_like(canvas)
     for place, index in zip(naive, chosen):
         array = torch.from_numpy(expected[index]).permute(2, 0, 1)
-        place[:, :array.shape[1], :array.shape[2]] = array
-    assert torch.equal(canvas, naive) and sizes.tolist() == [list(expected[index].shape[:2]) for index in chosen]
+        place[:, : array.shape[1], : array.shape[2]] = array
+    assert torch.equal(canvas, naive) and sizes.tolist() == [
+        list(expected[index].shape[:2]) for index in chosen
+    ]
 
 
 @pytest.mark.parametrize("shorter_side", [1, 16, 45])
 def test_cached_streamed_and_decoded_pixels_are_equal(photographs, tmp_path, shorter_side):
     same(PixelCache.open(photographs, shorter_side, tmp_path / "cache"), photographs, shorter_side)
-    same(PixelCache.open(photographs, shorter_side, tmp_path / "cache", verify=True), photographs, shorter_side)
+    same(
+        PixelCache.open(photographs, shorter_side, tmp_path / "cache", verify=True),
+        photographs,
+        shorter_side,
+    )
     with pytest.warns(UserWarning, match="more than limit_bytes"):
         streamed = PixelCache.open(photographs, shorter_side, tmp_path / "other", limit_bytes=10)
     assert streamed.file is None
@@ -249,8 +301,12 @@ def test_cached_streamed_and_decoded_pixels_are_equal(photographs, tmp_path, sho
 
 def test_built_once(photographs, tmp_path, monkeypatch):
     calls = []
-    first = PixelCache.open(photographs, 16, tmp_path / "cache", progress=lambda *at: calls.append(at))
-    assert calls == [(done, 7) for done in range(1, 8)] and left_in(tmp_path / "cache") == [first.file.name]
+    first = PixelCache.open(
+        photographs, 16, tmp_path / "cache", progress=lambda *at: calls.append(at)
+    )
+    assert calls == [(done, 7) for done in range(1, 8)] and left_in(tmp_path / "cache") == [
+        first.file.name
+    ]
     monkeypatch.setattr(decoding, "decode", None)
     again = PixelCache.open(photographs, 16, tmp_path / "cache", progress=pytest.fail)
     assert again.file == first.file and np.array_equal(again[3], first[3])
@@ -271,7 +327,10 @@ def test_default_folder(photographs, tmp_path, monkeypatch):
     assert PixelCache.open(photographs, 8).file.parent == tmp_path / "there" / "pixels"
     monkeypatch.delenv("FIELDMARKS_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert PixelCache.open(photographs, 8).file.parent == tmp_path / "home" / ".cache" / "fieldmarks" / "pixels"
+    assert (
+        PixelCache.open(photographs, 8).file.parent
+        == tmp_path / "home" / ".cache" / "fieldmarks" / "pixels"
+    )
 
 
 def test_empty_set_and_empty_batch(photographs, tmp_path):
@@ -291,8 +350,13 @@ def test_empty_set_and_empty_batch(photographs, tmp_path):
 def test_a_damaged_cache_is_rebuilt_with_a_warning(photographs, tmp_path, damage):
     file = PixelCache.open(photographs, 16, tmp_path / "cache").file
     content = file.read_bytes()
-    broken = {"truncated": content[:-1], "empty": b"", "longer": content + b"x", "foreign": b"x" * len(content),
-              "header": content[:90] + bytes([content[90] ^ 1]) + content[91:]}[damage]
+    broken = {
+        "truncated": content[:-1],
+        "empty": b"",
+        "longer": content + b"x",
+        "foreign": b"x" * len(content),
+        "header": content[:90] + bytes([content[90] ^ 1]) + content[91:],
+    }[damage]
     file.write_bytes(broken)
     with pytest.warns(UserWarning, match="is damaged .* built again") as warned:
         same(PixelCache.open(photographs, 16, tmp_path / "cache"), photographs, 16)
@@ -313,15 +377,24 @@ def test_verify_finds_a_damaged_pixel(photographs, tmp_path):
 
 
 @pytest.mark.parametrize("limit_bytes", [1 << 30, 1])
-def test_unreadable_images_are_named_in_one_error_and_nothing_is_left(photographs, tmp_path, limit_bytes):
+def test_unreadable_images_are_named_in_one_error_and_nothing_is_left(
+    photographs, tmp_path, limit_bytes
+):
     bad = []
     for number in range(12):
         bad.append(tmp_path / f"bad{number}.jpg")
         bad[-1].write_bytes(b"no image")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(UnreadableImages, match="12 of 19 images cannot be read .fetch them again") as error:
-            PixelCache.open([*photographs[:2], *bad, *photographs[2:]], 16, tmp_path / "cache", limit_bytes=limit_bytes)
+        with pytest.raises(
+            UnreadableImages, match="12 of 19 images cannot be read .fetch them again"
+        ) as error:
+            PixelCache.open(
+                [*photographs[:2], *bad, *photographs[2:]],
+                16,
+                tmp_path / "cache",
+                limit_bytes=limit_bytes,
+            )
     assert [fault.path for fault in error.value.faults] == bad
     assert "bad9.jpg: not an image; ..." in str(error.value) and "bad10.jpg" not in str(error.value)
     assert left_in(tmp_path / "cache") == []
@@ -330,7 +403,9 @@ def test_unreadable_images_are_named_in_one_error_and_nothing_is_left(photograph
 def test_missing_and_damaged_images_are_in_the_same_error(photographs, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     paths = [tmp_path / "absent.jpg", *photographs, tmp_path / "bad.jpg"]
-    with pytest.raises(UnreadableImages, match="2 of 9 images .*absent.jpg: no such file; .*bad.jpg: not an image$"):
+    with pytest.raises(
+        UnreadableImages, match="2 of 9 images .*absent.jpg: no such file; .*bad.jpg: not an image$"
+    ):
         PixelCache.open(paths, 16, tmp_path / "cache")
     assert left_in(tmp_path / "cache") == []
 
@@ -380,9 +455,15 @@ def replace_new_files(monkeypatch, stand_in) -> None:
 @pytest.mark.parametrize("room", [0, 3000, 10_000])
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(photographs, tmp_path, monkeypatch, room):
     replace_new_files(monkeypatch, lambda file: FullDisk(open(file, "xb"), room))
-    with pytest.raises(OSError, match="pixel cache in .* cannot be written .No space left") as error:
+    with pytest.raises(
+        OSError, match="pixel cache in .* cannot be written .No space left"
+    ) as error:
         PixelCache.open(photographs, 16, tmp_path / "cache")
-    assert error.value.errno == errno.ENOSPC and "FIELDMARKS_CACHE" in str(error.value) and "\n" not in str(error.value)
+    assert (
+        error.value.errno == errno.ENOSPC
+        and "FIELDMARKS_CACHE" in str(error.value)
+        and "\n" not in str(error.value)
+    )
     assert left_in(tmp_path / "cache") == []
 
 
@@ -390,7 +471,6 @@ def test_a_real_full_disk(photographs, tmp_path, monkeypatch):
     # /dev/full takes no byte: the same path through the operating system, without a stand-in.
     if not os.path.exists("/dev/full"):
         pytest.skip("needs /dev/full")
-    monkeypatch.setattr(pixels, "_not_writable", lambda folder: None)
     replace_new_files(monkeypatch, lambda file: open("/dev/full", "r+b", buffering=0))
     with pytest.raises(OSError) as error:
         PixelCache.open(photographs, 16, tmp_path / "cache")
@@ -399,7 +479,9 @@ def test_a_real_full_disk(photographs, tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_means_streaming(photographs, tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.warns(UserWarning, match="no pixel cache: .* cannot be written .*; images are decoded") as warned:
+    with pytest.warns(
+        UserWarning, match="no pixel cache: .* cannot be written .*; images are decoded"
+    ) as warned:
         streamed = PixelCache.open(photographs, 16, tmp_path / "file" / "cache")
     assert len(warned) == 1 and "\n" not in str(warned[0].message)
     same(streamed, photographs, 16)
@@ -409,10 +491,17 @@ def test_streaming_reads_all_images_only_the_first_time(photographs, tmp_path):
     calls = []
     for _ in range(2):
         with pytest.warns(UserWarning, match="no pixel cache"):
-            cache = PixelCache.open(photographs, 16, tmp_path / "cache", limit_bytes=1,
-                                    progress=lambda *at: calls.append(at))
+            cache = PixelCache.open(
+                photographs,
+                16,
+                tmp_path / "cache",
+                limit_bytes=1,
+                progress=lambda *at: calls.append(at),
+            )
         same(cache, photographs, 16)
-    assert len(calls) == len(photographs) and left_in(tmp_path / "cache") == [f"{pixels._key(photographs, 16)}.sizes"]
+    assert len(calls) == len(photographs) and left_in(tmp_path / "cache") == [
+        f"{pixels.cache_key(photographs, 16)}.sizes"
+    ]
 
 
 def test_limit_counts_the_decoded_bytes(photographs, tmp_path):
@@ -433,7 +522,7 @@ def test_an_interrupted_build_leaves_nothing(photographs, tmp_path):
 
 
 def test_what_a_killed_builder_left_is_swept_away(photographs, tmp_path):
-    dead, alive = tmp_path / ".0123.pixels.dead.pixels", tmp_path / ".0123.pixels.alive.pixels"
+    dead, alive = tmp_path / ".0123.npy.dead.npy", tmp_path / ".0123.npy.alive.npy"
     for part, age in ((dead, 7200), (alive, 10)):
         part.write_bytes(b"x")
         os.utime(part, (time.time() - age,) * 2)
@@ -450,8 +539,12 @@ def _open_at_once(barrier, paths, folder, results):
 def test_two_processes_build_the_same_cache_at_once(photographs, tmp_path):
     context = multiprocessing.get_context("fork")
     barrier, results = context.Barrier(2), context.Queue()
-    builders = [context.Process(target=_open_at_once, args=(barrier, photographs, tmp_path / "cache", results))
-                for _ in range(2)]
+    builders = [
+        context.Process(
+            target=_open_at_once, args=(barrier, photographs, tmp_path / "cache", results)
+        )
+        for _ in range(2)
+    ]
     for builder in builders:
         builder.start()
     found = [results.get(timeout=60) for _ in builders]
@@ -473,4 +566,6 @@ def test_read_from_threads(photographs, tmp_path):
     cache = PixelCache.open(photographs, 16, tmp_path)
     expected, _ = cache.batch(range(7))
     with ThreadPoolExecutor(8) as pool:
-        assert all(torch.equal(canvas, expected) for canvas, _ in pool.map(cache.batch, [range(7)] * 100))
+        assert all(
+            torch.equal(canvas, expected) for canvas, _ in pool.map(cache.batch, [range(7)] * 100)
+        )

@@ -1,10 +1,12 @@
+import copy
+
 import pytest
 import torch
 from fieldmarks.backbones import create_backbone
 from fieldmarks.data.augment import TestViews
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.experiments import features
-from fieldmarks.experiments.features import frozen_features
+from fieldmarks.experiments.features import Pooled, frozen_features
 from fieldmarks.methods.method import Method
 from PIL import Image
 
@@ -34,25 +36,20 @@ def backbone():
     return network
 
 
-def embed(pictures, network, **changes):
-    views = TestViews(32, (0.5,) * 3, (0.5,) * 3, 40)
-    return frozen_features(
-        PixelCache.open(pictures, 40), network, views, **{"precision": "fp32", **changes}
-    )
+def embed(pictures, method, size=32, **changes):
+    if not isinstance(method, Method):
+        method = Pooled(method)
+    views = TestViews(size, (0.5,) * 3, (0.5,) * 3, 40)
+    pixels = PixelCache.open(pictures, 40)
+    return frozen_features(pixels, method, views, **{"precision": "fp32", **changes})
 
 
 def test_features_are_the_average_over_the_feature_map_in_evaluation_mode(pictures, backbone):
     canvas, sizes = PixelCache.open(pictures, 40).batch(range(7))
+    views = TestViews(32, (0.5,) * 3, (0.5,) * 3, 40)
     backbone.eval()
     with torch.no_grad():
-        maps = torch.cat(
-            [
-                backbone(
-                    TestViews(32, (0.5,) * 3, (0.5,) * 3, 40)(canvas[i : i + 1], sizes[i : i + 1])
-                )
-                for i in range(7)
-            ]
-        )
+        maps = [backbone(views(canvas[i : i + 1], sizes[i : i + 1]))[0] for i in range(7)]
     expected = torch.stack([torch.stack([channel.mean() for channel in one]) for one in maps])
     found = embed(pictures, backbone.train())
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -60,33 +57,28 @@ def test_features_are_the_average_over_the_feature_map_in_evaluation_mode(pictur
 
 
 def test_a_method_gives_its_embeddings(pictures, backbone):
+    expected = torch.nn.functional.normalize(embed(pictures, backbone))
     found = embed(pictures, Method(backbone))
-    torch.testing.assert_close(
-        found, torch.nn.functional.normalize(embed(pictures, backbone)), rtol=1e-4, atol=1e-6
-    )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_second_time_nothing_is_computed(pictures, backbone, cache, monkeypatch):
     first = embed(pictures, backbone)
     assert len(list(cache.iterdir())) == 1
-    monkeypatch.setattr(
-        features, "embed_all", lambda *args, **options: pytest.fail("embedded twice")
-    )
+    monkeypatch.setattr(features, "embed_all", lambda *_, **__: pytest.fail("embedded twice"))
     assert torch.equal(embed(pictures, backbone), first)
 
 
 @pytest.mark.parametrize(
-    "change", ["weights", "size", "statistics", "precision", "picture", "order"]
+    "change", ["weights", "size", "statistics", "precision", "picture", "order", "method"]
 )
 def test_whatever_changes_the_features_makes_them_anew(pictures, backbone, cache, change, tmp_path):
-    import copy
-
     embed(pictures, backbone)
-    other, options, paths, side = copy.deepcopy(backbone), {}, list(pictures), 32
+    other, options, paths = copy.deepcopy(backbone), {}, list(pictures)
     if change == "weights":
         next(other.parameters()).data[0, 0, 0, 0] += 1e-3
     elif change == "size":
-        side = 24
+        options = {"size": 24}
     elif change == "statistics":
         options = {"batch_statistics": True}
     elif change == "precision":
@@ -94,49 +86,40 @@ def test_whatever_changes_the_features_makes_them_anew(pictures, backbone, cache
     elif change == "picture":
         paths[0] = tmp_path / "other.png"
         Image.open(pictures[0]).rotate(90).save(paths[0])
+    elif change == "method":
+        other = Method(other)
     else:
         paths.reverse()
-    frozen_features(
-        PixelCache.open(paths, 40),
-        other,
-        TestViews(side, (0.5,) * 3, (0.5,) * 3, 40),
-        **{"precision": "fp32", **options},
-    )
+    embed(paths, other, **options)
     assert len(list(cache.iterdir())) == 2
 
 
 def test_the_network_is_left_as_it_was(pictures, backbone):
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     for batch_statistics in (False, True):
-        backbone.train()
-        embed(pictures, backbone, batch_statistics=batch_statistics)
-        assert backbone.training
+        method = Pooled(backbone).train()
+        embed(pictures, method, batch_statistics=batch_statistics)
+        assert method.training and backbone.training
     assert all(torch.equal(before[name], value) for name, value in backbone.state_dict().items())
 
 
 def test_with_batch_statistics_features_know_which_images_came_with_them(pictures, backbone):
-    few, many = (
-        embed(pictures[:3], backbone, batch_statistics=True),
-        embed(pictures, backbone, batch_statistics=True),
-    )
+    few, many = (embed(part, backbone, batch_statistics=True) for part in (pictures[:3], pictures))
     assert (few - many[:3]).abs().max() > 1e-3
-    torch.testing.assert_close(
-        embed(pictures[:3], backbone), embed(pictures, backbone)[:3], rtol=1e-4, atol=1e-5
-    )
+    few, many = (embed(part, backbone) for part in (pictures[:3], pictures))
+    torch.testing.assert_close(few, many[:3], rtol=1e-4, atol=1e-5)
 
 
 def test_a_damaged_file_is_made_again_with_a_warning(pictures, backbone, cache):
     first = embed(pictures, backbone)
     (file,) = cache.iterdir()
     file.write_bytes(file.read_bytes()[:50])
-    with pytest.warns(UserWarning, match="are damaged .* they are made again"):
+    with pytest.warns(UserWarning, match="is damaged .* it is made again"):
         assert torch.equal(embed(pictures, backbone), first)
     assert torch.equal(embed(pictures, backbone), first)
 
 
 def test_features_that_are_not_numbers_are_refused_and_not_kept(pictures, backbone, cache):
-    import copy
-
     broken = copy.deepcopy(backbone)
     for parameter in broken.parameters():
         parameter.data.fill_(torch.nan)

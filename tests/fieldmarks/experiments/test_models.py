@@ -1,27 +1,23 @@
-import json
-import shutil
-
 import numpy as np
 import pytest
 import torch
 from fieldguide.birds.guide import make_fieldguide
 from fieldguide.garments.wardrobe import make_wardrobe
-from fieldmarks.experiments import (
-    fewshot,
-    fewshot_figures,
-    hashing,
-    inshop,
-    inshop_figures,
-    open_set,
-)
+from fieldmarks.data.pixels import PixelCache
+from fieldmarks.experiments.fewshot import FewShot
+from fieldmarks.experiments.hashing import Hashing
+from fieldmarks.experiments.inshop import InShop
 from fieldmarks.experiments.models import load_model, load_pair_model
+from fieldmarks.experiments.open_set import OpenSet
+from fieldmarks.experiments.outfits import OutfitMatching
+from helpers.experiments import run
 from PIL import Image
 
 PAN = {
     "backbone": "resnet10t",
     "weights": "none",
-    "hidden": 8,
-    "concepts": 3,
+    "hidden": (8,),
+    "free": 3,
     "epochs": 2,
     "lr": 0.01,
     "evaluate_every": 1,
@@ -53,34 +49,28 @@ SINGLE = {
 }
 
 
-def go(kind, parameters):
-    """Run an experiment from end to end; returns what it held and its folder."""
-    experiment = kind.prepare(parameters)
-    history, after = kind.train(experiment), kind.evaluate(experiment)
-    kind.finish(
-        experiment, *((history, None, after) if kind is open_set else (history, after)), [], ""
-    )
-    return experiment, after, parameters.folder()
+def go(cls, **parameters):
+    """Run an experiment from end to end; returns it, its scores and its folder."""
+    experiment, history, scores = run(cls(cls.Parameters(**parameters)))
+    experiment.finish(history, scores)
+    return experiment, scores, experiment.folder
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("models")
-        patch.setenv("FIELDMARKS_CACHE", str(folder / "cache"))
-        make_fieldguide(folder / "birds", classes=8, images=4, size=64, seed=0)
-        make_wardrobe(folder / "wardrobe", outfits=200, items=150, shots=2, size=40, seed=0)
-        yield folder
+    folder = tmp_path_factory.mktemp("models")
+    make_fieldguide(folder / "birds", classes=8, images=4, size=64, seed=0)
+    make_wardrobe(folder / "wardrobe", outfits=200, items=150, shots=2, size=40, seed=0)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def runs(home):
-    """Finished runs of PAN: method -> (experiment, what it found, folder)."""
-    root = str(home / "birds")
+    """Finished runs of PAN: title -> (experiment, scores, folder)."""
+    birds, garments = str(home / "birds"), str(home / "wardrobe")
     made = {
         f"fewshot {method}": go(
-            fewshot,
-            fewshot.Parameters(**FEWSHOT, **more, root=root, method=method, out=str(home / method)),
+            FewShot, **FEWSHOT, **more, root=birds, method=method, out=str(home / method)
         )
         for method, more in (
             ("pan_supervised", {}),
@@ -88,19 +78,13 @@ def runs(home):
             ("pan_unsupervised", {}),
         )
     }
-    of_embeddings = go(
-        open_set, open_set.Parameters(**SINGLE, root=root, grids=(2,), out=str(home / "vapnet"))
-    )[2]
+    vapnet = go(OpenSet, **SINGLE, root=birds, grids=(2,), out=str(home / "vapnet"))[2]
     for name, more in (
         ("features", {}),
-        ("embeddings", {"embedding": str(of_embeddings), "method": "pan_hybrid"}),
+        ("embeddings", {"embedding": str(vapnet), "method": "pan_hybrid"}),
     ):
-        made[f"inshop {name}"] = go(
-            inshop,
-            inshop.Parameters(
-                **INSHOP, **more, root=str(home / "wardrobe"), out=str(home / f"inshop {name}")
-            ),
-        )
+        title = f"inshop {name}"
+        made[title] = go(InShop, **INSHOP, **more, root=garments, out=str(home / title))
     return made
 
 
@@ -110,24 +94,23 @@ def test_a_few_shot_run_compares_pictures_as_the_experiment_did(runs, method):
     model = load_pair_model(folder, "cpu")
     encoded = model.encode(e.novel.pixels)
     with torch.no_grad():
-        torch.testing.assert_close(
-            encoded, e.network.encode(e.novel.features), atol=1e-5, rtol=1e-5
-        )
+        expected = e.method.encode(e.novel.features)
+        torch.testing.assert_close(encoded, expected, atol=1e-5, rtol=1e-5)
         images = e.novel_images([0, 5])
-        torch.testing.assert_close(
-            model.describe(images),
-            e.standardise(e.backbone.eval()(images).mean((-2, -1))),
-            atol=1e-4,
-            rtol=1e-4,
-        )
-    assert model.names == fewshot_figures.names_of(e) and model.resize == 64 and model.run == folder
+        pooled = e.backbone.eval()(images).mean((-2, -1))
+        found_features, expected = model.representation(images), e.method.standardise(pooled)
+        torch.testing.assert_close(found_features, expected, atol=1e-4, rtol=1e-4)
+    attributes = [] if method == "pan_unsupervised" else e.novel.images.attribute_names
+    free = [] if method == "pan_supervised" else ["concept 1", "concept 2", "concept 3"]
+    assert model.names == [*attributes, *free]
+    assert model.resize == 64 and model.run == folder
     # Sec. 3: the score of a query with a class is its mean similarity with the supports.
     support, query = (part[1] for part in e.episodes)
     for row, picture in enumerate(query.flatten().tolist()):
-        scores = (
-            model.scores(encoded[picture], encoded[support.flatten()]).view(support.shape).mean(1)
-        )
-        torch.testing.assert_close(scores, found.class_scores[1, row].float(), atol=1e-5, rtol=1e-5)
+        scores = model.scores(encoded[picture], encoded[support.flatten()])
+        scores = scores.view(support.shape).mean(1)
+        expected = found.saved["class_scores"][1, row].float()
+        torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["features", "embeddings"])
@@ -135,16 +118,14 @@ def test_an_in_shop_run_ranks_pictures_as_the_experiment_did(runs, name):
     e, found, folder = runs[f"inshop {name}"]
     model = load_pair_model(folder, "cpu")
     encoded = model.encode(e.test_pixels)
-    ranking = found.rankings[e.parameters.method]
     for row in (0, 3):
         scores = model.scores(encoded[e.queries[row]], encoded[e.gallery])
-        torch.testing.assert_close(
-            scores.sort(descending=True).values[:3], ranking.scores[row, :3], atol=1e-5, rtol=1e-5
-        )
-        torch.testing.assert_close(
-            scores[ranking.index[row, :3]], ranking.scores[row, :3], atol=1e-5, rtol=1e-5
-        )
-    assert model.names == inshop_figures.names_of(e)
+        expected, best = found.results.scores[row, :3], found.results.index[row, :3]
+        ranked = scores.sort(descending=True).values[:3]
+        torch.testing.assert_close(ranked, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(scores[best], expected, atol=1e-5, rtol=1e-5)
+    free = ["concept 1", "concept 2", "concept 3"] if name == "embeddings" else []
+    assert model.names == [*e.test_set.attribute_names, *free]
 
 
 @pytest.mark.parametrize("name", ["fewshot pan_hybrid", "inshop features"])
@@ -153,64 +134,52 @@ def test_concepts_add_up_to_the_similarity(runs, name):
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, model.network.head.similarity.concept.in_features, generator=generator)
     concepts, relevance = model.concepts(a, b)
-    assert concepts.shape == relevance.shape == (
-        len(model.names),
-    ) and relevance.sum().item() == pytest.approx(1, abs=1e-5)
-    naive = sum(score * weight for score, weight in zip(concepts.tolist(), relevance.tolist()))
+    assert concepts.shape == relevance.shape == (len(model.names),)
+    assert relevance.sum().item() == pytest.approx(1, abs=1e-5)
+    naive = sum(score * weight for score, weight in zip(concepts, relevance, strict=True)).item()
     assert model.scores(a, b[None]).item() == pytest.approx(naive, abs=1e-5)
     assert model.scores(a, a.new_empty(0, len(a))).shape == (0,)
 
 
 def test_a_model_reads_pictures_that_the_run_never_saw(runs, tmp_path):
-    from fieldmarks.data.pixels import PixelCache
-
     colours = [(200, 40, 40), (40, 90, 200), (200, 40, 40)]
-    for number, colour in enumerate(colours):
-        Image.fromarray(np.full((70 + number, 90, 3), colour, np.uint8)).save(
-            tmp_path / f"{number}.png"
-        )
+    files = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, (file, colour) in enumerate(zip(files, colours, strict=True)):
+        Image.fromarray(np.full((70 + number, 90, 3), colour, np.uint8)).save(file)
     model = load_pair_model(runs["fewshot pan_supervised"][2], "cpu")
-    encoded = model.encode(
-        PixelCache.open(
-            [tmp_path / f"{number}.png" for number in range(3)],
-            model.resize,
-            folder=tmp_path / "pixels",
-        )
-    )
+    encoded = model.encode(PixelCache.open(files, model.resize, folder=tmp_path / "pixels"))
     torch.testing.assert_close(encoded[0], encoded[2], atol=1e-4, rtol=1e-4)
     assert (encoded[0] - encoded[1]).abs().max() > 1e-2
 
 
+def test_pairs_are_compared_in_full_precision_whatever_the_network_computes_in(home, tmp_path):
+    """As the experiment does: bf16 is for the backbone alone."""
+    given = {**FEWSHOT, "precision": "bf16", "root": str(home / "birds"), "out": str(tmp_path)}
+    e, _, folder = go(FewShot, **given)
+    model = load_pair_model(folder, "cpu")
+    assert model.precision == "bf16"
+    with torch.no_grad():
+        expected = e.method.encode(e.novel.features)
+    torch.testing.assert_close(model.encode(e.novel.pixels), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_what_is_no_finished_pan_run_is_refused_in_one_line(runs, home, tmp_path):
-    birds = str(home / "birds")
+    def fewshot(name, **more):
+        given = {**FEWSHOT, "root": str(home / "birds"), "out": str(tmp_path / name), **more}
+        return go(FewShot, **given)[2]
+
+    garments = {**PAN, "resize": 32, "size": 32, "root": str(home / "wardrobe")}
     others = {
-        "is a run of protonet, which has no concepts": go(
-            fewshot,
-            fewshot.Parameters(
-                **FEWSHOT, root=birds, method="protonet", out=str(tmp_path / "protonet")
-            ),
-        )[2],
-        "is a run of multitask, which has no concepts": go(
-            fewshot,
-            fewshot.Parameters(
-                **FEWSHOT, root=birds, method="multitask", out=str(tmp_path / "multitask")
-            ),
-        )[2],
-        "batches sorted by class": go(
-            fewshot,
-            fewshot.Parameters(
-                **FEWSHOT, root=birds, batch_statistics=True, out=str(tmp_path / "statistics")
-            ),
-        )[2],
+        "is a run of protonet, which has no concepts": fewshot("protonet", method="protonet"),
+        "is a run of multitask, which has no concepts": fewshot("multitask", method="multitask"),
+        "batches sorted by class": fewshot("statistics", batch_statistics=True),
         "is a run of the experiment open_set, which does not compare pictures in pairs": home
         / "vapnet",
+        "is a run of the experiment outfits, which does not compare pictures in pairs": go(
+            OutfitMatching, **garments, out=str(tmp_path / "outfits")
+        )[2],
         "is not a finished run": tmp_path,
-        "was made by an earlier version": tmp_path / "old",
     }
-    shutil.copytree(runs["fewshot pan_hybrid"][2], tmp_path / "old")
-    result = json.loads((tmp_path / "old" / "result.json").read_text())
-    del result["attribute_names"]
-    (tmp_path / "old" / "result.json").write_text(json.dumps(result))
     for message, folder in others.items():
         with pytest.raises(ValueError, match=message) as caught:
             load_pair_model(folder, "cpu")
@@ -218,24 +187,16 @@ def test_what_is_no_finished_pan_run_is_refused_in_one_line(runs, home, tmp_path
 
 
 def test_a_pair_of_experiments_is_not_taken_for_the_other(runs, home):
-    with pytest.raises(
-        ValueError,
-        match="is a run of the experiment fewshot, which gives a picture no embedding of its own",
-    ):
+    message = "is a run of the experiment fewshot, which gives a picture no embedding of its own"
+    with pytest.raises(ValueError, match=message):
         load_model(runs["fewshot pan_supervised"][2], "cpu")
-    experiment, after, folder = go(
-        hashing,
-        hashing.Parameters(
-            **SINGLE,
-            root=str(home / "birds"),
-            bits=12,
-            regions=5,
-            region_size=8,
-            out=str(home / "codes"),
-        ),
-    )
-    assert torch.equal(
-        load_model(folder, "cpu").describe(experiment.query_pixels), after.query_codes
-    )
+    options = {"bits": 12, "regions": 5, "region_size": 8, "out": str(home / "codes")}
+    experiment, scores, folder = go(Hashing, **SINGLE, **options, root=str(home / "birds"))
+    model = load_model(folder, "cpu")
+    codes = model.embed(experiment.query_pixels)
+    assert model.bits == 12 and torch.equal(codes, scores.saved["query_codes"].float())
     with pytest.raises(ValueError, match="is a run of the experiment hashing"):
         load_pair_model(folder, "cpu")
+    vapnet = load_model(home / "vapnet", "cpu")
+    assert vapnet.bits == 0 and vapnet.resize == 64 and vapnet.views.size == 48
+    assert vapnet.identity.startswith("vapnet (L_a + mean L_c) ")

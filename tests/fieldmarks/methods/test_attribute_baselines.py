@@ -53,8 +53,8 @@ def data(attributes=3):
 
 HEADS = {
     "plain": lambda: PlainSimilarity(5),
-    "multitask": lambda: MultitaskHead(5, 3, weight=0.7),
-    "attributes": lambda: AttributeSimilarityHead(5, 3, weight=0.7),
+    "multitask": lambda: MultitaskHead(5, 3, attribute_weight=0.7),
+    "attributes": lambda: AttributeSimilarityHead(5, 3, attribute_weight=0.7),
 }
 
 
@@ -97,9 +97,9 @@ def test_attribute_similarity_sees_nothing_but_attributes():
 @pytest.mark.parametrize("kind", [MultitaskHead, AttributeSimilarityHead])
 def test_labels_must_fit(kind):
     x = torch.ones(2, 5)
-    with pytest.raises(ValueError, match="labels_b is missing: 3 attributes"):
+    with pytest.raises(ValueError, match="attributes_b is missing: 3 attributes"):
         kind(5, 3).losses(x, x, torch.ones(2), torch.ones(2, 3), None)
     with pytest.raises(
-        ValueError, match=r"labels_a must hold 3 attributes of each image, got shape \(2, 4\)"
+        ValueError, match=r"attributes_a must hold 3 attributes of each image, got shape \(2, 4\)"
     ):
         kind(5, 3).losses(x, x, torch.ones(2), torch.ones(2, 4), torch.ones(2, 3))

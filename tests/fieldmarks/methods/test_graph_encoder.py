@@ -289,9 +289,12 @@ def test_contexts_embed_as_in_a_large_graph_that_has_only_their_edges(batch):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: Graph.of(torch.tensor([[0, 5]]), 5), "between nodes 0 and 4, got 0 to 5"),
+        (lambda: Graph.of(torch.tensor([[0, 5]]), 5), "edges must lie between 0 and 4, got 0 to 5"),
         (lambda: Graph.of(torch.tensor([0, 5]), 9), r"edges must be \(E, 2\), got shape \(2,\)"),
-        (lambda: GraphEncoder(3, dropout=1.0), "dropout is 1.0: it must lie between 0 and 1"),
+        (
+            lambda: GraphEncoder(3, dropout=1.0),
+            "dropout is 1.0: it is a share, at least 0 and below 1",
+        ),
         (
             lambda: embed_contexts(GraphEncoder(3), torch.ones(4, 3), []),
             "training mode: call encoder.eval",

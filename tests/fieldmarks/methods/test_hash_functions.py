@@ -210,14 +210,14 @@ def test_discrete_descent_never_raises_the_objective_and_ends_where_no_bit_can_i
     draw = lambda *shape: torch.randn(*shape, generator=generator).double()
     codes, classifier, projected = draw(12, 6).sign(), draw(6, 4), draw(12, 6)
     target = torch.eye(4).double()[torch.arange(12) % 4]
-    pull = target @ classifier.T + nu * projected
+    linear = target @ classifier.T + nu * projected
     before = sdh_objective(codes, classifier, target, projected, nu)
     for _ in range(4):
-        codes = discrete_descent(codes, classifier, pull, sweeps=1)
+        codes = discrete_descent(codes, classifier, linear, sweeps=1)
         after = sdh_objective(codes, classifier, target, projected, nu)
         assert after <= before + 1e-9
         before = after
-    codes = discrete_descent(codes, classifier, pull, sweeps=50)
+    codes = discrete_descent(codes, classifier, linear, sweeps=50)
     best = sdh_objective(codes, classifier, target, projected, nu)
     for i in range(12):
         for bit in range(6):
@@ -309,7 +309,9 @@ def test_other_refusals(name):
 
 
 def test_unknown_hash_function_is_refused_with_the_list():
-    with pytest.raises(ValueError, match="lsh, itq, sh, sdh"):
+    with pytest.raises(
+        ValueError, match="hash function is 'ksh': it must be one of lsh, itq, sh, sdh"
+    ):
         create_hash_function("ksh", 8)
 
 

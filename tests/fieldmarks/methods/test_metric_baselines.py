@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,33 +14,33 @@ def tiny_backbone(channels=6):
 
 def batch_of(count=8):
     torch.manual_seed(1)
-    return SimpleNamespace(images=torch.randn(count, 3, 16, 16), labels=torch.arange(count) % 4)
+    return {"images": torch.randn(count, 3, 16, 16), "labels": torch.arange(count) % 4}
 
 
 @pytest.mark.parametrize("name", ["normsoftmax", "proxynca++", "proxyanchor", "multisimilarity"])
 def test_a_step_lowers_the_loss_and_reaches_every_parameter(name):
     method, batch = create_baseline(name, tiny_backbone(), 4, proxy_lr=1.0), batch_of()
     optimizer = torch.optim.SGD(method.parameter_groups(1e-3, 0.0))
-    first = method.losses(batch)["metric"]
+    first = method.losses(**batch)["metric"]
     first.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
     optimizer.step()
-    assert method.losses(batch)["metric"] < first
-    torch.testing.assert_close(method.embed(batch.images).norm(dim=1), torch.ones(8))
+    assert method.losses(**batch)["metric"] < first
+    torch.testing.assert_close(method.embed(batch["images"]).norm(dim=1), torch.ones(8))
 
 
 def test_normalised_softmax_equals_its_formula():
     method, batch = create_baseline("normsoftmax", tiny_backbone(), 4), batch_of()
-    embedding = F.normalize(method.backbone(batch.images).mean((2, 3)), dim=1)
+    embedding = F.normalize(method.backbone(batch["images"]).mean((2, 3)), dim=1)
     logits = embedding @ F.normalize(method.loss.W, dim=0) / 0.05
     torch.testing.assert_close(
-        method.losses(batch)["metric"], F.cross_entropy(logits, batch.labels)
+        method.losses(**batch)["metric"], F.cross_entropy(logits, batch["labels"])
     )
 
 
 def test_proxynca_equals_its_formula_with_the_positive_in_the_denominator():
     method, batch = create_baseline("proxynca++", tiny_backbone(), 4), batch_of()
-    features = method.backbone(batch.images).amax((2, 3))
+    features = method.backbone(batch["images"]).amax((2, 3))
     features = (features - features.mean(1, keepdim=True)) / (
         features.var(1, keepdim=True, unbiased=False) + 1e-5
     ).sqrt()
@@ -50,10 +48,10 @@ def test_proxynca_equals_its_formula_with_the_positive_in_the_denominator():
     proxies = F.normalize(method.loss.proxies, dim=1)
     squared = torch.tensor([[((e - p) ** 2).sum().item() for p in proxies] for e in embedding])
     expected = torch.stack(
-        [-(-9 * row).log_softmax(0)[label] for row, label in zip(squared, batch.labels)]
+        [-(-9 * row).log_softmax(0)[label] for row, label in zip(squared, batch["labels"])]
     ).mean()
     torch.testing.assert_close(
-        method.losses(batch)["metric"].detach(), expected, rtol=1e-4, atol=1e-4
+        method.losses(**batch)["metric"].detach(), expected, rtol=1e-4, atol=1e-4
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from fieldmarks.methods.pan import (
     ConceptSimilarity,
-    SimilarityHead,
+    PAN,
     attribute_loss,
     binarise,
     pair_labels,
@@ -178,8 +178,8 @@ def labelled_pairs(attributes, pairs=7, seed=0):
 )
 def test_losses_equal_equation_4(attributes, free, none_slot):
     torch.manual_seed(1)
-    head = SimilarityHead(
-        6, attributes=attributes, free=free, none_slot=none_slot, rule="xor", weight=0.3
+    head = PAN(
+        6, attributes=attributes, free=free, none_slot=none_slot, rule="xor", attribute_weight=0.3
     ).double()
     a, b, same, labels_a, labels_b = labelled_pairs(attributes)
     terms = head.losses(a, b, same, labels_a, labels_b) if attributes else head.losses(a, b, same)
@@ -203,7 +203,7 @@ def test_losses_equal_equation_4(attributes, free, none_slot):
 
 
 def test_only_supervised_concepts_feel_the_attributes():
-    head = SimilarityHead(6, attributes=3, free=2, weight=1.0).double()
+    head = PAN(6, attributes=3, free=2, attribute_weight=1.0).double()
     a, b, same, labels_a, labels_b = labelled_pairs(3)
     head.losses(a, b, same, labels_a, labels_b)["attributes"].backward()
     gradient = head.similarity.concept.weight.grad
@@ -215,7 +215,7 @@ def test_only_supervised_concepts_feel_the_attributes():
 
 
 def test_nothing_known_is_no_loss_and_no_nan_in_gradients():
-    head = SimilarityHead(6, attributes=3, none_slot=True)
+    head = PAN(6, attributes=3, none_slot=True)
     a = torch.randn(4, 6, requires_grad=True)
     unknown = torch.full((4, 3), NAN)
     terms = head.losses(a, torch.randn(4, 6), torch.ones(4), unknown, unknown)
@@ -255,7 +255,7 @@ def test_a_confident_mistake_is_still_corrected():
 
 def test_losses_pass_gradcheck():
     a, b, same, labels_a, labels_b = labelled_pairs(3, pairs=3)
-    head = SimilarityHead(6, attributes=3, free=1, rule="or").double()
+    head = PAN(6, attributes=3, free=1, rule="or").double()
     assert torch.autograd.gradcheck(
         lambda x: sum(head.losses(x, b, same, labels_a, labels_b).values()), a.requires_grad_()
     )
@@ -267,7 +267,7 @@ def test_learns_a_similarity_from_its_pairs():
     a, b = kind + 0.1 * torch.randn(2, 400, 4, generator=generator)
     same = (kind[0] == kind[1]).all(-1).float()
     torch.manual_seed(0)
-    head = SimilarityHead(4, attributes=4, rule="xnor")
+    head = PAN(4, attributes=4, rule="xnor")
     optimizer = torch.optim.Adam(head.parameters(), lr=0.1)
     for _ in range(150):
         optimizer.zero_grad()
@@ -279,15 +279,15 @@ def test_learns_a_similarity_from_its_pairs():
 
 
 def head_losses(**change):
-    head = SimilarityHead(6, attributes=3)
+    head = PAN(6, attributes=3)
     return head.losses(
         **(
             dict(
                 a=torch.ones(2, 6),
                 b=torch.ones(2, 6),
                 same=torch.ones(2),
-                labels_a=torch.ones(2, 3),
-                labels_b=torch.ones(2, 3),
+                attributes_a=torch.ones(2, 3),
+                attributes_b=torch.ones(2, 3),
             )
             | change
         )
@@ -299,7 +299,7 @@ def head_losses(**change):
     [
         (
             lambda: pair_labels(torch.ones(2), torch.ones(2), "nand"),
-            'unknown rule "nand": it must be one of and, or, xor, xnor',
+            "rule is 'nand': it must be one of and, or, xor, xnor",
         ),
         (
             lambda: pair_labels(torch.tensor([1, 0.25]), torch.ones(2), "or"),
@@ -311,16 +311,16 @@ def head_losses(**change):
             lambda: ConceptSimilarity(4, 2)(torch.ones(3, 4), torch.ones(5)),
             r"must have 4 dimensions, got .* \(5,\)",
         ),
+        (lambda: PAN(4), "needs supervised or free concepts, got 0 attributes and 0 free concepts"),
+        (lambda: PAN(4, attributes=2, rule="nor"), "rule is 'nor'"),
+        (lambda: PAN(4, free=2, none_slot=True), "needs supervised attributes"),
         (
-            lambda: SimilarityHead(4),
-            "needs supervised or free concepts, got 0 attributes and 0 free concepts",
+            lambda: head_losses(attributes_a=None),
+            "attributes_a is missing: 3 attributes are supervised",
         ),
-        (lambda: SimilarityHead(4, attributes=2, rule="nor"), 'unknown rule "nor"'),
-        (lambda: SimilarityHead(4, free=2, none_slot=True), "needs supervised attributes"),
-        (lambda: head_losses(labels_a=None), "labels_a is missing: 3 attributes are supervised"),
         (
-            lambda: head_losses(labels_b=torch.ones(2, 4)),
-            r"labels_b must hold 3 attributes of each image, got shape \(2, 4\)",
+            lambda: head_losses(attributes_b=torch.ones(2, 4)),
+            r"attributes_b must hold 3 attributes of each image, got shape \(2, 4\)",
         ),
     ],
 )

@@ -1,7 +1,6 @@
 """VAPNet against loops written from the paper's equations, and against torchvision's RoIAlign."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -32,18 +31,21 @@ class TinyBackbone(nn.Module):
 
 def batch_of(count=3, size=32, classes=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return SimpleNamespace(
-        images=torch.randn(count, 3, size, size, generator=generator),
-        labels=torch.arange(count) % classes,
-        draw=lambda sample: sample(count, torch.Generator().manual_seed(seed)),
-    )
+    return {
+        "images": torch.randn(count, 3, size, size, generator=generator),
+        "labels": torch.arange(count) % classes,
+    }
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
 def kl(teacher, pupil):
     """KL of two lists of raw scores, each brought to a distribution first."""
     p = [math.exp(v) / sum(math.exp(u) for u in teacher) for v in teacher]
     q = [math.exp(v) / sum(math.exp(u) for u in pupil) for v in pupil]
-    return sum(a * math.log(a / b) for a, b in zip(p, q))
+    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
 
 
 def test_attribute_constraint_equals_equation_6_in_loops():
@@ -140,7 +142,7 @@ def test_sampling_over_patches_is_uniform_and_over_grids_gives_each_grid_its_sha
 def test_losses_equal_the_equations_computed_view_by_view():
     torch.manual_seed(0)
     method, batch = (
-        VAPNet(TinyBackbone(), 4, views=2, attributes=5, weight=10, grids=(2, 4)),
+        VAPNet(TinyBackbone(), 4, views=2, attributes=5, constraint_weight=10, grids=(2, 4)),
         batch_of(),
     )
     with torch.no_grad():  # so that encoders and their means differ
@@ -150,12 +152,12 @@ def test_losses_equal_the_equations_computed_view_by_view():
             *method.mean_global_encoder.parameters(),
         ):
             parameter.add_(torch.randn_like(parameter))
-    terms = method.losses(batch)
-    boxes = method.sample_patches(batch)
+    terms = method.losses(**batch, generator=seeded(3))
+    boxes = method.sample_boxes(3, 32, 32, seeded(3))
     cross_entropy, constraint = 0.0, 0.0
-    for image, label, own_boxes in zip(batch.images, batch.labels, boxes):
-        whole = method.backbone(image[None])
-        embedding = whole[0].mean((1, 2))
+    for image, label, own_boxes in zip(batch["images"], batch["labels"], boxes, strict=True):
+        full = method.backbone(image[None])
+        embedding = full[0].mean((1, 2))
         cross_entropy -= F.log_softmax(method.classifier.weight @ embedding, 0)[label].item()
         for x1, y1, x2, y2 in own_boxes.tolist():
             view = F.interpolate(
@@ -163,15 +165,14 @@ def test_losses_equal_the_equations_computed_view_by_view():
             )
             local = method.backbone(view)[0].mean((1, 2))
             roi = torch.tensor([[0, x1, y1, x2, y2]]).float()
-            in_whole = roi_align(
-                whole, roi, 7, whole.shape[-1] / 32, sampling_ratio=2, aligned=True
-            )[0].mean((1, 2))
+            scale = full.shape[-1] / 32
+            at_box = roi_align(full, roi, 7, scale, sampling_ratio=2, aligned=True)[0]
+            at_box = at_box.mean((1, 2))
             constraint += kl(
                 method.mean_global_encoder(local).tolist(), method.local_encoder(local).tolist()
             )
             constraint += kl(
-                method.mean_local_encoder(in_whole).tolist(),
-                method.global_encoder(in_whole).tolist(),
+                method.mean_local_encoder(at_box).tolist(), method.global_encoder(at_box).tolist()
             )
     assert terms["L_a"].item() == pytest.approx(cross_entropy / 3, rel=1e-4)
     assert terms["L_c"].item() == pytest.approx(10 * constraint / 3, rel=1e-4)
@@ -179,10 +180,10 @@ def test_losses_equal_the_equations_computed_view_by_view():
 
 def test_all_images_and_views_go_through_one_backbone_call():
     method = VAPNet(TinyBackbone(), 4, views=3, attributes=5, grids=(2,))
-    method.losses(batch_of(count=2))
+    method.losses(**batch_of(count=2))
     assert method.backbone.calls == [(2 * (1 + 3), 3, 32, 32)]
     apart = VAPNet(TinyBackbone(), 4, views=3, attributes=5, grids=(2,), joint_batch=False)
-    apart.losses(batch_of(count=2))
+    apart.losses(**batch_of(count=2))
     assert sorted(apart.backbone.calls) == [(2, 3, 32, 32), (6, 3, 32, 32)]
 
 
@@ -197,7 +198,7 @@ def test_all_images_and_views_go_through_one_backbone_call():
 )
 def test_the_four_rows_of_table_1(options, names, calls):
     method = VAPNet(TinyBackbone(), 4, views=2, attributes=5, grids=(2, 4), **options)
-    terms = method.losses(batch_of())
+    terms = method.losses(**batch_of())
     assert list(terms) == names and method.backbone.calls == [calls]
     sum(terms.values()).backward()
     without = [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]
@@ -207,25 +208,25 @@ def test_the_four_rows_of_table_1(options, names, calls):
 def test_direct_constraint_uses_the_other_views_encoder_as_teacher():
     torch.manual_seed(0)
     method = VAPNet(TinyBackbone(), 4, views=2, attributes=5, constraint="direct")
-    local, in_whole = torch.randn(2, 3, 2, 6).unbind(0)
+    local, at_box = torch.randn(2, 3, 2, 6).unbind(0)
     expected = attribute_constraint(
         method.local_encoder(local),
-        method.global_encoder(in_whole),
+        method.global_encoder(at_box),
         method.global_encoder(local),
-        method.local_encoder(in_whole),
+        method.local_encoder(at_box),
     )
-    torch.testing.assert_close(method.constrain(local, in_whole), expected)
+    torch.testing.assert_close(method.constrain(local, at_box), expected)
 
 
 @pytest.mark.parametrize("through", [False, True])
 def test_mean_encoders_do_not_learn_and_pass_gradients_only_if_asked(through):
     torch.manual_seed(0)
     method = VAPNet(TinyBackbone(), 4, views=2, attributes=5, grad_through_teacher=through)
-    local, in_whole = torch.randn(2, 3, 2, 6).unbind(0)
+    local, at_box = torch.randn(2, 3, 2, 6).unbind(0)
     local.requires_grad_()
     # The own encoders are silenced, so that only the teacher's way is left for a gradient to the features.
     nn.init.zeros_(method.local_encoder.weight)
-    method.constrain(local, in_whole).backward()
+    method.constrain(local, at_box).backward()
     assert (local.grad.abs().sum() > 0) == through
     assert all(p.grad is None for p in method.mean_local_encoder.parameters())
 
@@ -254,7 +255,7 @@ def test_freeze_norm_keeps_statistics_and_trains_the_rest():
     backbone.channels = 6
     method = VAPNet(backbone, 4, constraint="none", freeze_norm=True).train()
     before = backbone[1].running_mean.clone()
-    method.losses(batch_of())["L_a"].backward()
+    method.losses(**batch_of())["L_a"].backward()
     assert torch.equal(backbone[1].running_mean, before) and backbone[1].weight.grad is not None
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from fieldmarks.show.concepts import Blank, concept_names, importance, pair_board, question_rows
+from fieldmarks.show.concepts import Blank, importance, pair_board, question_rows
 from matplotlib.colors import to_rgb
 
 GREY = np.full((20, 20, 3), 128, np.uint8)
@@ -34,17 +34,6 @@ def bars(axes) -> tuple[list[float], list[float]]:
     """Lengths of the filled and of the hollow bars, from the top."""
     filled, hollow = axes.containers
     return [bar.get_width() for bar in filled], [bar.get_width() for bar in hollow]
-
-
-def test_names_of_concepts_come_in_the_order_of_the_head():
-    assert concept_names(["red", "striped"], True, 2) == [
-        "red",
-        "striped",
-        "none of these",
-        "concept 1",
-        "concept 2",
-    ]
-    assert concept_names(free=1) == ["concept 1"] and concept_names(["red"]) == ["red"]
 
 
 def test_bars_are_the_largest_contributions_with_their_relevance_and_score():
@@ -174,7 +163,7 @@ def test_importance_shows_the_most_relevant_first():
     ]
     assert [word for word in said if word in groups] == [groups[concept] for concept in best]
     colours = {}
-    for bar, concept in zip(axes.containers[0], best):
+    for bar, concept in zip(axes.containers[0], best, strict=True):
         colours.setdefault(groups[concept], set()).add(
             tuple(np.round(to_rgb(bar.get_facecolor()), 3))
         )
@@ -213,7 +202,7 @@ def test_right_answer_and_choice_are_marked_by_sign_and_word():
     figure = question_rows(rows, ["one", "two", "three"])
     cells = figure.axes
     assert len(cells) == 3 * (4 + 4)
-    for number, (row, chosen) in enumerate(zip(rows, (1, 1, 0))):
+    for number, (row, chosen) in enumerate(zip(rows, (1, 1, 0), strict=True)):
         own = cells[8 * number : 8 * number + 8]
         assert [[text.get_text() for text in axes.texts] == ["?"] for axes in own[:4]] == [
             False,

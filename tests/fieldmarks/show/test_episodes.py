@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 from fieldmarks.show.episodes import episode_board
-from fieldmarks.show.galleries import save
+from fieldmarks.show.picture import save
 
 
 def episode(ways=3, shots=2, queries=4):
     rng = np.random.default_rng(0)
-    pictures = lambda count: [[rng.random((20, 24, 3)) for _ in range(count)] for _ in range(ways)]  # noqa: E731
+    pictures = lambda count: [[rng.random((20, 24, 3)) for _ in range(count)] for _ in range(ways)]
     chosen = np.repeat(np.arange(ways)[:, None], queries, axis=1)
     chosen[0, 1], chosen[2, 3] = 2, 0
     return pictures(shots), pictures(queries), chosen, [f"Species number {n}" for n in range(ways)]
@@ -44,8 +44,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="3 supports, 3 queries, 2 chosen, 3 names"):
         episode_board(supports, queries, chosen[:2], names)
     with pytest.raises(
-        ValueError,
-        match=r"every class needs 2 supports and 4 queries with a choice each, got choices \(3, 3\)",
+        ValueError, match=r"needs 2 supports and 4 queries with a choice each, got choices \(3, 3\)"
     ):
         episode_board(supports, queries, chosen[:, :3], names)
     with pytest.raises(ValueError, match="choices must lie between 0 and 2, got 0 to 3"):

@@ -1,23 +1,16 @@
 import io
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from fieldmarks.show.galleries import (
-    ACCENT,
-    NEUTRAL,
-    RIGHT,
-    WRONG,
-    as_rgb,
     before_after,
     class_board,
+    classes_at_a_glance,
     gallery,
     patch_board,
-    save,
 )
+from fieldmarks.show.style import ACCENT, NEUTRAL, RIGHT, WRONG
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
@@ -138,75 +131,24 @@ def test_boards_show_everything_and_cut_nothing_off(photographs):
         assert all_inside(figure) and figure.get_figwidth() <= 10
 
 
+def test_classes_at_a_glance_are_spread_over_the_set_with_their_first_images():
+    labels = torch.arange(40).repeat_interleave(3)[torch.randperm(120)] * 2  # every second label
+    pixels = [np.full((4, 4, 3), i / 120, np.float32) for i in range(120)]
+    names = [f"{label:03}.Class_{label}" for label in range(80)]
+    board = classes_at_a_glance(pixels, labels, names, classes=4, each=2)
+    assert [text.get_text() for text in board.texts] == [f"Class {n}" for n in (0, 26, 52, 78)]
+    shown = [round(120 * float(axes.images[0].get_array()[0, 0, 0])) for axes in board.axes]
+    naive = [i for n in (0, 26, 52, 78) for i in [i for i in range(120) if labels[i] == n][:2]]
+    assert shown == naive
+    assert len(classes_at_a_glance(pixels, labels, names, classes=100, each=5).axes) == 120
+
+
 def test_the_patch_shown_is_the_patch_named():
     image = np.zeros((40, 60, 3), np.float32)
     image[10:20, 30:50] = to_rgb(ACCENT)
     figure = patch_board([[image]], np.array([[[30, 10, 50, 20]]]), np.array([[1.0]]), ["a"])
     crop = figure.axes[0].images[0].get_array()
     assert crop.shape == (10, 10, 3) and np.allclose(crop, to_rgb(ACCENT), atol=1e-6)
-
-
-def test_images_of_any_kind_become_rgb():
-    expected = np.linspace(0, 1, 24).reshape(2, 4, 3).astype(np.float32)
-    as_bytes = (expected * 255).round().astype(np.uint8)
-    for same in (
-        expected,
-        torch.tensor(expected),
-        torch.tensor(expected).double(),
-        as_bytes,
-        torch.tensor(as_bytes),
-    ):
-        assert np.allclose(as_rgb(same), expected, atol=3e-3) and as_rgb(same).dtype == np.float32
-    assert (
-        as_rgb(np.zeros((3, 5))).shape == (3, 5, 3)
-        and as_rgb(torch.full((2, 2), 7, dtype=torch.uint8)).max() < 0.03
-    )
-    for bad in (np.zeros((3, 5, 5)), np.zeros((3, 4, 4)), np.zeros((4, 4, 3), int)):
-        with pytest.raises(ValueError, match="an image must be"):
-            as_rgb(bad)
-
-
-@pytest.mark.parametrize(
-    "name, kind", [("a.png", "PNG"), ("a.jpg", "JPEG"), ("deep/er/a.JPEG", "JPEG")]
-)
-def test_figures_are_written_whole(tmp_path, name, kind):
-    figure = class_board([[np.zeros((9, 9, 3))]], ["a"])
-    path = save(figure, tmp_path / name, dpi=50)
-    assert Image.open(path).format == kind and Image.open(path).size[0] == 500
-    assert os.listdir(path.parent) == [path.name]
-
-
-def test_a_failed_write_leaves_nothing_and_keeps_what_was_there(tmp_path, monkeypatch):
-    figure, path = class_board([[np.zeros((9, 9, 3))]], ["a"]), tmp_path / "a.png"
-    path.write_text("before")
-
-    def full(stream, **options):
-        stream.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(figure, "savefig", full)
-    with pytest.raises(OSError, match="No space left"):
-        save(figure, path)
-    assert os.listdir(tmp_path) == ["a.png"] and path.read_text() == "before"
-    for name, dpi, message in (
-        ("a.gif", 100, "written as .png"),
-        ("b.png", 300, "between 1 and 150, got 300"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            save(figure, tmp_path / name, dpi=dpi)
-
-
-def test_a_notebook_shows_figures_without_pyplot():
-    code = """if True:
-        import sys, numpy as np
-        from fieldmarks.show import galleries, maps
-        photograph = galleries.class_board([[np.zeros((9, 9, 3))]], ["a"])._repr_mimebundle_()
-        plot = maps.curves([{"loss": 1.0}])._repr_mimebundle_()
-        assert list(photograph) == ["image/jpeg"] and photograph["image/jpeg"][:2] == bytes.fromhex("ffd8")
-        assert list(plot) == ["image/png"] and plot["image/png"][1:4] == b"PNG"
-        assert "matplotlib.pyplot" not in sys.modules and "torch" not in sys.modules
-    """
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 IMAGE = np.zeros((4, 4, 3))

@@ -9,12 +9,15 @@ from fieldmarks.show.maps import (
     blend,
     curves,
     embedding_map,
+    hottest_boxes,
     map_grid,
+    move_apart,
     overlay,
     project,
 )
 from matplotlib.colors import to_rgb
 from matplotlib.offsetbox import AnnotationBbox
+from matplotlib.text import Text
 from PIL import Image
 
 
@@ -125,6 +128,64 @@ def test_the_map_of_embeddings_names_its_classes():
         embedding_map(points[:, :1], labels)
     with pytest.raises(ValueError, match="60 points but 59 thumbnails"):
         embedding_map(points, labels, thumbnails[1:])
+
+
+def overlaps(boxes) -> list[tuple[int, int]]:
+    """Which of (x0, y0, x1, y1) meet, box by box."""
+    return [
+        (i, j)
+        for i, a in enumerate(boxes)
+        for j, b in enumerate(boxes[:i])
+        if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+    ]
+
+
+def test_names_on_the_map_neither_overlap_nor_are_cut_off():
+    """Twelve classes with long names, some on top of each other, some in the corners."""
+    generator = np.random.default_rng(2)
+    middles = generator.normal(size=(12, 2))
+    middles[3:6] = middles[2] + [[0, 0], [0.01, 0], [0, 0.02]]
+    middles[-2:] = [-4, -3], [4, 3]
+    labels = np.repeat(np.arange(12), 8)
+    points = middles[labels] + 0.01 * generator.normal(size=(96, 2))
+    names = [f"{n} footed Albatross of the south" for n in range(12)]
+    for thumbnails in (None, [np.full((8, 8, 3), 0.5)] * 96):
+        figure = embedding_map(points, labels, thumbnails, names)
+        figure.canvas.draw()
+        frame = figure.axes[0].get_window_extent()
+        texts = figure.axes[0].texts
+        boxes = [Text.get_window_extent(text).extents for text in texts]
+        assert len(boxes) == 12 and not overlaps(boxes)
+        for x0, y0, x1, y1 in boxes:
+            assert frame.x0 <= x0 and x1 <= frame.x1 and frame.y0 <= y0 and y1 <= frame.y1
+
+
+def test_boxes_that_do_not_meet_stay_where_they_are():
+    middles, sizes = np.array([[2.0, 2], [6, 2]]), np.array([[3.0, 1], [3, 1]])
+    assert np.array_equal(move_apart(middles, sizes, (0, 0), (9, 9)), middles)
+    moved = move_apart(middles - [[0, 0], [3.5, -0.4]], sizes, (0, 0), (9, 9))
+    assert moved[:, 0] == pytest.approx([2, 2.5]) and moved[:, 1] == pytest.approx([1.7, 2.7])
+    cornered = move_apart(middles - 3, sizes, (0, 0), (9, 9))  # only one of the two can give way
+    assert cornered == pytest.approx(np.array([[1.5, 0.5], [3, 1.5]]), abs=1e-4)
+
+
+def test_hottest_boxes_are_hot_first_and_apart():
+    heat = torch.rand(20, 24, generator=torch.Generator().manual_seed(0))
+    boxes = hottest_boxes(heat, size=6, count=3)
+    corners = [heat[y, x].item() for x, y, _, _ in boxes]
+    assert corners[0] == heat.max() and corners == sorted(corners, reverse=True)
+    assert len(boxes) == 3 and not overlaps(boxes)
+    for x1, y1, x2, y2 in boxes:
+        assert (x2, y2) == (min(x1 + 6, 24), min(y1 + 6, 20))
+    assert hottest_boxes(torch.zeros(5, 5), 2, 3) == []
+    assert len(hottest_boxes(torch.ones(5, 5), 5, 3)) == 1  # there is no room for another
+
+
+def test_framed_boxes_lie_where_they_belong():
+    figure = map_grid([("boxes", [np.zeros((8, 8, 3))] * 2, None, [[(1, 2, 5, 6)], []])])
+    framed, bare = figure.axes
+    assert [patch.get_bbox().bounds for patch in framed.patches] == [(0.5, 1.5, 4, 4)] * 2
+    assert not bare.patches
 
 
 def test_projection_keeps_classes_together_and_is_seeded():

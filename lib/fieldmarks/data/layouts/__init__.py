@@ -1,0 +1,1 @@
+"""One file for each official layout of a data set."""

@@ -3,26 +3,26 @@
 Source: Wah et al., The Caltech-UCSD Birds-200-2011 Dataset, 2011.
 """
 
-from __future__ import annotations
-
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
+from fieldmarks.checks import one_of
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.data.layouts.reading import (
-    compact,
-    find_home,
-    line_of,
+    Copy,
     missing,
+    number,
+    once,
+    read_lines,
     read_numbers,
-    read_words,
-    require_files,
-    rows_of,
+    refuse,
     whole,
 )
 
@@ -40,255 +40,176 @@ GUESSED = 2  # attributes/certainties.txt: 1 not visible, 2 guessing, 3 probably
 def load(root: Path, name: str = "cub") -> ImageSet:
     """Read the folder ``CUB_200_2011`` or its parent.
 
-    Attributes are those of each image: 1 present, 0 absent, NaN where certainty is 1 ("not visible") or nothing is
-    said; `certain_attributes` leaves guesses out too. Where only the class-level percentages are there, each image gets
-    those of its class as fractions, with a warning.
-
-    Args:
-        root: the data set's folder or the one that holds it.
-        name: the name that the set and its messages bear.
-
-    Raises:
-        FileNotFoundError: a list or an image is missing; the first is named, and the expected tree shown.
-        ValueError: a list that disagrees with another, or a field that is no number; the file and line are named.
+    Attributes are those of each image: 1 present, 0 absent, NaN where certainty is 1 ("not
+    visible") or nothing is said. Where only the percentages of classes are there, each image gets
+    those of its class as fractions, with a warning. The set and its messages bear `name`. Raises as
+    `catalog.load`.
     """
-    home = find_home(root, name, TREE, "images.txt", ["CUB_200_2011"])
-    lists = [
-        home / file for file in ("image_class_labels.txt", "classes.txt", "train_test_split.txt")
-    ]
-    require_files(name, TREE, lists)
-    ids, files = _image_list(home / "images.txt")
-    paths = [home / "images" / file for file in files]
-    require_files(name, TREE, paths)
-    known = _class_list(home)
-    class_ids = _class_ids(home, ids, known)
-    labels, class_names = compact(class_ids.tolist(), known)
-    attributes, attribute_names = _attributes(home, name, ids, class_ids)
-    boxes = (
-        _per_image(home / "bounding_boxes.txt", ids, home, 5)
-        if (home / "bounding_boxes.txt").is_file()
-        else None
-    )
-    parts, part_names = _parts(home, name, ids)
-    return ImageSet(
-        name=name,
-        paths=paths,
-        labels=labels,
-        class_names=class_names,
-        attributes=attributes,
-        attribute_names=attribute_names,
-        boxes=None if boxes is None else torch.from_numpy(boxes).float(),
-        parts=parts,
-        part_names=part_names,
-        split=_split(home, ids),
-        root=home,
-    )
+    copy = Copy(name, TREE, root, ["images.txt"], ["CUB_200_2011"])
+    images, ids, class_ids = read_lists(copy, whole)
+    return replace(images, **_attributes(copy, ids, class_ids), **_parts(copy, ids))
 
 
 def certain_attributes(images: ImageSet, at_least: int = 3) -> ImageSet:
-    """The same images with only those attributes that the annotator was certain of; the others are NaN.
+    """The same images with only those attributes that the annotator was certain of; others are NaN.
 
-    PAN learns from pairs of which both images have certainty 3 or more (Mishra et al., Effectively Leveraging Attributes
-    for Visual Similarity, 2021).
+    PAN learns from pairs of which both images have certainty 3 or more (Mishra et al., Effectively
+    Leveraging Attributes for Visual Similarity, 2021).
 
     Args:
         images: all or some of the images of `load`, in any order.
-        at_least: 1 not visible, 2 guessing, 3 probably, 4 definitely. `load` itself keeps 2 and above.
-
+        at_least: 1 not visible, 2 guessing, 3 probably, 4 definitely. `load` keeps 2 and above.
     Raises:
-        FileNotFoundError: there are no attributes of single images; those of classes bear no certainty.
+        FileNotFoundError: there are attributes of classes only, which bear no certainty.
         ValueError: at_least outside 1 .. 4, images that `load` has not made, or as `load`.
     """
-    if at_least not in (1, 2, 3, 4):
-        raise ValueError(
-            f"certainty runs from 1 (not visible) to 4 (definitely), so at_least cannot be {at_least}"
-        )
+    one_of("at_least", at_least, (1, 2, 3, 4))
     home = images.root
     if home is None or not (home / "images.txt").is_file():
-        raise ValueError(
-            f"{images.name}: its folder has no images.txt, and only CUB's layout says how certain people were"
-        )
+        why = "and only CUB's layout says how certain people were"
+        raise ValueError(f"{images.name}: its folder has no images.txt, {why}")
     file = home / "attributes" / "image_attribute_labels.txt"
     if not file.is_file():
-        raise missing(images.name, TREE, [file])
-    ids, files = _image_list(home / "images.txt")
-    values = _image_attributes(file, ids, home, _attribute_names(home), at_least)
-    row_of = {home / "images" / name: row for row, name in enumerate(files)}
-    stranger = next((path for path in images.paths if path not in row_of), None)
-    if stranger is not None:
-        raise ValueError(f"{images.name}: {stranger} is not in {home / 'images.txt'}")
-    return replace(
-        images, attributes=torch.from_numpy(values[[row_of[path] for path in images.paths]])
-    )
+        raise missing(images.name, TREE, file)
+    ids, paths = _image_list(home, whole)
+    row_of = {path: row for row, path in enumerate(paths)}
+    if foreign := [path for path in images.paths if path not in row_of]:
+        raise ValueError(f"{images.name}: {foreign[0]} is not in {home / 'images.txt'}")
+    values = _image_attributes(file, list(ids), _attribute_names(home), at_least)
+    return replace(images, attributes=values[[row_of[path] for path in images.paths]])
 
 
-def _image_list(file: Path) -> tuple[np.ndarray, list[str]]:
-    rows = read_words(file, 2)
-    ids = [whole(file, number, words[0]) for number, words in rows]
-    if not ids:
-        raise ValueError(f"{file}: the list is empty")
-    rows_of(file, sorted(set(ids)), ids, file)  # an id listed twice
-    return np.array(ids), [words[1] for _, words in rows]
+# ---- lists that NABirds has too
 
 
-def _per_image(
-    file: Path, ids: np.ndarray, home: Path, columns: int, dtype=np.float64
-) -> np.ndarray:
-    """A list with one line an image, put in the order of images.txt: (N, columns - 1)."""
-    table = read_numbers(file, columns, dtype)
-    return table[rows_of(file, ids, table[:, 0].astype(np.int64), home / "images.txt")][:, 1:]
+def read_lists(copy: Copy, key: Callable) -> tuple[ImageSet, list, list[int]]:
+    """The images with their split and boxes, their ids, and their official class numbers;
+    key(place, text) makes an image's id of its text."""
+    home = copy.home
+    lists = ("image_class_labels.txt", "classes.txt", "train_test_split.txt")
+    copy.require([home / file for file in lists])
+    ids, paths = _image_list(home, key)
+    copy.require(paths)
+    classes = read_lines(home / "classes.txt", 2)
+    names = dict(sorted((whole(place, class_id), name) for place, (class_id, name) in classes))
+
+    def class_of(place: str, word: str) -> int:
+        if whole(place, word) not in names:
+            raise ValueError(f"{place}: class {word} is not in classes.txt")
+        return whole(place, word)
+
+    def part_of(place: str, flag: str) -> str:
+        if flag not in ("0", "1"):
+            raise ValueError(f"{place}: expected 1 (train) or 0 (test), found {flag}")
+        return "train" if flag == "1" else "test"
+
+    def box_of(place: str, *words: str) -> list[float]:  # x y width height
+        return [number(place, word) for word in words]
+
+    def per_image(file: str, fields: int, value_of: Callable) -> list:
+        """value_of(place, fields) of the line of each image, in the order of images.txt."""
+        lines = read_lines(home / file, fields)
+        rows = [(p, key(p, image), value_of(p, *words)) for p, (image, *words) in lines]
+        places = once(row[:2] for row in rows)
+        if unknown := [image for image in places if image not in ids]:
+            raise ValueError(f"{places[unknown[0]]}: {unknown[0]} is not in images.txt")
+        if absent := [image for image in ids if image not in places]:
+            first = f"first {absent[0]} of {ids[absent[0]]}"
+            raise ValueError(f"{home / file}: {len(absent):,} entries are missing, {first}")
+        values = {image: value for _, image, value in rows}
+        return [values[image] for image in ids]
+
+    class_ids = per_image("image_class_labels.txt", 2, class_of)
+    split, boxes = per_image("train_test_split.txt", 2, part_of), None
+    if (home / "bounding_boxes.txt").is_file():
+        boxes = torch.tensor(per_image("bounding_boxes.txt", 5, box_of), dtype=torch.float32)
+    return copy.images(paths, class_ids, names, split=split, boxes=boxes), list(ids), class_ids
 
 
-def _class_list(home: Path) -> dict[int, str]:
-    file = home / "classes.txt"
-    return dict(
-        sorted((whole(file, number, words[0]), words[1]) for number, words in read_words(file, 2))
-    )
-
-
-def _class_ids(home: Path, ids: np.ndarray, known: dict[int, str]) -> np.ndarray:
-    """(N,) the official class numbers, counted from 1."""
-    file = home / "image_class_labels.txt"
-    class_ids = _per_image(file, ids, home, 2, np.int64)[:, 0]
-    strangers = np.flatnonzero(~np.isin(class_ids, list(known)))
-    if len(strangers):
-        table = read_numbers(file, 2, np.int64)
-        row = int(np.flatnonzero(table[:, 0] == ids[strangers[0]])[0])
-        raise ValueError(
-            f"{file} line {line_of(file, row)}: class {class_ids[strangers[0]]} is not in classes.txt"
-        )
-    return class_ids
-
-
-def _split(home: Path, ids: np.ndarray) -> list[str]:
-    file = home / "train_test_split.txt"
-    flags = _per_image(file, ids, home, 2, np.int64)[:, 0]
-    if not np.isin(flags, (0, 1)).all():
-        table = read_numbers(file, 2, np.int64)
-        row = int(np.flatnonzero(~np.isin(table[:, 1], (0, 1)))[0])
-        raise ValueError(
-            f"{file} line {line_of(file, row)}: expected 1 (train) or 0 (test), found {table[row, 1]}"
-        )
-    return ["train" if flag else "test" for flag in flags]
+def _image_list(home: Path, key: Callable) -> tuple[dict, list[Path]]:
+    """{id: place} and the image files, from lines "id file"."""
+    rows = read_lines(home / "images.txt", 2)
+    ids = once((place, key(place, image)) for place, (image, _) in rows)
+    return ids, [home / "images" / file for _, (_, file) in rows]
 
 
 # ---- attributes and parts
 
 
-def _attributes(
-    home: Path, name: str, ids: np.ndarray, class_ids: np.ndarray
-) -> tuple[Tensor | None, list[str] | None]:
-    per_image = home / "attributes" / "image_attribute_labels.txt"
-    per_class = home / "attributes" / "class_attribute_labels_continuous.txt"
-    names = _attribute_names(home)
+def _attributes(copy: Copy, ids: list[int], class_ids: list[int]) -> dict:
+    """The fields of an ImageSet; none where there are no attributes."""
+    folder = copy.home / "attributes"
+    per_image = folder / "image_attribute_labels.txt"
+    per_class = folder / "class_attribute_labels_continuous.txt"
+    names = _attribute_names(copy.home)
     if per_image.is_file():
-        values = _image_attributes(per_image, ids, home, names, GUESSED)
+        values = _image_attributes(per_image, ids, names, GUESSED)
     elif per_class.is_file():
-        warnings.warn(
-            f"{name}: {per_image} is missing; each image gets the attributes of its class from "
-            f"{per_class.name}",
-            stacklevel=4,
-        )
-        values = _class_attributes(per_class, class_ids, home, names)
+        instead = f"each image gets the attributes of its class from {per_class.name}"
+        warnings.warn(f"{copy.name}: {per_image} is missing; {instead}", stacklevel=4)
+        values = _class_attributes(per_class, np.array(class_ids), names)
     else:
-        return None, None
-    return torch.from_numpy(values), names or [
-        f"attribute {column + 1}" for column in range(values.shape[1])
-    ]
+        return {}
+    names = names or [f"attribute {column + 1}" for column in range(values.shape[1])]
+    return {"attributes": values, "attribute_names": names}
 
 
 def _attribute_names(home: Path) -> list[str] | None:
-    """Names in the order of their numbers 1 .. A. The official archive unpacks attributes.txt beside the folder."""
-    for file in (
-        home / "attributes" / "attributes.txt",
-        home / "attributes.txt",
-        home.parent / "attributes.txt",
-    ):
-        if file.is_file():
-            rows = read_words(file, 2)
-            for expected, (number, words) in enumerate(rows, start=1):
-                if whole(file, number, words[0]) != expected:
-                    raise ValueError(
-                        f"{file} line {number}: expected attribute {expected}, found {words[0]}"
-                    )
-            return [words[1] for _, words in rows]
+    """Names in the order of their numbers 1 .. A, where there are any. The official archive unpacks
+    attributes.txt beside the folder."""
+    for folder in (home / "attributes", home, home.parent):
+        if (folder / "attributes.txt").is_file():
+            rows = read_lines(folder / "attributes.txt", 2)
+            for expected, (place, (word, _)) in enumerate(rows, start=1):
+                if whole(place, word) != expected:
+                    raise ValueError(f"{place}: expected attribute {expected}, found {word}")
+            return [name for _, (_, name) in rows]
     return None
 
 
-def _image_attributes(
-    file: Path, ids: np.ndarray, home: Path, names: list[str] | None, at_least: int
-) -> np.ndarray:
-    """(N, A) of 0, 1 and NaN (certainty below `at_least`, or no line) from lines "image attribute present certainty time",
-    some of which have extra fields."""
+def _image_attributes(file: Path, ids: list[int], names: list[str] | None, at_least: int) -> Tensor:
+    """(N, A) of 0, 1 and NaN (certainty below `at_least`, or no line) from lines "image attribute
+    present certainty time", some of which have extra fields."""
     table = read_numbers(file, 4, np.int32)
-    count = len(names) if names else int(table[:, 1].max(initial=0))
-    # A table from id to row: the official list has 3.7 million lines, too many for a search each.
-    row_of = np.full(int(max(ids.max(), table[:, 0].max(initial=0))) + 1, -1)
-    row_of[ids] = np.arange(len(ids))
-    faults = (
-        (
-            (table[:, 0] < 0) | (row_of[table[:, 0]] < 0),
-            f"the image is not in {home / 'images.txt'}",
-        ),
-        (
-            (table[:, 1] < 1) | (table[:, 1] > count),
-            f"there is no such attribute among the {count}",
-        ),
-        ((table[:, 2] < 0) | (table[:, 2] > 1), "present must be 1 or 0"),
-    )
-    for fault, reason in faults:
-        if fault.any():
-            row = int(np.flatnonzero(fault)[0])
-            raise ValueError(
-                f"{file} line {line_of(file, row)}: {reason}: {' '.join(map(str, table[row]))!r}"
-            )
+    image, attribute, present, certainty = table.T
+    count = len(names) if names else int(attribute.max(initial=0))
+    rows = pd.Index(ids).get_indexer(image)
+    refuse(file, rows < 0, "the image is not in images.txt")
+    refuse(file, (attribute < 1) | (attribute > count), f"no such attribute among the {count}")
+    refuse(file, (present < 0) | (present > 1), "present must be 1 or 0")
     values = np.full((len(ids), count), np.nan, np.float32)
-    values[row_of[table[:, 0]], table[:, 1] - 1] = np.where(
-        table[:, 3] < at_least, np.nan, table[:, 2]
-    )
-    return values
+    values[rows, attribute - 1] = np.where(certainty < at_least, np.nan, present)
+    return torch.from_numpy(values)
 
 
-def _class_attributes(
-    file: Path, class_ids: np.ndarray, home: Path, names: list[str] | None
-) -> np.ndarray:
-    """(N, A) fractions from one line a class of A percentages; a value outside 0 .. 100 is unknown."""
-    with open(file, encoding="utf-8") as lines:
-        columns = len(names) if names else len(lines.readline().split())
-    table = read_numbers(file, columns)
-    listed = sorted(_class_list(home))
+def _class_attributes(file: Path, class_ids: np.ndarray, names: list[str] | None) -> Tensor:
+    """(N, A) fractions from one line a class of A percentages; outside 0 .. 100 is unknown."""
+    first = [line for _, (line,) in read_lines(file, 1)[:1]]
+    table = read_numbers(file, len(names or " ".join(first).split()) or 1)
+    classes = file.parents[1] / "classes.txt"
+    listed = sorted(whole(place, class_id) for place, (class_id, _) in read_lines(classes, 2))
     if len(table) == len(listed):
-        lines_of = np.searchsorted(listed, class_ids)
+        rows = np.searchsorted(listed, class_ids)
     elif len(table) >= class_ids.max():  # a partial copy that kept the percentages of all classes
-        lines_of = class_ids - 1
+        rows = class_ids - 1
     else:
-        raise ValueError(
-            f"{file}: {len(table)} lines for the {len(listed)} classes of {home / 'classes.txt'}"
-        )
+        raise ValueError(f"{file}: {len(table)} lines for the {len(listed)} classes of {classes}")
     percentages = np.where((table < 0) | (table > 100), np.nan, table)
-    return (percentages[lines_of] / 100).astype(np.float32)
+    return torch.from_numpy((percentages[rows] / 100).astype(np.float32))
 
 
-def _parts(home: Path, name: str, ids: np.ndarray) -> tuple[Tensor | None, list[str] | None]:
-    """(N, P, 3) x y visible from lines "image part x y visible"."""
-    file, names_file = home / "parts" / "part_locs.txt", home / "parts" / "parts.txt"
+def _parts(copy: Copy, ids: list[int]) -> dict:
+    """The fields of an ImageSet: (N, P, 3) x y visible from lines "image part x y visible"."""
+    file, names_file = copy.home / "parts" / "part_locs.txt", copy.home / "parts" / "parts.txt"
     if not file.is_file():
-        return None, None
+        return {}
     if not names_file.is_file():
-        raise missing(name, TREE, [names_file])
-    names = [words[1] for _, words in read_words(names_file, 2)]
+        raise missing(copy.name, TREE, names_file)
+    names = [name for _, (_, name) in read_lines(names_file, 2)]
     table = read_numbers(file, 5)
-    count = len(names)
-    keys = table[:, 0].astype(np.int64) * count + table[:, 1].astype(np.int64) - 1
-    wanted = (ids[:, None] * count + np.arange(count)).ravel()
-    wrong = (table[:, 1] < 1) | (table[:, 1] > count) | ~np.isin(table[:, 0], ids)
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise ValueError(
-            f"{file} line {line_of(file, row)}: image {table[row, 0]:.0f} part {table[row, 1]:.0f} is not "
-            f"in {home / 'images.txt'} and {names_file.name}"
-        )
-    values = np.zeros((len(wanted), 3), np.float32)
-    order = np.argsort(wanted)
-    values[order[np.searchsorted(wanted[order], keys)]] = table[:, 2:]
-    return torch.from_numpy(values.reshape(len(ids), count, 3)), names
+    rows, part = pd.Index(ids).get_indexer(table[:, 0]), table[:, 1].astype(np.int64)
+    wrong = (rows < 0) | (part < 1) | (part > len(names))
+    refuse(file, wrong, "no image of images.txt, or no part of parts.txt")
+    values = np.zeros((len(ids), len(names), 3), np.float32)
+    values[rows, part - 1] = table[:, 2:]
+    return {"parts": torch.from_numpy(values), "part_names": names}

@@ -5,21 +5,15 @@ birds/                          cars/
   wren/1.jpg ...                  unseen/099/1.jpg ...
 """
 
-from __future__ import annotations
-
 import os
 import re
 import warnings
 from pathlib import Path
 
-import torch
-
 from fieldmarks.data.imageset import ImageSet
-from fieldmarks.data.layouts.reading import existing_folder
+from fieldmarks.data.layouts.reading import Copy
 
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
+IS_IMAGE = re.compile(r".+\.(bmp|gif|jpeg|jpg|png|ppm|tif|tiff|webp)", re.IGNORECASE).fullmatch
 
 TREE = """  ROOT/
     CLASS/ *.jpg *.png ...            one folder a class
@@ -31,82 +25,51 @@ TREE = """  ROOT/
 def load(root: Path) -> ImageSet:
     """Read a folder of class folders, or of split folders that hold class folders.
 
-    Classes are ordered by name, numbers by value ("2" before "10"); hidden files and files that are no images are
-    left out. Of split folders, those named ``train*`` are "train" and all others "test"; a class of the same name in
-    two of them is one class. Where no split folder is named ``train*`` there is no official split.
+    Classes are ordered by name, numbers by value ("2" before "10"); hidden files and files that are
+    no images are left out. Of split folders, those named ``train*`` are "train" and all others
+    "test"; a class of the same name in two of them is one class. Where no split folder is named
+    ``train*`` there is no official split.
 
     Raises:
         FileNotFoundError: no such folder, or no images two or three levels down.
         ValueError: class folders and split folders side by side.
     """
-    root = existing_folder(root, "folder", TREE)
-    tree = {top: _images_and_folders(root / top) for top in _images_and_folders(root)[1]}
-    holds_images = {top for top, (images, _) in tree.items() if images}
-    holds_folders = {top for top, (images, folders) in tree.items() if folders and not images}
-    below = [root / top / inner for top in holds_folders for inner in tree[top][1]]
-    if holds_images and any(_images_and_folders(folder)[0] for folder in below):
-        raise ValueError(
-            f"folder: {root} mixes class folders ({min(holds_images)}) and split folders "
-            f"({min(holds_folders)}); it should hold only one kind"
+    copy = Copy("folder", TREE, root)
+    images_of: dict[tuple[str, ...], list[str]] = {}  # by class, or by split and class
+    for place, folders, files in os.walk(copy.home, followlinks=True):
+        key = Path(place).relative_to(copy.home).parts
+        seen = (file for file in files if file[0] != "." and IS_IMAGE(file))
+        images_of[key] = sorted(seen, key=natural)
+        below = (name for name in folders if name[0] != "." and len(key) < 2)
+        folders[:] = sorted(below, key=natural)
+    flat = {key: images for key, images in images_of.items() if len(key) == 1}
+    nested = {k: images for k, images in images_of.items() if len(k) == 2 and not flat[k[:1]]}
+    chosen = flat if any(flat.values()) else nested
+    if any(flat.values()) and any(nested.values()):
+        kinds = (
+            f"class folders ({min(filter(flat.get, flat))[0]}) and split folders ({min(nested)[0]})"
         )
-    if holds_images:
-        found = [(None, name, root / name, tree[name][0]) for name in tree]
-    else:
-        found = [
-            (top, name, root / top / name, _images_and_folders(root / top / name)[0])
-            for top in tree
-            for name in tree[top][1]
-        ]
-    return _assemble(root, found)
-
-
-def _assemble(root: Path, found: list[tuple[str | None, str, Path, list[str]]]) -> ImageSet:
-    empty = [folder for _, _, folder, images in found if not images]
-    found = [entry for entry in found if entry[3]]
-    found.sort(key=lambda entry: (natural(entry[1]), natural(entry[0] or "")))
-    if not found:
-        raise FileNotFoundError(
-            f"folder: no images in class folders under {root}. Expected:\n{TREE}"
-        )
-    if empty:
-        warnings.warn(
-            f"folder: {len(empty)} of {len(found) + len(empty)} class folders hold no images and are left "
-            f"out, {empty[0]} first",
-            stacklevel=4,
-        )
-    class_names = sorted({name for _, name, _, _ in found}, key=natural)
-    label_of = {name: label for label, name in enumerate(class_names)}
-    paths, labels, split = [], [], []
-    for top, name, folder, images in found:
-        paths += [folder / image for image in images]
-        labels += [label_of[name]] * len(images)
-        split += ["train" if (top or "").lower().startswith("train") else "test"] * len(images)
-    return ImageSet(
-        name="folder",
-        paths=paths,
-        labels=torch.tensor(labels),
-        class_names=class_names,
-        split=split if "train" in split else None,
-        root=root,
+        raise ValueError(f"folder: {copy.home} mixes {kinds}; it should hold only one kind")
+    if not any(chosen.values()):
+        where = f"under {copy.home}. Expected:\n{TREE}"
+        raise FileNotFoundError(f"folder: no images in class folders {where}")
+    if empty := [key for key, images in chosen.items() if not images]:
+        first = f"{copy.home.joinpath(*empty[0])} first"
+        left_out = f"{len(empty)} of {len(chosen)} class folders hold no images and are left out"
+        warnings.warn(f"folder: {left_out}, {first}", stacklevel=3)
+    keys = sorted(filter(chosen.get, chosen), key=lambda key: (natural(key[-1]), natural(key[0])))
+    rows = [(key, image) for key in keys for image in chosen[key]]
+    train = [len(key) == 2 and key[0].lower().startswith("train") for key, _ in rows]
+    return copy.images(
+        [copy.home.joinpath(*key, image) for key, image in rows],
+        [key[-1] for key, _ in rows],
+        {key[-1]: key[-1] for key in keys},
+        split=["train" if yes else "test" for yes in train] if any(train) else None,
     )
 
 
-def _images_and_folders(folder: Path) -> tuple[list[str], list[str]]:
-    images, folders = [], []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                folders.append(entry.name)
-            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
-                images.append(entry.name)
-    return sorted(images, key=natural), sorted(folders, key=natural)
-
-
 def natural(name: str) -> tuple:
-    """A sorting key: runs of digits by their value, so that "2" comes before "10"; equal values by the text itself."""
+    """A sorting key: runs of digits by their value ("2" before "10"), equal ones by the text."""
     pieces = re.split(r"([0-9]+)", name.lower())
-    return tuple(
-        (int(piece), "") if at % 2 else (-1, piece) for at, piece in enumerate(pieces)
-    ), name
+    keys = [(int(piece), "") if at % 2 else (-1, piece) for at, piece in enumerate(pieces)]
+    return tuple(keys), name

@@ -1,0 +1,32 @@
+from . import data as data
+from . import evaluation as evaluation
+from . import experiments as experiments
+from . import explain as explain
+from . import methods as methods
+from . import search as search
+from . import show as show
+from .backbones import Backbone as Backbone
+from .backbones import create_backbone as create_backbone
+from .data.augment import TestViews as TestViews
+from .data.augment import TrainingViews as TrainingViews
+from .data.batches import SampledStream as SampledStream
+from .data.batches import TrainingStream as TrainingStream
+from .data.catalog import load as load
+from .data.imageset import ImageSet as ImageSet
+from .data.pixels import PixelCache as PixelCache
+from .evaluation.hamming import mean_average_precision as mean_average_precision
+from .evaluation.recall import recall_at_k as recall_at_k
+from .evaluation.results import RetrievalResults as RetrievalResults
+from .evaluation.results import retrieve as retrieve
+from .experiments.experiment import Experiment as Experiment
+from .experiments.experiment import load_run as load_run
+from .methods.fcaenet import FCAENet as FCAENet
+from .methods.method import Method as Method
+from .methods.pan import PAN as PAN
+from .methods.vapnet import VAPNet as VAPNet
+from .training import History as History
+from .training import Settings as Settings
+from .training import embed_all as embed_all
+from .training import fit as fit
+
+__version__: str

@@ -1,0 +1,455 @@
+"""What all experiments share, written once: parameters, preparing, training, comparing,
+result.json.
+
+An experiment is a class with a `Parameters`, `prepare`, `evaluate` and `measure`. A notebook goes
+through it step by step:
+
+    experiment = OpenSet.from_notebook(globals())
+    before = experiment.evaluate()
+    history = experiment.train()
+    after = experiment.evaluate()
+    experiment.finish(history, after, start=before)
+
+and `python -m fieldmarks.experiments.open_set name=value ...` (also under torchrun, for several
+GPUs) goes through it in one go. CONTRIBUTING.md tells how to add one.
+"""
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from fieldmarks.backbones import Backbone, create_backbone
+from fieldmarks.checkpoints import load_checkpoint
+from fieldmarks.checks import at_least
+from fieldmarks.data import catalog
+from fieldmarks.data.augment import TestViews, TrainingViews
+from fieldmarks.data.imageset import ImageSet
+from fieldmarks.data.pixels import PixelCache
+from fieldmarks.experiments import parameters as reading
+from fieldmarks.experiments.parameters import composed_of
+from fieldmarks.experiments.result import finished_run, read_result, write_result
+from fieldmarks.experiments.scores import Scores
+from fieldmarks.files import atomic, lock
+from fieldmarks.methods.method import Method
+from fieldmarks.processes import is_main, main_first, processes
+from fieldmarks.progress import counter
+from fieldmarks.training import History, Settings, choose_device, choose_precision, embed_all, fit
+
+NOT_IDENTITY = ("out", "card", "progress", "device", "baseline")
+DATA = ("fieldguide", "wardrobe")  # generated where root is empty
+
+
+@composed_of(Settings, lr=0.005, weight_decay=5e-4, warmup_steps=20)
+class RunParameters:
+    """What every run depends on, beside the options of the loop (`Settings`) and of its methods.
+
+    Attributes:
+        dataset: a name of the catalogue.  root: its folder; empty: generated, kept in the cache.
+        generated: options of the generator (classes, images, size, seed ...); see `fieldguide`.
+        resize: shorter side of the decoded images.  size: pixels a side of what the network sees.
+        backbone, weights: as `create_backbone`.
+        device, progress: as `training`.
+        out: output folder; empty: runs/<kind>-<hash of the parameters>.
+        card: the lab card that the run belongs to.
+        baseline: a finished run to compare with; empty: a fitting one beside this run.
+    """
+
+    dataset: str = "fieldguide"
+    root: str = ""
+    generated: dict = dataclasses.field(default_factory=dict)
+    resize: int = 128
+    size: int = 112
+    backbone: str = "tf_efficientnet_lite0"
+    weights: str = "bundled"
+    device: str = "auto"
+    progress: str = "auto"
+    out: str = ""
+    card: str = ""
+    baseline: str = ""
+
+    kind: ClassVar[str]  # the module's name, and what run folders are called
+
+    if TYPE_CHECKING:  # the options that `composed_of` adds
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __post_init__(self):
+        reading.check_choices(self)
+        if not self.root and self.dataset not in DATA:
+            raise ValueError(
+                f"root is empty: give the folder of {self.dataset} "
+                f"(only the generated {' and '.join(DATA)} need none)"
+            )
+        if not self.root:
+            catalog.generated_parameters(self.dataset, self.generated)
+        if not 1 <= self.size <= self.resize:
+            raise ValueError(
+                f"size is {self.size} and resize is {self.resize}: "
+                "size must be at least 1 and at most resize"
+            )
+        self.settings()
+
+    def options(self, home) -> dict:
+        """The values of the parameters that are options of `home`, a constructor or function."""
+        return {n: getattr(self, n) for n in reading.options(home) if hasattr(self, n)}
+
+    def settings(self) -> Settings:
+        return Settings(**self.options(Settings))
+
+    def plain(self) -> dict:
+        """All parameters, with all options of the generator where data are generated."""
+        values = dataclasses.asdict(self)
+        if not self.root:
+            values["generated"] = catalog.generated_parameters(self.dataset, self.generated)
+        return values
+
+    def identity(self) -> dict:
+        """What the training depends on: all but where its output goes and how it is shown."""
+        return {name: value for name, value in self.plain().items() if name not in NOT_IDENTITY}
+
+    def folder(self) -> Path:
+        text = json.dumps(self.identity(), sort_keys=True).encode()
+        return Path(self.out or f"runs/{self.kind}-{hashlib.sha256(text).hexdigest()[:10]}")
+
+
+@composed_of(TrainingViews, crop_scale=(0.3, 1.0), jitter=0.2)
+class ImageParameters(RunParameters):
+    """Of experiments that train a network on images: options of the views, and:
+
+    Attributes:
+        batch_size: of all processes together.
+        per_class: images of each class in a batch, where the method takes such; 0: shuffled.
+        max_classes: keep this many classes; 0: all.
+    """
+
+    batch_size: int = 32
+    per_class: int = 0
+    max_classes: int = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(2, batch_size=self.batch_size)
+        if len(self.crop_scale) != 2 or not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise ValueError(
+                f"crop_scale is {list(self.crop_scale)}: "
+                "give the smallest and the largest share, between 0 and 1"
+            )
+        if self.max_classes < 0 or self.max_classes == 1:
+            raise ValueError(f"max_classes is {self.max_classes}: it must be 0 (all) or at least 2")
+
+
+class Experiment:
+    """One run. Making it loads, splits and decodes the data and builds the method: everything that
+    can be wrong is found here. The output folder is this process's from then on.
+
+    Attributes:
+        parameters, device, precision, folder.
+        method: what is trained.  stream: its batches; None where nothing is trained.
+        data: the fingerprint of images and split, equal for runs that can be compared.
+        figures: names of the figures kept so far.
+    Raises:
+        ValueError, OSError, RuntimeError (another run has the folder): one line that says what is
+        wrong and what would be right.
+    """
+
+    Parameters: Any
+    monitor: str  # the metric that curves follow and the best epoch is chosen by
+    saved_file: str  # holds what `measure` reads
+    alike: tuple[str, ...] = ("backbone", "weights", "size", "resize", "seed")  # of runs to compare
+
+    parameters: Any
+    method: Any
+    stream: Any = None
+    test_views: TestViews
+    data: str
+
+    def __init__(self, parameters: RunParameters, rank: int = 0, world: int = 1):
+        p = self.parameters = parameters
+        self.rank, self.world, self.figures = rank, world, []
+        self.device = choose_device(p.device)
+        self.prepare()
+        self.method.to(self.device, memory_format=torch.channels_last)
+        self.precision = choose_precision(p.precision, self.device, self.method)
+        self.folder = p.folder()
+        if rank == 0:
+            lock(self.folder)  # last, so that whatever else is wrong leaves no folder behind
+
+    @classmethod
+    def from_notebook(cls, namespace: dict) -> "Experiment":
+        """The experiment of a notebook's parameters, from its `globals()`."""
+        return cls(reading.from_notebook(cls.Parameters, namespace))
+
+    # What an experiment is made of
+
+    def prepare(self) -> None:
+        """Set `method`, `stream`, `data` and whatever else the experiment needs."""
+        raise NotImplementedError
+
+    def evaluate(self) -> Scores:
+        """Compute what a run saves, and `measure` it."""
+        raise NotImplementedError
+
+    @classmethod
+    def measure(cls, saved: Mapping[str, Tensor], parameters: Mapping) -> Scores:
+        """Score what a run saved; `parameters` are those of its result.json."""
+        raise NotImplementedError
+
+    @classmethod
+    def rebuild(cls, p: RunParameters, backbone: Backbone, result: dict, folder: Path) -> Method:
+        """The method of a finished run, before its weights are loaded."""
+        raise NotImplementedError
+
+    def counts(self) -> dict[str, int]:
+        """train, query, gallery, classes, train_classes."""
+        raise NotImplementedError
+
+    def details(self, scores: Scores, history: History) -> dict:
+        """Further entries of result.json."""
+        return {}
+
+    @property
+    def name(self) -> str:
+        """The method's name in tables."""
+        return self.parameters.method
+
+    # Pieces to prepare with
+
+    def decode(self, *sets: ImageSet) -> list[PixelCache]:
+        """The decoded images of each set."""
+        p = self.parameters
+        with main_first():
+            return [
+                PixelCache.open(s.paths, p.resize, progress=counter("images decoded", p.progress))
+                for s in sets
+            ]
+
+    def load_images(self) -> ImageSet:
+        """The data set that the parameters name."""
+        p = self.parameters
+        with main_first():
+            progress = counter("images drawn", p.progress)
+            root = p.root and Path(p.root).expanduser()
+            return catalog.load(p.dataset, root, p.generated, progress=progress)
+
+    def create_backbone(self) -> Backbone:
+        p = self.parameters
+        torch.manual_seed(p.seed)
+        return create_backbone(p.backbone, p.weights, p.size)
+
+    def views(self, backbone: Backbone) -> TestViews:
+        return TestViews(self.parameters.size, backbone.mean, backbone.std, self.parameters.resize)
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.method.backbone
+
+    def pictures(self, pixels: PixelCache, index) -> Tensor:
+        """Normalised test views of some of the images, (B, 3, size, size), on the device."""
+        canvas, sizes = pixels.batch(torch.as_tensor(index))
+        return self.test_views(canvas.to(self.device), sizes)
+
+    def embed(self, pixels: PixelCache) -> Tensor:
+        """The method's embeddings of all images, (N, D) on the CPU."""
+        return embed_all(
+            self.method,
+            pixels,
+            self.test_views,
+            device=self.device,
+            precision=self.precision,
+            batch_size=4 * self.parameters.batch_size,
+        )
+
+    # A run
+
+    def identity(self) -> dict:
+        return {**self.parameters.identity(), "data": self.data}
+
+    def validate(self) -> dict[str, float]:
+        """What is evaluated while training.
+
+        NOTE where it is `evaluate`, that is on the test data, to draw curves with. Nothing is
+        chosen by it: the last epoch is the result, and the best one, which papers report, stands
+        beside it.
+        """
+        return self.evaluate().metrics
+
+    def train(self) -> History:
+        """Train, or resume from what is in the output folder; ends in evaluation mode."""
+        if self.stream is None:
+            return History()
+        history = fit(
+            self.method,
+            self.stream,
+            self.parameters.settings(),
+            folder=self.folder,
+            evaluate=self.validate,
+            monitor=self.monitor,
+            identity=self.identity(),
+            device=self.device,
+            progress=self.parameters.progress,
+        )
+        self.method.eval()
+        return history
+
+    def keep(self, figure, name: str):
+        """Save a figure for result.json; returns it."""
+        if figure is not None:
+            from fieldmarks.show import galleries
+
+            galleries.save(figure, self.folder / name)
+            self.figures.append(name)
+        return figure
+
+    def finish(
+        self, history: History, scores: Scores, start: Scores | None = None, notebook: str = ""
+    ) -> Path:
+        """Save what the metrics can be computed from anew and write result.json; its path."""
+        from safetensors.torch import save_file
+
+        with atomic(self.folder / self.saved_file) as temporary:
+            save_file({n: v.cpu().contiguous() for n, v in scores.saved.items()}, temporary)
+        p = self.parameters
+        return write_result(
+            self.folder,
+            experiment=p.kind,
+            module=type(self).__module__,
+            notebook=notebook,
+            card=p.card,
+            method=self.name,
+            dataset=p.dataset,
+            parameters=p.plain(),
+            metrics=scores.metrics,
+            intervals=scores.intervals,
+            counts=self.counts(),
+            curves={"epochs": history.epochs, "evaluations": history.evaluations},
+            figures=self.figures,
+            timing={
+                "train_seconds": history.seconds,
+                "images_per_second": history.images_per_second,
+            },
+            device=str(self.device),
+            precision=self.precision,
+            data_fingerprint=self.data,
+            start=start.metrics if start else None,
+            best=history.best(self.monitor),
+            **self.details(scores, history),
+        )
+
+    # Other runs
+
+    def siblings(self) -> list[tuple[Path, dict]]:
+        """Finished runs of this experiment on the same data beside this one: (folder, result)."""
+        folders = [file.parent for file in sorted(self.folder.parent.glob("*/result.json"))]
+        runs = [(other, read_result(other)) for other in folders if other != self.folder]
+        return [(folder, result) for folder, result in runs if result and self._like(result)]
+
+    def comparison(self, wanted: Mapping) -> tuple[Path, dict] | None:
+        """The run that `baseline` names, or the first beside this one with the wanted parameters.
+
+        Raises:
+            ValueError: the run named there is not finished, or was made on other data.
+        """
+        p = self.parameters
+        if p.baseline:
+            folder, result = finished_run(p.baseline, "baseline")
+            if not self._like(result):
+                raise ValueError(
+                    f"baseline '{p.baseline}' was made on other data: "
+                    "give a run on the same images and split"
+                )
+            return folder, result
+        values = p.plain()
+        wanted = {**{name: values[name] for name in self.alike}, **wanted}
+        wanted = json.loads(json.dumps(wanted))
+        return next(
+            (run for run in self.siblings() if wanted.items() <= run[1]["parameters"].items()), None
+        )
+
+    def measure_run(self, folder: Path, result: dict) -> Scores:
+        """The scores of another finished run of this experiment."""
+        from safetensors.torch import load_file
+
+        return self.measure(load_file(folder / self.saved_file), result["parameters"])
+
+    def _like(self, result: dict) -> bool:
+        mine = (self.parameters.kind, self.data)
+        return (result.get("experiment"), result.get("data_fingerprint")) == mine
+
+    @classmethod
+    def load(cls, folder: Path, result: dict, device: str = "auto") -> Method:
+        """The trained method of a finished run, on a device, in evaluation mode."""
+        p = reading.parse(cls.Parameters, result["parameters"])
+        trained = folder / "last.pt"
+        torch.manual_seed(p.seed)
+        weights = "none" if trained.is_file() else p.weights
+        backbone = create_backbone(p.backbone, weights, p.size)
+        method = cls.rebuild(p, backbone, result, folder)
+        if trained.is_file():
+            state = load_checkpoint(trained)
+            method.load_state_dict(state["method"])
+            # Normalisation belongs to the weights, which the checkpoint replaces.
+            backbone.mean, backbone.std = tuple(state["mean"]), tuple(state["std"])
+        backbone.resize = p.resize
+        return method.to(choose_device(device), memory_format=torch.channels_last).eval()
+
+    @classmethod
+    def main(cls, arguments: list[str] | None = None) -> int:
+        """Run all of it from name=value arguments and print the metrics; returns the exit code."""
+        arguments = sys.argv[1:] if arguments is None else arguments
+        warnings.simplefilter("default")
+        try:
+            values = reading.from_arguments(cls.Parameters, arguments)
+            p = reading.parse(cls.Parameters, values)
+            with processes(choose_device(p.device)) as (rank, world):
+                experiment = cls(p, rank, world)
+                history, scores = experiment.train(), experiment.evaluate()
+                if is_main():
+                    shown = "  ".join(f"{n} {v:.4f}" for n, v in scores.metrics.items())
+                    print(shown, f"-> {experiment.finish(history, scores)}")
+        except (ValueError, OSError, RuntimeError) as error:
+            print(f"{cls.Parameters.kind}: {error}", file=sys.stderr)
+            return 2 if isinstance(error, ValueError) else 1
+        return 0
+
+
+def experiment_class(name: str) -> type[Experiment]:
+    """The experiment in a module: a short name of this package ("open_set"), or a dotted module.
+
+    Raises:
+        ValueError: there is no such module, or no experiment in it.
+    """
+    module = name if "." in name else f"{__package__}.{name}"
+    try:
+        names = vars(importlib.import_module(module))
+    except ModuleNotFoundError as error:
+        raise ValueError(f"there is no experiment '{name}': {error}") from None
+    for found in names.values():
+        if isinstance(found, type) and issubclass(found, Experiment):
+            if found.__module__ == module:
+                return found
+    raise ValueError(f"the module '{module}' holds no experiment (a subclass of Experiment)")
+
+
+def load_run(folder: Path | str, device: str = "auto") -> Method:
+    """The method of a finished run, in evaluation mode; `.backbone.preprocess` prepares pictures.
+
+    Raises:
+        ValueError: the folder holds no finished run, or its method is no network.
+    """
+    folder, result = finished_run(folder)
+    return experiment_class(result["module"]).load(folder, result, device)
+
+
+def run_as_module(cls: type[Experiment]) -> None:
+    """For `if __name__ == "__main__"`: the class's own module, under its real name."""
+    name = sys.modules["__main__"].__spec__.name
+    sys.exit(experiment_class(name).main())

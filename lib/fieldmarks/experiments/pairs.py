@@ -1,0 +1,271 @@
+"""Similarities learned on pairs, from features of a frozen network: what PAN's experiments
+share."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fieldmarks.backbones import Backbone
+from fieldmarks.checkpoints import load_checkpoint
+from fieldmarks.checks import at_least, share
+from fieldmarks.data.imageset import ImageSet
+from fieldmarks.data.pixels import PixelCache
+from fieldmarks.experiments import parameters as reading
+from fieldmarks.experiments.experiment import Experiment, RunParameters
+from fieldmarks.experiments.features import Pooled, frozen_features
+from fieldmarks.experiments.parameters import composed_of
+from fieldmarks.methods.attribute_baselines import AttributeSimilarityHead
+from fieldmarks.methods.graph_encoder import Graph
+from fieldmarks.methods.method import Method
+from fieldmarks.methods.pair_network import PairNetwork
+from fieldmarks.methods.pairs import pairs_from_labels
+from fieldmarks.methods.pan import PAN, ConceptSimilarity
+from fieldmarks.random import seeded
+from fieldmarks.training import choose_device
+
+WITH_ATTRIBUTES = ("pan_supervised", "pan_hybrid", "multitask", "attribute_similarity")
+HEADS = (*WITH_ATTRIBUTES, "pan_unsupervised", "plain")
+CHUNK = 4096  # pairs scored at a time: with 2048 features and 463 concepts some 100 MB
+
+
+@composed_of(
+    PairNetwork,
+    encoder="linear",
+    hidden=(256,),
+    none_slot=False,
+    optimizer="adam",
+    schedule="constant",
+    warmup_steps=0,
+    weight_decay=0.0,
+    lr=0.001,
+    restore_best=True,
+)
+class PairParameters(RunParameters):
+    """Options of `PairNetwork` and the loop, whose epoch is one step on all pairs, and:
+
+    Attributes:
+        method: pan_supervised, pan_unsupervised or pan_hybrid; multitask, attribute_similarity,
+            plain (without attributes); what an experiment has besides.
+        pairs: positive pairs of an epoch, and as many negatives; 0: as many as there are.
+    """
+
+    method: str = "pan_supervised"
+    pairs: int = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(1, epochs=self.epochs, evaluate_every=self.evaluate_every, free=self.free)
+        at_least(0, attribute_weight=self.attribute_weight, pairs=self.pairs)
+        share(dropout=self.dropout)
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(
+                f"hidden is {list(self.hidden)}: "
+                "give the units of one layer or more, each at least 1"
+            )
+
+
+class PairStream:
+    """One step an epoch, on all pairs of items with features.
+
+    Args:
+        features: (N, d), on the device of training.
+        draw: the pairs of an epoch, which counts from 1: (P, 2) positions and (P,) 1 or 0.
+        attributes: (N, A) of 0, 1 and NaN; None where the method takes none.
+        seed: two or more whole numbers, of the step's generator.
+        graph: that a graph encoder sees, with `support_dropout`.
+    """
+
+    steps_per_epoch = 1
+
+    def __init__(
+        self,
+        features: Tensor,
+        draw: Callable[[int], tuple[Tensor, Tensor]],
+        attributes: Tensor | None,
+        seed: tuple[int, int],
+        graph: Graph | None = None,
+        support_dropout: float = 0.0,
+    ):
+        self.features, self.draw, self.attributes, self.seed = features, draw, attributes, seed
+        self.graph, self.support_dropout = graph, support_dropout
+        self.device, self.batch_size = features.device, len(features)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[dict]:
+        pairs, same = (part.to(self.device) for part in self.draw(epoch + 1))
+        generator = seeded(*self.seed, epoch + 1)
+        support = self.graph and self.graph.support(self.support_dropout, generator)
+        yield {
+            "features": self.features,
+            "pairs": pairs,
+            "same": same,
+            "attributes": self.attributes,
+            "support": support,
+            "generator": generator,
+        }
+
+
+class PairExperiment(Experiment):
+    """Attributes:
+    method: a `PairNetwork`.  learns: whether it has anything to learn.
+    embedder: the frozen method that gives its features.
+    """
+
+    embedder: Method
+
+    def __init__(self, parameters: PairParameters, rank: int = 0, world: int = 1):
+        if world > 1:
+            raise ValueError(
+                f"{parameters.kind} trains on features in one process: run it without torchrun"
+            )
+        super().__init__(parameters, rank, world)
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.embedder.backbone
+
+    @property
+    def learns(self) -> bool:
+        return self.method.learns
+
+    def create_embedder(self) -> Method:
+        backbone = self.create_backbone().to(self.device).eval()
+        self.test_views = self.views(backbone)
+        return Pooled(backbone)
+
+    def features_of(self, pixels: PixelCache, **options) -> Tensor:
+        p = self.parameters
+        return frozen_features(
+            pixels,
+            self.embedder,
+            self.test_views,
+            device=self.device,
+            precision=p.precision,
+            progress=p.progress,
+            **options,
+        )
+
+    def create_network(self, dim: int, images: ImageSet | None = None, attributes: int = 0):
+        """The `PairNetwork` that the parameters name, for features of `dim` dimensions."""
+        p = self.parameters
+        if images is not None and images.attributes is not None:
+            attributes = images.attributes.shape[1]
+        torch.manual_seed(p.seed)
+        method = p.method if p.method in HEADS else "cosine"
+        network = PairNetwork(method, dim, attributes, **p.options(PairNetwork))
+        return network.to(self.device).eval()
+
+    def details(self, scores, history) -> dict:
+        return {"attribute_names": self.attribute_names}
+
+    @property
+    def attribute_names(self) -> list[str]:
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, folder: Path, result: dict, device: str = "auto") -> "PairMethod":
+        p = reading.parse(cls.Parameters, result["parameters"])
+        if p.method not in HEADS:
+            raise ValueError(f"'{folder}' is a run of {p.method}, which has no trained network")
+        chosen, state = choose_device(device), load_checkpoint(folder / "best.pt")["method"]
+        embedder = cls.embedder_of(p, device)
+        names = result["attribute_names"]
+        network = PairNetwork(
+            p.method, len(state["standardise.mean"]), len(names), **p.options(PairNetwork)
+        )
+        network.load_state_dict(state)
+        if p.method == "pan_unsupervised":
+            names = []
+        return PairMethod(embedder, network, names, cls.scaled).to(chosen).eval()
+
+    @classmethod
+    def embedder_of(cls, p: PairParameters, device: str) -> Method:
+        from fieldmarks.backbones import create_backbone
+
+        torch.manual_seed(p.seed)
+        backbone = create_backbone(p.backbone, p.weights, p.size)
+        backbone.resize = p.resize
+        return Pooled(backbone)
+
+    @staticmethod
+    def scaled(features: Tensor) -> Tensor:
+        """What is done to features (..., d) before the network standardises them."""
+        return features
+
+
+class PairMethod(Method):
+    """What compares pictures: a frozen embedder, and the network of a PAN run above it.
+
+    Attributes:
+        attribute_names: of its supervised concepts.
+    """
+
+    def __init__(self, embedder: Method, network: PairNetwork, attribute_names, scaled: Callable):
+        super().__init__(embedder.backbone)
+        self.embedder, self.network, self.scaled = embedder, network, scaled
+        self.attribute_names = attribute_names
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> what the network encodes (B, d), with gradients."""
+        return self.network.standardise(self.scaled(self.embedder.embed(images).float()))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> what pairs are compared by (B, h), of any length."""
+        features = self.features(images)
+        with torch.autocast(features.device.type, enabled=False):  # as experiments score pairs
+            return self.network.encode(features)
+
+    def score(self, a: Tensor, b: Tensor) -> Tensor:
+        """Similarity in [0, 1] of embedded pictures (..., h) twice: (...,)."""
+        return self.network.score(a, b)
+
+
+def positive_pairs(labels: Tensor) -> int:
+    """How many pairs of one class there are: (N,) -> a number."""
+    sizes = labels.unique(return_counts=True)[1]
+    return int((sizes * (sizes - 1) // 2).sum())
+
+
+def random_pairs(labels: Tensor, count: int, *seed: int) -> tuple[Tensor, Tensor]:
+    """About `count` pairs, half of one class: (P, 2) positions and (P,) 1. or 0."""
+    return pairs_from_labels(labels, min(count // 2, positive_pairs(labels)), seeded(*seed))
+
+
+@torch.no_grad()
+def score_pairs(
+    score: Callable[[Tensor, Tensor], Tensor], encoded: Tensor, pairs: Tensor
+) -> Tensor:
+    """Similarity of each pair of rows, a chunk at a time: (N, h), (P, 2) -> (P,) on their
+    device."""
+    chunks = pairs.to(encoded.device).split(CHUNK)
+    parts = [score(encoded[part[:, 0]], encoded[part[:, 1]]) for part in chunks]
+    return torch.cat(parts) if parts else encoded.new_empty(0)
+
+
+@torch.no_grad()
+def searchable(network: PairNetwork, features: Tensor) -> tuple[nn.Module, Tensor]:
+    """What `evaluation.pair_scores` searches with: two linear maps of |a - b|, and the images as
+    they are compared, (N, h). A plain similarity is one of a single concept, whose relevance is
+    1."""
+    encoded, head = network.encode(features), network.head
+    if isinstance(head, PAN):
+        return head.similarity, encoded
+    plain = head
+    if isinstance(head, AttributeSimilarityHead):  # it compares predicted attributes
+        encoded, plain = head.classifier(encoded).sigmoid(), head.similarity
+    similarity = ConceptSimilarity(encoded.shape[1], 1).to(encoded.device)
+    similarity.concept.load_state_dict(plain.similarity.state_dict())
+    return similarity, encoded
+
+
+@torch.no_grad()
+def concept_means(head: PAN, encoded: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean relevance of each concept, and mean contribution (relevance times concept score), over
+    pairs (P, 2): (M,) twice."""
+    relevance_sum = contribution_sum = 0.0
+    for part in pairs.to(encoded.device).split(CHUNK):
+        _, concepts, relevance = head(encoded[part[:, 0]], encoded[part[:, 1]])
+        relevance_sum = relevance_sum + relevance.double().sum(0)
+        contribution_sum = contribution_sum + (relevance * concepts).double().sum(0)
+    return relevance_sum.cpu() / len(pairs), contribution_sum.cpu() / len(pairs)

@@ -1,0 +1,135 @@
+"""Similarity of two items from their features: an encoder, a head on pairs, and their loss."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fieldmarks.checks import one_of
+from fieldmarks.methods import attribute_baselines as baselines
+from fieldmarks.methods.graph_encoder import Context, GraphEncoder, Standardise, embed_contexts
+from fieldmarks.methods.method import Method
+from fieldmarks.methods.pan import PAN, Rule
+
+CHUNK = 4096  # pairs at a time: what the head makes of them stays in the cache
+
+
+class PairNetwork(Method):
+    """Standardised features -> encoder -> similarity of two items. It has no backbone.
+
+    Args:
+        method: "pan_supervised", "pan_unsupervised", "pan_hybrid", "multitask",
+            "attribute_similarity", "plain" (Cucurull et al.'s one similarity without concepts), or
+            "cosine", which has no encoder and nothing to learn.
+        dim: d, features of an item.  attributes: A.
+        encoder: "graph", "linear" (one layer, which sees the item alone) or "none".
+        hidden, dropout: of the graph encoder; "linear" has the last of `hidden` units.
+        free: concepts of pan_unsupervised and pan_hybrid.
+        none_slot, rule, attribute_weight: as `PAN`; the weight is that of every method.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        dim: int,
+        attributes: int,
+        *,
+        encoder: Literal["graph", "linear", "none"] = "graph",
+        hidden: tuple[int, ...] = (200, 200),
+        dropout: float = 0.5,
+        free: int = 50,
+        none_slot: bool = True,
+        rule: Rule = "or",
+        attribute_weight: float = 1.0,
+    ):
+        super().__init__(backbone=None)
+        weight = {"attribute_weight": attribute_weight}
+        supervised = {"attributes": attributes, "none_slot": none_slot, "rule": rule, **weight}
+        heads = {
+            "pan_supervised": lambda: PAN(dim, **supervised),
+            "pan_unsupervised": lambda: PAN(dim, free=free),
+            "pan_hybrid": lambda: PAN(dim, free=free, **supervised),
+            "multitask": lambda: baselines.MultitaskHead(dim, attributes, **weight),
+            "attribute_similarity": lambda: baselines.AttributeSimilarityHead(
+                dim, attributes, **weight
+            ),
+            "plain": lambda: baselines.PlainSimilarity(dim),
+            "cosine": lambda: nn.CosineSimilarity(dim=-1),
+        }
+        one_of("method", method, heads)
+        one_of("encoder", encoder, ("graph", "linear", "none"))
+        self.trains = self.learns = method != "cosine"
+        self.standardise, self.encoder = Standardise(dim), nn.Identity()
+        if self.learns and encoder == "graph":
+            self.encoder, dim = GraphEncoder(dim, hidden, dropout), hidden[-1]
+        elif self.learns and encoder == "linear":
+            self.encoder, dim = nn.Linear(dim, hidden[-1]), hidden[-1]
+        self.head = heads[method]()
+
+    @property
+    def sees_graph(self) -> bool:
+        return isinstance(self.encoder, GraphEncoder)
+
+    def encode(self, features: Tensor, support: Tensor | None = None, generator=None) -> Tensor:
+        """Standardised features (N, d) -> (N, h). Without a support every item is seen alone."""
+        return self.encoder(features, *([support, generator] if self.sees_graph else []))
+
+    embed = encode
+
+    def score(self, a: Tensor, b: Tensor) -> Tensor:
+        """Encoded items (..., h) twice -> similarity (...,)."""
+        return self.head.score(a, b) if self.learns else self.head(a, b)
+
+    @torch.no_grad()
+    def encode_contexts(
+        self, features: Tensor, contexts: Sequence[Context]
+    ) -> tuple[Tensor, list[list[int]], list[list[int]]]:
+        """`embed_contexts`; an encoder that sees items alone encodes each of them once."""
+        if self.sees_graph:
+            return embed_contexts(self.encoder, features, contexts)
+        outfits = [[c.items[i] for i in c.outfit] for c in contexts]
+        return self.encode(features), outfits, [[c.items[i] for i in c.choices] for c in contexts]
+
+    def losses(
+        self,
+        features: Tensor,
+        pairs: Tensor,
+        same: Tensor,
+        attributes: Tensor | None = None,
+        support: Tensor | None = None,
+        generator=None,
+    ) -> dict[str, Tensor]:
+        """The head's terms, means over all P pairs, of standardised features (N, d), pairs (P, 2)
+        of items, same (P,) of 1 and 0, attributes (N, A) of 0, 1 and NaN for unknown.
+
+        The encoder runs once, the head on CHUNK pairs at a time, whose gradients are taken there
+        and then, so that memory is that of one chunk. NOTE they are those of the terms' sum, which
+        the first term carries: minimise the sum, and weigh terms by `attribute_weight` only.
+        """
+        encoded, learning = self.encode(features, support, generator), torch.is_grad_enabled()
+        items, parameters, terms = encoded.detach(), list(self.head.parameters()), {}
+        gradients = [torch.zeros_like(tensor) for tensor in (items, *parameters)]
+        for part, target in zip(pairs.split(CHUNK), same.split(CHUNK), strict=True):
+            ends, share = part.T.flatten(), len(part) / len(pairs)
+            both = items[ends].requires_grad_(learning)
+            known = () if attributes is None else attributes[ends].chunk(2)
+            of_part = self.head.losses(*both.chunk(2), target, *known)
+            for name, value in of_part.items():
+                terms[name] = terms.get(name, 0.0) + share * value.detach()
+            if learning:
+                total = share * sum(of_part.values())
+                of_ends, *of_head = torch.autograd.grad(total, [both, *parameters])
+                gradients[0].index_add_(0, ends, of_ends)
+                for gradient, more in zip(gradients[1:], of_head, strict=True):
+                    gradient += more
+        if learning:  # adds zero, whose gradients are these
+            held = zip([encoded, *parameters], gradients, strict=True)
+            carrier = sum((tensor * gradient).sum() for tensor, gradient in held)
+            first = next(iter(terms))
+            terms[first] = terms[first] + (carrier - carrier.detach())
+        return terms
+
+    def parameter_groups(self, lr: float, weight_decay: float) -> list[dict]:
+        """All parameters decay alike."""
+        return [{"params": list(self.parameters()), "lr": lr, "weight_decay": weight_decay}]

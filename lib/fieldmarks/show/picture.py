@@ -1,0 +1,244 @@
+"""What all figures are drawn with: a page measured in inches from its top left.
+
+Figures are made without pyplot, so nothing global is touched. Images are (H, W, 3) RGB, uint8 in
+0..255 or float in [0, 1], of any size; (H, W) is shown as grey. Right and wrong differ by colour,
+sign and line, so that they survive grey print and any eye.
+"""
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
+
+from fieldmarks.files import atomic
+from fieldmarks.show.style import (
+    COLOURS,
+    HAIRLINE,
+    INK,
+    LINES,
+    MARGIN,
+    MUTED,
+    NEUTRAL,
+    SIGNS,
+    SMALL,
+    TEXT,
+    WIDTH,
+    wrap,
+)
+
+
+class Picture(Figure):
+    """A figure that a notebook shows when it is the last value of a cell.
+
+    Args:
+        height, width: in inches.
+        photographs: shown as JPEG, to keep the notebook small; else as PNG.
+    """
+
+    def __init__(self, height: float, width: float = WIDTH, *, photographs: bool = True):
+        super().__init__(figsize=(width, height), facecolor="white")
+        self.photographs = photographs
+        FigureCanvasAgg(self)
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, bytes]:
+        kind = "jpeg" if self.photographs else "png"
+        with io.BytesIO() as stream:
+            self.savefig(stream, format=kind, dpi=110)
+            return {f"image/{kind}": stream.getvalue()}
+
+    def box(self, left: float, top: float, width: float, height: float) -> Axes:
+        """Axes at a place in inches from the top left."""
+        w, h = self.get_size_inches()
+        return self.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))
+
+    def cell(self, image, left: float, top: float, side: float, crop: bool = True) -> Axes:
+        """One image in a square: its middle, as the network sees it, or all on pale ground."""
+        image = as_rgb(image)
+        if crop:
+            short = min(image.shape[:2])
+            y, x = ((length - short) // 2 for length in image.shape[:2])
+            image = image[y : y + short, x : x + short]
+        axes = self.box(left, top, side, side)
+        axes.set_facecolor("#f1f3f6")
+        axes.imshow(image, interpolation="antialiased")
+        height, width = image.shape[:2]
+        long = max(height, width)
+        axes.set_xlim((width - long) / 2 - 0.5, (width + long) / 2 - 0.5)
+        axes.set_ylim((height + long) / 2 - 0.5, (height - long) / 2 - 0.5)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        return axes
+
+    def write(
+        self, x: float, y: float, text: str, *, room: float = 0, lines: int = 1, **options
+    ) -> Text:
+        """Text at a place in inches from the top left, cut to `lines` lines of `room` inches.
+
+        Other options are those of `Figure.text`.
+        """
+        width, height = self.get_size_inches()
+        options = {"size": TEXT, "color": INK, "linespacing": 1.15} | options
+        text = wrap(text, room, options["size"], lines) if room else text
+        if options.get("va") != "top":
+            return self.text(x / width, 1 - y / height, text, **options)
+        options["va"] = "baseline"  # at fixed heights, whatever letters a line holds
+        for number, line in enumerate(text.split("\n")):
+            baseline = y + (0.78 + 1.25 * number) * options["size"] / 72
+            last = self.text(x / width, 1 - baseline / height, line, **options)
+        return last
+
+    def note(self, x: float, y: float, text: str, **options) -> Text:
+        """Small grey text, as `write`."""
+        return self.write(x, y, text, **{"size": SMALL, "color": MUTED} | options)
+
+    def heading(self, text: str, x: float = MARGIN) -> None:
+        """Large bold text at the top."""
+        if text:
+            self.write(x, MARGIN, text, va="top", weight="bold", size=TEXT + 1)
+
+    def rule(self, y: float) -> None:
+        """A hairline from margin to margin."""
+        width, height = self.get_size_inches()
+        ends = MARGIN / width, 1 - MARGIN / width
+        self.add_artist(Line2D(ends, (1 - y / height,) * 2, color=HAIRLINE, lw=0.8))
+
+    def colour_bar(self, place: tuple, colours: ScalarMappable, label: str) -> Colorbar:
+        """What colours stand for; the place is left, top, width, height in inches."""
+        bar = self.colorbar(colours, cax=self.box(*place))
+        bar.set_label(label, size=SMALL, color=MUTED)
+        bar.ax.tick_params(labelsize=SMALL, colors=MUTED, length=2)
+        bar.outline.set_edgecolor(HAIRLINE)
+        return bar
+
+    def key(self, right: str, wrong: str, note: str = "") -> None:
+        """What the signs of `mark` say, and a note, at the foot."""
+        x, y = MARGIN, self.get_figheight() - MARGIN
+        for text, (sign, colour) in zip((right, wrong), (SIGNS[True], SIGNS[False]), strict=True):
+            written = self.note(x, y, f"{sign} {text}", color=colour, weight="bold")
+            x = written.get_window_extent().x1 / self.dpi + 0.2
+        self.note(x, y, note)
+
+
+def mark(axes: Axes, correct: bool) -> str:
+    """Frame a cell in green, solid, with a check; or in red, dashed, with a cross: the colour."""
+    sign, colour = SIGNS[correct]
+    frame(axes, colour, dashed=not correct)
+    badge = {"boxstyle": "circle,pad=0.18", "fc": colour, "ec": "white", "lw": 0.6}
+    place = {"transform": axes.transAxes, "ha": "right", "va": "top"}
+    axes.text(0.96, 0.95, sign, **place, size=8, color="white", weight="bold", bbox=badge)
+    return colour
+
+
+def frame(axes: Axes, colour: str = NEUTRAL, dashed: bool = False) -> None:
+    lines = [(colour, 2.6, (0, (2.2, 0.9)) if dashed else "-")]
+    if dashed:  # white below the dashes keeps them apart on a dark photograph
+        lines.insert(0, ("white", 3, "-"))
+    place = {"transform": axes.transAxes, "fill": False, "clip_on": False}
+    for edge, width, style in lines:
+        axes.add_patch(Rectangle((0, 0), 1, 1, **place, ec=edge, lw=width, ls=style))
+
+
+def outline(axes: Axes, box: Sequence[float], colour: str = INK, width: float = 1.2) -> None:
+    """A box x1 y1 x2 y2 in pixels of the image that a cell shows."""
+    x1, y1, x2, y2 = box
+    place = {"xy": (x1 - 0.5, y1 - 0.5), "width": x2 - x1, "height": y2 - y1, "fill": False}
+    for edge, lw in (("white", width + 1.8), (colour, width)):
+        axes.add_patch(Rectangle(**place, ec=edge, lw=lw))
+
+
+def line(place: int) -> dict:
+    """How a plot draws one of several lines: told apart without colour too."""
+    return {"color": COLOURS[place % len(COLOURS)], "ls": LINES[place % len(LINES)], "lw": 1.8}
+
+
+def plain_axes(axes: Axes, x: str, y: str) -> None:
+    """Labels, and as little ink as possible around a plot."""
+    axes.set_xlabel(x, size=TEXT, color=INK)
+    axes.set_ylabel(y, size=TEXT, color=INK)
+    axes.tick_params(labelsize=SMALL, colors=MUTED, length=3)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", color=HAIRLINE, lw=0.6)
+    axes.set_axisbelow(True)
+    _bare_spines(axes)
+
+
+def bar_axes(axes: Axes, rows: int, label: str) -> None:
+    """Of horizontal bars or dots, the first on top."""
+    axes.set(ylim=(rows - 0.5, -0.5), yticks=[])
+    axes.set_xlabel(label, size=SMALL, color=MUTED, labelpad=2)
+    axes.locator_params(axis="x", nbins=4)
+    axes.tick_params(labelsize=SMALL, colors=MUTED, length=2, pad=2)
+    _bare_spines(axes)
+
+
+def _bare_spines(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(HAIRLINE)
+
+
+def name_lines(axes: Axes, **options) -> None:
+    axes.legend(frameon=False, fontsize=SMALL, labelcolor=INK, **options)
+
+
+def save(figure: Figure, path: str | os.PathLike, dpi: int = 120) -> Path:
+    """Write a PNG or JPEG, complete or not at all. At most 150 dpi.
+
+    Raises:
+        ValueError: another file type, or a resolution that would bloat a notebook.
+        OSError: the disk refuses.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()[1:]
+    if kind not in ("png", "jpg", "jpeg"):
+        raise ValueError(f"figures are written as .png, .jpg or .jpeg, got {path.name}")
+    if not 1 <= dpi <= 150:
+        raise ValueError(f"dpi must lie between 1 and 150, got {dpi}")
+    options = {} if kind == "png" else {"pil_kwargs": {"quality": 88}}
+    with atomic(path) as unfinished, open(unfinished, "wb") as stream:
+        figure.savefig(stream, format=kind, dpi=dpi, **options)
+    return path
+
+
+def as_rgb(image) -> np.ndarray:
+    """(H, W, 3) or (H, W), uint8 or float in [0, 1] -> (H, W, 3) float32 in [0, 1]."""
+    image = as_array(image)
+    if image.ndim == 2:
+        image = np.repeat(image[:, :, None], 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"an image must be (H, W, 3) or (H, W), got {image.shape}")
+    if image.dtype == np.uint8:
+        return image.astype(np.float32) / 255
+    if not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"an image must be uint8 or float, got {image.dtype}")
+    return np.clip(image, 0, 1).astype(np.float32)
+
+
+def as_array(values) -> np.ndarray:
+    if not hasattr(values, "detach"):
+        return np.asarray(values)
+    values = values.detach().cpu()
+    return (values.float() if values.is_floating_point() else values).numpy()  # bfloat16 too
+
+
+def check_something(values: Sequence, what: str) -> None:
+    if not len(values):
+        raise ValueError(f"there is nothing to show: give at least one {what}")
+
+
+def check_lengths(**parts: Sequence) -> None:
+    lengths = {name: len(part) for name, part in parts.items()}
+    check_something([name for name in lengths if lengths[name]], " and ".join(lengths))
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        given = ", ".join(f"{count} {name}" for name, count in lengths.items())
+        raise ValueError(f"as many of each are needed, at least one, got {given}")
