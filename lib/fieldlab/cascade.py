@@ -108,12 +108,12 @@ def in_stages(
 def strongest_concepts(model: PairModel, one: Tensor, others: Tensor) -> list[Reason]:
     """Why an encoded picture (h,) is like each of others (N, h)."""
     concepts, relevance = model.concepts(one.expand_as(others), others)
-    found = []
+    reasons, names = [], model.names
     for contributions in concepts * relevance:
         strongest = contributions.argsort(descending=True, stable=True)[:STRONGEST].tolist()
-        parts = [(model.names[m], contributions[m].item()) for m in strongest]
-        found.append(Reason(contributions.sum().item(), parts))
-    return found
+        parts = [(names[m], contributions[m].item()) for m in strongest]
+        reasons.append(Reason(contributions.sum().item(), parts))
+    return reasons
 
 
 # ---- among the pictures of an index

@@ -57,48 +57,37 @@ def _show_warning(message, category, filename, lineno, file=None, line=None) -> 
         print(f"fieldmarks: warning: {message}", file=sys.stderr)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+@app.callback(invoke_without_command=True)
+def options(version: bool = Option(False, "--version", help="Print the version.")) -> None:
+    if version:
         import fieldmarks
 
         print(f"fieldmarks {fieldmarks.__version__}")
-        raise typer.Exit()
-
-
-@app.callback()
-def options(
-    version: bool = Option(
-        False, "--version", is_eager=True, callback=_show_version, help="Print the version."
-    ),
-) -> None:
-    pass
 
 
 def _add_generators() -> None:
     """`make fieldguide` and `make wardrobe`, with the options of what draws them."""
-    from fieldguide import __main__ as drawing
+    from fieldguide import __main__ as d
 
-    birds = drawing.birds, drawing.make_fieldguide, drawing.BIRDS
-    garments = drawing.garments, drawing.make_wardrobe, drawing.GARMENTS
-    make.command("fieldguide")(_generator(*birds))
-    make.command("wardrobe")(_generator(*garments))
+    birds = (d.birds, d.make_fieldguide, d.BIRDS, "birds in the layout of CUB-200-2011")
+    garments = (d.garments, d.make_wardrobe, d.GARMENTS, "outfits, Polyvore and In-shop layouts")
+    for name, given in {"fieldguide": birds, "wardrobe": garments}.items():
+        make.command(name, help=f"Draw {given[-1]}.")(_generator(*given[:-1]))
 
 
 def _generator(draw, generator, options: dict[str, str]):
-    def command(folder: Path, **values) -> int:
+    def command(folder: Path, **values) -> None:
         with _progress("drawing") as progress:
             summary = draw(folder, progress, values)
         print(summary)
-        return 0
 
-    defaults = inspect.signature(generator).parameters
+    defaults, own = inspect.signature(generator).parameters, inspect.Parameter.KEYWORD_ONLY
     target = Annotated[Path, Argument(metavar="DIR", help="A new or empty folder.")]
-    parameters = [inspect.Parameter("folder", inspect.Parameter.KEYWORD_ONLY, annotation=target)]
+    parameters = [inspect.Parameter("folder", own, annotation=target)]
     for name, text in options.items():
-        kind = Annotated[type(defaults[name].default), Option(help=text.capitalize() + ".")]
-        parameters.append(defaults[name].replace(kind=parameters[0].kind, annotation=kind))
+        kind = Annotated[type(defaults[name].default), Option(help=f"{text.capitalize()}.")]
+        parameters.append(defaults[name].replace(kind=own, annotation=kind))
     command.__signature__ = inspect.Signature(parameters)
-    command.__doc__ = generator.__doc__.splitlines()[0]
     return command
 
 
@@ -204,12 +193,8 @@ def _show_plan(runs: list, expected: list, workers: int | None) -> None:
 
 
 def _sum_up(outcomes: list, out: Path) -> int:
-    titles = {
-        "done": "done",
-        "earlier": "done earlier",
-        "failed": "failed",
-        "stopped": "left; the same command resumes from here",
-    }
+    titles = {"done": "done", "earlier": "done earlier", "failed": "failed"}
+    titles["stopped"] = "left; the same command resumes from here"
     counts = {state: sum(outcome.state == state for outcome in outcomes) for state in titles}
     parts = [f"{count} {titles[state]}" for state, count in counts.items() if count]
     print(f"{len(outcomes)} run{'s' * (len(outcomes) != 1)}: {', '.join(parts)}; results in {out}")
@@ -231,8 +216,7 @@ def report(
         False, "--verify", help="Also measure again what runs saved. Exit code 1 on a difference."
     ),
 ) -> int:
-    """Write a page on the finished runs in a folder, and Markdown beside it: published and measured,
-    claims tested, figures."""
+    """Write a page on finished runs, and Markdown: published and measured, claims, figures."""
     from fieldlab.report.report import gather, write_report
     from fieldlab.report.verify import verify as measure
     from fieldlab.report.wording import SIGNS, heading, outcome
@@ -250,12 +234,9 @@ def report(
     checked = measure(found.runs, found.folder)
     for line in checked.faults + checked.beyond:
         print(line)
-    beyond = len(checked.beyond)
-    count = checked.equal + checked.faulty + beyond
-    print(
-        f"{count} run{'s' * (count != 1)}: {checked.equal} verified, "
-        f"{checked.faulty} with differences, {beyond} that cannot be verified"
-    )
+    count, beyond = len(found.runs), f"{len(checked.beyond)} that cannot be verified"
+    counts = f"{checked.equal} verified, {checked.faulty} with differences, {beyond}"
+    print(f"{count} run{'s' * (count != 1)}: {counts}")
     return 1 if checked.faults else 0
 
 

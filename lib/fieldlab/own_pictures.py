@@ -5,8 +5,8 @@
 
 The folder holds `index.json` (the model, the pictures with their times and sizes, those that cannot
 be read, and why) and the vectors that it names, one row a picture: embeddings in float32, or packed
-codes; they are mapped into memory, not read. Codes are always compared with all of them, which is
-quick even among millions; embeddings up to EXACT_UP_TO, beyond which inverted lists lie beside them.
+codes, mapped into memory. A query is compared with all codes, which is quick even
+among millions, and with all embeddings up to EXACT_UP_TO, beyond which inverted lists lie beside.
 """
 
 import json
@@ -107,21 +107,22 @@ class PictureIndex:
         try:
             rows = [file for file in files if file in known]
             unreadable = [faults[file] for file in files if file in faults]
-            parts = [_Chosen(before.vectors, [known[file] for file in rows])] if rows else []
+            parts = [(before.vectors, [known[file] for file in rows])] if rows else []
             new = [file for file in files if file not in known and file not in faults]
             saved, took, done = time.monotonic(), 0.0, len(files) - len(new)
             for start in range(0, len(new), BATCH):
                 batch, broken = _decoded(pictures, new[start : start + BATCH], model.resize)
                 unreadable += broken
                 if batch:
-                    parts.append(_vectors(model, list(batch.values())))
+                    parts.append((_vectors(model, list(batch.values())), range(len(batch))))
                     rows += list(batch)
                 done += len(batch) + len(broken)
                 if progress:
                     progress(done, len(files))
                 if rows and time.monotonic() - saved > max(SAVE_EVERY, 10 * took):
                     began = time.monotonic()
-                    parts = [cls._save(folder, model, pictures, rows, unreadable, parts).vectors]
+                    index = cls._save(folder, model, pictures, rows, unreadable, parts)
+                    parts = [(index.vectors, range(len(rows)))]
                     saved = time.monotonic()
                     took = saved - began
             if not rows:
@@ -162,15 +163,17 @@ class PictureIndex:
     def _save(
         cls, folder: Path, model: Model, pictures: Path, rows: list, unreadable: list, parts: list
     ) -> "PictureIndex":
+        """`parts` are vectors and which of their rows belong to `rows`, in their order."""
         # Each save has vectors of its own: a stop at any time leaves a list and what belongs to it.
+        # They are not written through memory: there a full disk ends the process.
         name = f"vectors-{uuid4().hex[:8]}.npy"
         with atomic(folder / name) as temporary, open(temporary, "wb") as stream:
-            header = np.lib.format.header_data_from_array_1_0(parts[-1][:1])
+            header = np.lib.format.header_data_from_array_1_0(parts[-1][0][:1])
             header["shape"] = (len(rows), *header["shape"][1:])
             np.lib.format.write_array_header_1_0(stream, header)
-            for part in parts:
-                for start in range(0, len(part), WRITTEN):
-                    np.ascontiguousarray(part[start : start + WRITTEN]).tofile(stream)
+            for vectors, chosen in parts:
+                for start in range(0, len(chosen), WRITTEN):
+                    vectors[chosen[start : start + WRITTEN]].tofile(stream)
         about = {
             "schema": SCHEMA,
             "run": str(model.run),
@@ -270,19 +273,6 @@ def list_pictures(folder: Path) -> list[File]:
             f"'{folder}' holds no picture: give a folder with files named {', '.join(SUFFIXES)}"
         )
     return found
-
-
-class _Chosen:
-    """Some rows of vectors on disk, read part by part."""
-
-    def __init__(self, vectors: np.ndarray, rows: list[int]):
-        self.vectors, self.rows = vectors, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, part: slice) -> np.ndarray:
-        return self.vectors[self.rows[part]]
 
 
 class DecodedPictures:

@@ -5,11 +5,7 @@ from torch import Tensor
 
 
 def as_bits(codes, name: str = "codes") -> np.ndarray:
-    """Codes as bits, True for +1: (N, k) -> (N, k) bool.
-
-    Args:
-        codes: (N, k) of -1/+1, a Tensor on any device or an array, of any real dtype.
-        name: what messages call them.
+    """Codes (N, k) of -1/+1, a Tensor or an array of any real dtype, as (N, k) bool, True for +1.
 
     Raises:
         ValueError: no codes, no bits, or a value other than -1 and +1; the first is named.
@@ -27,7 +23,6 @@ def as_bits(codes, name: str = "codes") -> np.ndarray:
         value = values[row, bit].item()
         cure = "turn outputs into codes first (to_codes, which is the sign)"
         cure = cure if value == value else "the network has diverged"
-        raise ValueError(
-            f"{name} must hold only -1 and +1, found {value:.6g} at row {row}, bit {bit}: {cure}"
-        )
+        found = f"found {value:.6g} at row {row}, bit {bit}"
+        raise ValueError(f"{name} must hold only -1 and +1, {found}: {cure}")
     return bits

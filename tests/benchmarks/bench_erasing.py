@@ -1,6 +1,8 @@
-"""FCAENet beside its network: masks for a batch against a literal loop over Algorithm 1 and against a bare step, and the code update.
+"""FCAENet beside its network: masks against a literal loop over Algorithm 1 and against a bare step,
+and the code update.
 
-python tests/benchmarks/bench_erasing.py [--network resnet18] [--size 224] [--batch 64] [--device cpu]
+    python tests/benchmarks/bench_erasing.py [--network resnet18] [--size 224] [--batch 64]
+        [--device cpu]
 """
 
 import argparse
@@ -20,7 +22,7 @@ from fieldmarks.training import DTYPES, choose_precision, synchronise
 
 
 def literal_loop(attention: torch.Tensor, regions: int, size: int) -> torch.Tensor:
-    """Algorithm 1 as it is printed, with boxes that include their corners: what the tests hold the mask against."""
+    """Algorithm 1 as it is printed, with boxes that include their corners, as in the tests."""
     height, width = attention.shape
     ranked = sorted(
         ((y, x) for y in range(height) for x in range(width)),
@@ -77,8 +79,10 @@ def main() -> None:
     loop = timed(lambda: [literal_loop(one, 50, size) for one in few]) / len(few) * options.batch
     assert torch.equal(erase_mask(heat, 50, size)[0, 0].cpu(), literal_loop(few[0], 50, size))
     print(
-        f"masks of {options.batch} images of {options.size} px: {mask * 1e3:.0f} ms, {100 * mask / step:.2f} % of three bare passes of "
-        f"{options.network} ({step:.1f} s, {precision}; at most 2 %); literal loop over Algorithm 1 {loop / mask:.0f} x slower (at least 100)"
+        f"masks of {options.batch} images of {options.size} px: {mask * 1e3:.0f} ms, "
+        f"{100 * mask / step:.2f} % of three bare passes of {options.network} ({step:.1f} s, "
+        f"{precision}; at most 2 %); literal loop over Algorithm 1 {loop / mask:.0f} x slower "
+        "(at least 100)"
     )
 
     images_in_all, sampled, bits = 30_000, 4_000, 48
@@ -86,17 +90,16 @@ def main() -> None:
     rows = torch.randperm(images_in_all, device=device)[:sampled]
     outputs = torch.randn(sampled, bits, device=device).tanh()
     codes = torch.randint(2, (images_in_all, bits), device=device) * 2.0 - 1
-    whole = similarity(labels[rows], labels)
-    seconds = statistics.median(
-        timed(lambda: update_codes(codes, outputs, whole)) for _ in range(3)
-    )
-    negative = whole.min().item()
+    full = similarity(labels[rows], labels)
+    seconds = statistics.median(timed(lambda: update_codes(codes, outputs, full)) for _ in range(3))
+    negative = full.min().item()
     by_class = statistics.median(
         timed(lambda: class_agreement(outputs, labels[rows], labels, negative)) for _ in range(3)
     )
     print(
-        f"renewal of {images_in_all:,} x {bits} codes from {sampled:,} samples: {seconds:.2f} s with a similarity given whole (at most 1 s), "
-        f"of which a training run replaces the greater part by sums over classes, {by_class * 1e3:.0f} ms"
+        f"update of {images_in_all:,} x {bits} codes from {sampled:,} samples: {seconds:.2f} s with a "
+        "full similarity (at most 1 s), of which a training run replaces the greater part by sums "
+        f"over classes, {by_class * 1e3:.0f} ms"
     )
 
 

@@ -1,8 +1,10 @@
-"""One training step of VAPNet or FCAENet against as many bare backbone passes, forward and backward, at the same batch and precision.
+"""One training step of VAPNet or FCAENet against as many bare backbone passes, forward and backward.
 
-    python tests/benchmarks/bench_step.py [--method vapnet] [--network resnet10t] [--size 96] [--batch 32] [--views 4] [--precision auto] [--device cpu]
+    python tests/benchmarks/bench_step.py [--method vapnet] [--network resnet10t] [--size 96]
+        [--batch 32] [--views 4] [--precision auto] [--device cpu]
 
-The two are timed in turn, so that a machine whose speed drifts slows both; the median of the ratios pair by pair is what counts.
+The two are timed in turn, at the same batch and precision, so that a machine whose speed drifts
+slows both; the median of the ratios pair by pair is what counts.
 """
 
 import argparse
@@ -12,7 +14,6 @@ import time
 import torch
 from fieldmarks.backbones import create_backbone
 from fieldmarks.data.augment import TrainingViews
-from fieldmarks.data.batches import Batch
 from fieldmarks.methods.fcaenet import FCAENet
 from fieldmarks.methods.vapnet import VAPNet
 from fieldmarks.random import seeded
@@ -36,36 +37,37 @@ def main() -> None:
     if options.method == "vapnet":
         method, images_each = VAPNet(backbone, 100, views=options.views), 1 + options.views
     else:  # as for CUB: 5,994 database images
-        method, images_each = (
-            FCAENet(backbone, 48, torch.arange(5994) % 200, region_size=options.size // 7),
-            3,
-        )
+        database = torch.arange(5994) % 200
+        method, images_each = FCAENet(backbone, 48, database, region_size=options.size // 7), 3
     method.to(device, memory_format=torch.channels_last).train()
     precision = choose_precision(options.precision, device, method)
-    optimizer = torch.optim.SGD(
-        [p for p in method.parameters() if p.requires_grad], lr=1e-4, momentum=0.9
-    )
-    canvas = torch.randint(
-        0, 256, (options.batch, 3, options.size * 8 // 7, options.size * 8 // 7), dtype=torch.uint8
-    )
+    optimizer = torch.optim.SGD(method.parameter_groups(1e-4, 0.0), momentum=0.9)
+    side, channels_last = options.size * 8 // 7, {"memory_format": torch.channels_last}
+    canvas = torch.randint(0, 256, (options.batch, 3, side, side), dtype=torch.uint8)
     sizes = torch.tensor([canvas.shape[-2:]]).expand(options.batch, -1)
     views = TrainingViews(options.size, method.backbone.mean, method.backbone.std)
     index = torch.arange(options.batch)
     labels = index.to(device)
-    passes = torch.randn(
-        options.batch * images_each, 3, options.size, options.size, device=device
-    ).contiguous(memory_format=torch.channels_last)
+    shape = (options.batch * images_each, 3, options.size, options.size)
+    passes = torch.randn(shape, device=device).contiguous(**channels_last)
 
     def autocast():
         return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
 
-    def whole_step(step: int) -> None:
-        batch = Batch(None, labels, index, options.batch, slice(None), seeded(step))
-        batch.images = views(canvas.to(device), sizes, batch.draw)
+    def full_step(step: int) -> None:
+        generator = seeded(step)
+
+        def augmented() -> torch.Tensor:
+            draw = lambda sample: sample(options.batch, generator)
+            return views(canvas.to(device), sizes, draw)
+
+        images = augmented()
         if options.method == "fcaenet":
-            batch.positives = views(canvas.to(device), sizes, batch.draw)
+            further = {"index": index, "positives": augmented()}
+        else:
+            further = {"generator": generator}
         with autocast():
-            terms = method.losses(batch)
+            terms = method.losses(images, labels, **further)
         optimizer.zero_grad(set_to_none=True)
         sum(terms.values()).backward()
         optimizer.step()
@@ -84,20 +86,18 @@ def main() -> None:
         synchronise(device)
         return time.perf_counter() - started
 
-    for run in (whole_step, bare_passes) * 2:
+    for run in (full_step, bare_passes) * 2:
         timed(run, 0)
-    pairs = [(timed(whole_step, step), timed(bare_passes, step)) for step in range(options.pairs)]
-    steps, bare = (statistics.median(column) for column in zip(*pairs))
+    pairs = [(timed(full_step, step), timed(bare_passes, step)) for step in range(options.pairs)]
+    steps, bare = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratio = statistics.median(a / b for a, b in pairs)
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{torch.get_num_threads()} threads"
-    )
+    gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if gpu else f"{torch.get_num_threads()} threads"
     print(
-        f"{options.method}, {options.network} {options.size} px, batch {options.batch}, {precision}, {name}: "
-        f"step with augmentation and optimiser {steps * 1e3:.0f} ms, {images_each} bare passes {bare * 1e3:.0f} ms, "
-        f"ratio {ratio:.3f} (at most 1.15), {options.batch / steps:.0f} images/s"
+        f"{options.method}, {options.network} {options.size} px, batch {options.batch}, {precision}, "
+        f"{name}: step with augmentation and optimiser {steps * 1e3:.0f} ms, "
+        f"{images_each} bare passes {bare * 1e3:.0f} ms, ratio {ratio:.3f} (at most 1.15), "
+        f"{options.batch / steps:.0f} images/s"
     )
 
 

@@ -1,4 +1,4 @@
-"""A small lab: a notebook that takes a second, and a card for it."""
+"""A small lab: a notebook that takes a second, and a card for it; its experiment is helpers.work."""
 
 import json
 import textwrap
@@ -10,6 +10,7 @@ import yaml
 PARAMETERS = """
     dataset = "fieldguide"
     root = ""
+    generated = {}
     lr = 0.1
     steps = -1
     grids = [2, 4]
@@ -26,12 +27,14 @@ WORK = """
     if behaviour == "raises":
         raise FileNotFoundError("weights.pt is missing. Expected:\\n  a tree")
     if behaviour == "hangs":
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+        sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+        subprocess.Popen(sleep, start_new_session=True)
         (folder / "hanging").touch()
         time.sleep(600)
-    names = "dataset root lr steps grids flag behaviour seed out card".split()
+    names = "dataset root generated lr steps grids flag behaviour seed out card".split()
     used = {name: globals()[name] for name in names}
-    result = {"schema": 1, "status": "complete", "parameters": used, "metrics": {"recall@2": 0.75, "recall@1": 0.5}}
+    metrics = {"recall@2": 0.75, "recall@1": 0.5}
+    result = {"schema": 2, "status": "complete", "parameters": used, "metrics": metrics}
     (folder / "result.json").write_text(json.dumps(result))
 """
 
@@ -65,6 +68,7 @@ class Lab:
             "paper": "None",
             "table": "Table 1",
             "notebook": "notebooks/work.ipynb",
+            "experiment": "helpers.work",
             "grid": {"one": {"steps": 1}, "one + two": {"steps": 2}},
             "profiles": {
                 "paper": {"datasets": ["cub", "cars"]},

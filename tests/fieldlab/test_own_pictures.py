@@ -1,4 +1,3 @@
-import os
 import shutil
 
 import numpy as np
@@ -8,8 +7,11 @@ from fieldguide.birds.guide import make_fieldguide
 from fieldlab import cascade, own_pictures
 from fieldlab.cli import main
 from fieldlab.own_pictures import PictureIndex
-from fieldmarks.experiments import fewshot, hashing, open_set
+from fieldmarks.experiments.fewshot import FewShot
+from fieldmarks.experiments.hashing import Hashing
 from fieldmarks.experiments.models import load_model, load_pair_model
+from fieldmarks.experiments.open_set import OpenSet
+from helpers.experiments import run
 from PIL import Image
 
 SMALL = {
@@ -17,75 +19,60 @@ SMALL = {
     "size": 48,
     "backbone": "resnet10t",
     "weights": "none",
-    "batch_size": 8,
     "epochs": 1,
     "progress": "none",
     "device": "cpu",
 }
-PAIRS = {name: value for name, value in SMALL.items() if name != "batch_size"} | {
-    "hidden": 8,
-    "evaluate_every": 1,
-    "ways": 2,
-    "shots": 1,
-    "queries": 1,
-    "episodes": 2,
-    "validation_episodes": 2,
+OWN = {
+    "codes": (Hashing, {"batch_size": 8, "bits": 12, "regions": 5, "region_size": 8}),
+    "embeddings": (OpenSet, {"batch_size": 8, "grids": (2, 4)}),
+    "pan": (
+        FewShot,
+        {
+            "hidden": (8,),
+            "evaluate_every": 1,
+            "ways": 2,
+            "shots": 1,
+            "queries": 1,
+            "episodes": 2,
+            "validation_episodes": 2,
+        },
+    ),
 }
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Three finished runs, and what they made of their own test images."""
-    folder = tmp_path_factory.mktemp("runs")
-    os.environ["FIELDMARKS_CACHE"] = str(folder / "cache")
-    try:
+    folder, made = tmp_path_factory.mktemp("runs"), {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FIELDMARKS_CACHE", str(folder / "cache"))
         birds = make_fieldguide(folder / "birds", classes=8, images=4, size=64, seed=0)
-        made = {}
-        for name, kind, more in (
-            ("codes", hashing, {"bits": 12, "regions": 5, "region_size": 8}),
-            ("embeddings", open_set, {"grids": (2, 4)}),
-        ):
-            experiment = kind.prepare(
-                kind.Parameters(**SMALL, **more, root=str(birds), out=str(folder / name))
-            )
-            history, after = kind.train(experiment), kind.evaluate(experiment)
-            finish = (history, after) if kind is hashing else (history, None, after)
-            kind.finish(experiment, *finish, [], "")
-            made[name] = (folder / name, experiment, after)
-        experiment = fewshot.prepare(
-            fewshot.Parameters(**PAIRS, root=str(birds), out=str(folder / "pan"))
-        )
-        fewshot.finish(
-            experiment, fewshot.train(experiment), after := fewshot.evaluate(experiment), [], ""
-        )
-        made["pan"] = (folder / "pan", experiment, after)
+        for name, (kind, more) in OWN.items():
+            values = {**SMALL, **more, "root": str(birds), "out": str(folder / name)}
+            experiment, history, scores = run(kind(kind.Parameters(**values)))
+            experiment.finish(history, scores)
+            made[name] = (folder / name, experiment, scores)
         yield made
-    finally:
-        del os.environ["FIELDMARKS_CACHE"]
 
 
 @pytest.fixture
 def pictures(runs, tmp_path):
     """A folder with folders, of twelve of the embedding run's test images."""
     _, experiment, _ = runs["embeddings"]
-    for number, path in enumerate(experiment.test.paths[:12]):
+    for number, path in enumerate(experiment.test_set.paths[:12]):
         (tmp_path / "pictures" / f"part{number % 2}").mkdir(parents=True, exist_ok=True)
         shutil.copy(path, tmp_path / "pictures" / f"part{number % 2}" / path.name)
     return tmp_path / "pictures"
 
 
 def test_a_model_says_of_its_own_test_images_what_the_run_said(runs):
-    folder, experiment, after = runs["embeddings"]
-    torch.testing.assert_close(
-        load_model(folder, "cpu").describe(experiment.test_pixels),
-        after.embeddings,
-        atol=1e-5,
-        rtol=0,
-    )
-    folder, experiment, after = runs["codes"]
-    assert torch.equal(
-        load_model(folder, "cpu").describe(experiment.query_pixels), after.query_codes
-    )
+    folder, experiment, scores = runs["embeddings"]
+    embeddings = load_model(folder, "cpu").embed(experiment.test_pixels)
+    torch.testing.assert_close(embeddings, scores.saved["embeddings"], atol=1e-5, rtol=0)
+    folder, experiment, scores = runs["codes"]
+    codes = load_model(folder, "cpu").embed(experiment.query_pixels)
+    assert torch.equal(codes, scores.saved["query_codes"].float())
 
 
 @pytest.mark.parametrize("kind", ["codes", "embeddings"])
@@ -105,7 +92,7 @@ def test_a_picture_finds_itself_and_the_nearest_by_brute_force(runs, pictures, t
         assert len({hit.path for hit in hits}) == 12
         if kind == "codes":
             naive = [
-                sum(bin(int(a) ^ int(b)).count("1") for a, b in zip(rows[number], row))
+                sum(bin(int(a) ^ int(b)).count("1") for a, b in zip(rows[number], row, strict=True))
                 for row in rows
             ]
             assert [hit.score for hit in hits] == sorted(naive)
@@ -117,47 +104,47 @@ def test_a_picture_finds_itself_and_the_nearest_by_brute_force(runs, pictures, t
             assert [hit.score for hit in hits] == pytest.approx(naive, abs=1e-5)
 
 
-def test_only_what_is_new_or_changed_is_looked_at_and_what_is_gone_leaves(
+def test_only_what_is_new_or_changed_is_decoded_and_what_is_gone_leaves(
     runs, pictures, tmp_path, monkeypatch
 ):
     model = load_model(runs["embeddings"][0], "cpu")
     (pictures / "broken.jpg").write_bytes(b"no picture")
     first = PictureIndex.update(tmp_path / "index", model, pictures)
     assert first.unreadable.keys() == {"broken.jpg"} and len(first) == 12
-    looked = []
+    decoded = []
     decode = own_pictures.decode
     monkeypatch.setattr(
-        own_pictures, "decode", lambda path, side: looked.append(path.name) or decode(path, side)
+        own_pictures, "decode", lambda path, side: decoded.append(path.name) or decode(path, side)
     )
     assert (
         PictureIndex.update(tmp_path / "index", model, pictures).names == first.names
-        and looked == []
+        and decoded == []
     )
     gone, changed = (pictures / name for name in first.names[:2])
     gone.unlink()
     Image.new("RGB", (80, 70), "red").save(changed)
     Image.new("RGB", (80, 70), "blue").save(pictures / "new.png")
     second = PictureIndex.update(tmp_path / "index", model, pictures)
-    assert sorted(looked) == sorted([changed.name, "new.png"]) and len(second) == 12
+    assert sorted(decoded) == sorted([changed.name, "new.png"]) and len(second) == 12
     assert first.names[0] not in second.names
-    whole = PictureIndex.update(tmp_path / "afresh", model, pictures)
-    for name in whole.names:
+    afresh = PictureIndex.update(tmp_path / "afresh", model, pictures)
+    for name in afresh.names:
         np.testing.assert_allclose(
             second.vectors[second.names.index(name)],
-            whole.vectors[whole.names.index(name)],
+            afresh.vectors[afresh.names.index(name)],
             atol=1e-5,
         )
 
 
-def test_a_stopped_index_goes_on_from_its_last_save(runs, pictures, tmp_path, monkeypatch):
+def test_a_stopped_index_resumes_from_its_last_save(runs, pictures, tmp_path, monkeypatch):
     model = load_model(runs["codes"][0], "cpu")
     monkeypatch.setattr(own_pictures, "BATCH", 4)
     monkeypatch.setattr(own_pictures, "SAVE_EVERY", 0.0)
-    decode, looked = own_pictures.decode, []
+    decode, decoded = own_pictures.decode, []
 
     def stops(path, side):
-        looked.append(path.name)
-        if len(looked) == 7:
+        decoded.append(path.name)
+        if len(decoded) == 7:
             raise KeyboardInterrupt
         return decode(path, side)
 
@@ -166,7 +153,7 @@ def test_a_stopped_index_goes_on_from_its_last_save(runs, pictures, tmp_path, mo
         PictureIndex.update(tmp_path / "index", model, pictures)
     assert len(PictureIndex.open(tmp_path / "index")) == 4
     index = PictureIndex.update(tmp_path / "index", model, pictures)
-    assert len(index) == 12 and len(looked) == 7 + 8
+    assert len(index) == 12 and len(decoded) == 7 + 8
     np.testing.assert_array_equal(
         index.vectors, PictureIndex.update(tmp_path / "afresh", model, pictures).vectors
     )
@@ -314,7 +301,10 @@ def test_the_cascade_is_two_stages_done_by_hand(indexes, pictures):
     (codes, _), (embeddings, _) = indexes["codes"], indexes["embeddings"]
     for query in (0, 5):
         distances = [
-            sum(bin(int(a) ^ int(b)).count("1") for a, b in zip(codes.vectors[query], row))
+            sum(
+                bin(int(a) ^ int(b)).count("1")
+                for a, b in zip(codes.vectors[query], row, strict=True)
+            )
             for row in codes.vectors
         ]
         # As many as lie nearer than some distance, so that no tie lies at the cut.
@@ -361,7 +351,9 @@ def test_reasons_are_the_concepts_that_contribute_most_to_the_pairs_similarity(
     concepts, relevance = model.concepts(*model.encode(own_pictures.DecodedPictures(both)))
     parts = {
         name: score * weight
-        for name, score, weight in zip(model.names, concepts.tolist(), relevance.tolist())
+        for name, score, weight in zip(
+            model.names, concepts.tolist(), relevance.tolist(), strict=True
+        )
     }
     reason = answer.reasons[place]
     assert reason.similarity == pytest.approx(sum(parts.values()), abs=1e-4)

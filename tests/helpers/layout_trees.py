@@ -1,4 +1,4 @@
-"""Writing small trees in official formats, and loading them: what the tests of the layouts share."""
+"""Writing small trees in official formats, and loading them."""
 
 import warnings
 from functools import partial
@@ -28,7 +28,8 @@ def snapshot(root: Path) -> dict:
 
 
 def refused(root: Path, load, error: type, *words: str) -> str:
-    """The message of the error that loading raises; one line, but for the expected tree. Nothing is left behind.
+    """The message of the error that loading raises: one line, but for the expected tree. Nothing is
+    left behind.
 
     `load` is a function of the root, or a name of the catalogue.
     """

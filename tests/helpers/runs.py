@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 from fieldlab.cards.finished import FinishedRun
-from fieldlab.report.saved import Measured
 from fieldmarks.evaluation.statistics import bootstrap_interval
 from fieldmarks.experiments.result import read_result, write_result
+from fieldmarks.experiments.scores import Scores
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -31,16 +31,14 @@ def parameters(row="one", dataset="fieldguide", seed=0, **others) -> dict:
 
 def naive_hits(embeddings, labels, k) -> list[bool]:
     """Whether any of the k nearest others by cosine has the query's label."""
-    hits = []
-    for i, one in enumerate(embeddings.tolist()):
-        cosine = [
-            (
-                sum(a * b for a, b in zip(one, other))
-                / (sum(a * a for a in one) * sum(b * b for b in other)) ** 0.5,
-                -j,
-            )
-            for j, other in enumerate(embeddings.tolist())
-        ]
+
+    def dot(one, other):
+        return sum(a * b for a, b in zip(one, other, strict=True))
+
+    hits, rows = [], embeddings.tolist()
+    for i, one in enumerate(rows):
+        lengths = [(dot(one, one) * dot(other, other)) ** 0.5 for other in rows]
+        cosine = [(dot(one, other) / lengths[j], -j) for j, other in enumerate(rows)]
         order = [-j for _, j in sorted(cosine, reverse=True) if -j != i]
         hits.append(any(labels[j] == labels[i] for j in order[:k]))
     return hits
@@ -61,7 +59,7 @@ def make_run(folder, row="one", dataset="fieldguide", seed=0, noise=1.0, given=N
         "card": "paper-table1",
         "method": f"method {row}",
         "dataset": dataset,
-        "parameters": parameters(row, dataset, seed) | (given or {}),
+        "parameters": parameters(row, dataset, seed, ks=[1], **(given or {})),
         "metrics": {"recall@1": hits.mean().item()},
         "intervals": {"recall@1": list(bootstrap_interval(hits)[1:])},
         "counts": {"train": 1000, "query": 20, "gallery": 20, "classes": 5, "train_classes": 50},
@@ -70,6 +68,7 @@ def make_run(folder, row="one", dataset="fieldguide", seed=0, noise=1.0, given=N
         "timing": {"train_seconds": 12.0, "images_per_second": 99.6},
         "device": "cpu",
         "experiment": "open_set",
+        "module": "fieldmarks.experiments.open_set",
         "data_fingerprint": "abc",
     }
     write_result(folder, **{**result, **changes})
@@ -96,15 +95,12 @@ def bare(row="one", metrics=None, seed=0, dataset="fieldguide", name=None, **giv
         "environment": {"commit": "c", "device": "cpu"},
         "notebook": "notebooks/work.ipynb",
         "experiment": "open_set",
+        "module": "fieldmarks.experiments.open_set",
     }
     return FinishedRun(Path(name or f"{row}-{dataset}-{seed}-{sorted(given.items())}"), result)
 
 
-def measured(values, labels=None) -> Measured:
+def measured(values, labels=None) -> Scores:
     values = torch.as_tensor(values, dtype=torch.float64)
-    return Measured(
-        torch.zeros(len(values)) if labels is None else torch.as_tensor(labels),
-        len(values),
-        {"recall@1": values},
-        {},
-    )
+    asked = torch.zeros(len(values)) if labels is None else torch.as_tensor(labels)
+    return Scores({"recall@1": values}, {}, asked, len(values))

@@ -1,4 +1,5 @@
-"""What test_sweep.py and the sweep benchmark share: Dask workers and drivers in processes of their own, to be killed."""
+"""What tests of sweeps and their benchmark share: a stand-in for papermill, and Dask workers and
+drivers in processes of their own, to be killed."""
 
 import json
 import os
@@ -7,23 +8,30 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
+TESTS = Path(__file__).parents[1]
+
 # Stands in for papermill where it is found first: the same arguments, in a tenth of the time.
 STAND_IN = """
-import json, os, pathlib, sys, time, yaml
+import json, os, pathlib, signal, subprocess, sys, time, yaml
 p = {"steps": -1, **yaml.safe_load(open(sys.argv[4]))}
 folder, behaviour = pathlib.Path(p["out"]), p["behaviour"]
-result = folder / "result.json"
-with open(folder.parent / "executed", "a") as log:
-    log.write(f"{folder.name} {'again' if result.exists() else 'first'} {behaviour} {p['steps']}\\n")
+result, executed = folder / "result.json", folder.parent / "executed"
+with open(executed, "a") as log:
+    log.write(f"{folder.name} {'again' if result.exists() else 'first'} {behaviour}\\n")
 names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 (folder / "environment").write_text(json.dumps({name: os.environ.get(name) for name in names}))
+print("epoch   1/2  loss 0.5", flush=True)
 def wait(ready):
     while not ready():
         time.sleep(0.02)
+def times():
+    return executed.read_text().count(folder.name)
 if behaviour == "meets":  # another run of this kind that is at work at the same time
     wait(lambda: len(list(folder.parent.glob("*/environment"))) >= 2)
     (folder / "met").touch()
@@ -31,14 +39,35 @@ if behaviour == "meets":  # another run of this kind that is at work at the same
 if behaviour == "waits":
     (folder / "waiting").touch()
     wait((folder.parent / "go").exists)
-if behaviour == "fails twice" and open(folder.parent / "executed").read().count(folder.name) <= 2:
+if behaviour == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if behaviour in ("hangs", "stubborn") and not (folder.parent / "go").exists():
+    for _ in range(2):
+        sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+        subprocess.Popen(sleep, start_new_session=True)
+    (folder / "hanging").touch()
+    time.sleep(600)
+if behaviour == "fails twice" and times() <= 2:
     sys.exit("ValueError: not yet")
+if behaviour == "no kernel" and times() < p["steps"]:
+    sys.exit("RuntimeError: Kernel died before replying to kernel_info")
+if behaviour == "killed":
+    os.kill(os.getpid(), 9)
+if behaviour == "dies":
+    sys.exit("nbclient.exceptions.DeadKernelError: Kernel died\\n")
 if behaviour == "removes its root":
     os.rmdir(p["root"])
 time.sleep(0.3 if behaviour == "good" else 0)
-with open(folder / "part", "w") as part:
-    json.dump({"schema": 1, "status": "complete", "parameters": p, "metrics": {"recall@1": 0.5}}, part)
-os.replace(folder / "part", result)
+if behaviour == "other":
+    p["lr"] = 77.0
+schema = 1 if behaviour == "old" else 2
+found = {"schema": schema, "status": "complete", "parameters": p, "metrics": {"recall@1": 0.5}}
+if behaviour != "silent":
+    text = json.dumps(found)
+    (folder / "part").write_text(text[:50] if behaviour == "cut" else text)
+    os.replace(folder / "part", result)
+if behaviour == "fails late":
+    sys.exit("late")
 """
 
 
@@ -48,20 +77,21 @@ def stand_in(folder: Path) -> dict[str, str]:
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "__main__.py").write_text(STAND_IN)
-    return {"PYTHONPATH": str(package.parent)}
+    return {"PYTHONPATH": f"{package.parent}{os.pathsep}{TESTS}"}
+
+
+NOTHING = MappingProxyType({})
 
 
 class Workers:
-    """A Dask scheduler and its workers, each a process that its nanny starts again when it is lost."""
+    """A Dask scheduler and its workers, processes that their nanny starts again when they are lost."""
 
     def __init__(
-        self, folder: Path, count: int, environment: dict[str, str] = {}, threads: int = 1
+        self, folder: Path, count: int, environment: Mapping[str, str] = NOTHING, threads: int = 1
     ):
         folder.mkdir(parents=True, exist_ok=True)
-        file, here = (
-            folder / "scheduler.json",
-            ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"],
-        )
+        file = folder / "scheduler.json"
+        here = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
         self._log, self._environment = open(folder / "dask.log", "a"), {**os.environ, **environment}
         self.scheduler = self._start(
             "scheduler", *here, "--port", "0", "--scheduler-file", str(file)
@@ -104,12 +134,13 @@ class Workers:
         self._log.close()
 
 
-def drive(card: Path, out: Path, *words: str, environment: dict[str, str] = {}) -> subprocess.Popen:
-    """`fieldmarks run` as a terminal starts it: in a process group of its own, to which Ctrl-C is sent as a whole."""
-    command = [sys.executable, "-m", "fieldmarks", "run", str(card), "--out", str(out), *words]
+def drive(card: Path, out: Path, *arguments: str) -> subprocess.Popen:
+    """`fieldmarks run` as a terminal starts it: in a process group of its own, to which Ctrl-C is
+    sent as a whole."""
+    command = [sys.executable, "-m", "fieldlab", "run", str(card), "--out", str(out), *arguments]
     return subprocess.Popen(
         command,
-        env={**os.environ, **environment},
+        env={"PYTHONPATH": str(TESTS), **os.environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -121,11 +152,12 @@ def drive(card: Path, out: Path, *words: str, environment: dict[str, str] = {}) 
 def sweep_with_kills(
     start, workers: Workers, begun, kills: int, pause: float, seed: int
 ) -> tuple[int, list[str]]:
-    """Keep a sweep going while workers and the driver are killed (-9) at random, every third time the driver.
+    """Keep a sweep going while workers and the driver are killed (-9) at random, every third time the
+    driver.
 
     Args:
         start: () -> a new driver.
-        begun: () -> how many runs have been begun so far; after each kill, two more must begin before the next.
+        begun: () -> how many runs have begun; after each kill, two more must begin before the next.
         pause: up to so many seconds pass before a kill.
 
     Returns:

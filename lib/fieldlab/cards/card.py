@@ -40,26 +40,16 @@ from typing import Annotated
 
 import yaml
 from fieldmarks.checks import nearest_name
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator as After
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BeforeValidator as Before
 
 from fieldlab.cards.notebook import parameters_cell
 
 GENERATED = ("fieldguide", "wardrobe")  # data sets that are drawn where they are given no folder
 # The runner sets these in every run, so a card may not.
-OF_THE_RUN = {
-    "out": "the runner sets it",
-    "card": "the runner sets it",
-    "seed": "give seeds",
-    "dataset": "give datasets",
-}
+OF_THE_RUN = dict.fromkeys(("out", "card"), "the runner sets it")
+OF_THE_RUN |= {"seed": "give seeds", "dataset": "give datasets"}
 
 
 def _different(values: list) -> list:
@@ -68,12 +58,17 @@ def _different(values: list) -> list:
     return values
 
 
-Different = AfterValidator(_different)
+def _by_name(value):
+    plain = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return {name: {} for name in value} if plain else value
+
+
+Different, NotEmpty = After(_different), Field(min_length=1)
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+class _Strict(BaseModel, frozen=True, extra="forbid", strict=True):
+    pass
 
 
 class Claim(_Strict):
@@ -99,10 +94,8 @@ class Claim(_Strict):
         forms = (("higher", "lower"), ("row", "within", "of"))
         given = [name for form in forms for name in form if getattr(self, name) is not None]
         if tuple(given) not in forms:
-            raise ValueError(
-                f"it has {', '.join(given) or 'no rows'}: "
-                "give either higher and lower, or row, within and of"
-            )
+            has = f"it has {', '.join(given) or 'no rows'}"
+            raise ValueError(f"{has}: give either higher and lower, or row, within and of")
         if self.rows[0] == self.rows[1]:
             raise ValueError(f"{given[0]} and {given[-1]} are the same row")
         return self
@@ -112,17 +105,11 @@ class Profile(_Strict):
     """One way to run a card: the paper's, or smaller ones."""
 
     note: str = ""
-    datasets: dict[str, dict] = Field(min_length=1)
+    datasets: Annotated[dict[str, dict], NotEmpty, Before(_by_name)]
     parameters: dict = {}
     grid: dict[str, dict] = {}
     only: Annotated[list[str], Different] = []
     seeds: Annotated[list[int], Different] = []
-
-    @field_validator("datasets", mode="before")
-    @classmethod
-    def _plain_names(cls, value):
-        plain = isinstance(value, list) and all(isinstance(name, str) for name in value)
-        return {name: {} for name in value} if plain else value
 
 
 class Card(_Strict):
@@ -135,9 +122,9 @@ class Card(_Strict):
     notebook: str
     experiment: str
     parameters: dict = {}
-    grid: dict[str, dict] = Field(min_length=1)
-    profiles: dict[str, Profile] = Field(min_length=1)
-    seeds: Annotated[list[int], Field(min_length=1), Different] = [0]
+    grid: Annotated[dict[str, dict], NotEmpty]
+    profiles: Annotated[dict[str, Profile], NotEmpty]
+    seeds: Annotated[list[int], NotEmpty, Different] = [0]
     published: dict[str, dict[str, dict[str, Fraction]]] = {}
     claims: list[Claim] = []
 
@@ -148,21 +135,17 @@ class Card(_Strict):
 
     @cached_property
     def notebook_file(self) -> Path:
-        """The notebook, searched for in the card's folder and those above.
+        """The notebook, in the card's folder or one above.
 
         Raises:
             ValueError: there is none; names the nearest.
         """
-        folders = self.file.parents
-        for folder in folders:
-            if (folder / self.notebook).is_file():
-                return folder / self.notebook
-        wanted = Path(self.notebook)
-        there = [file for folder in folders for file in (folder / wanted.parent).glob("*.ipynb")]
-        known = [str(wanted.parent / file.name) for file in there]
-        raise ValueError(
-            f"notebook: there is no '{self.notebook}'{nearest_name(self.notebook, known)}"
-        )
+        files = [folder / self.notebook for folder in self.file.parents]
+        if found := next(filter(Path.is_file, files), None):
+            return found
+        beside = [other.name for file in files for other in file.parent.glob("*.ipynb")]
+        near = nearest_name(self.notebook, [str(Path(self.notebook).with_name(n)) for n in beside])
+        raise ValueError(f"notebook: there is no '{self.notebook}'{near}")
 
     @cached_property
     def parameters_class(self) -> type:
@@ -190,13 +173,12 @@ class Card(_Strict):
 
     @property
     def published_metrics(self) -> list[str]:
-        rows = self.published.values()
-        return [metric for row in rows for cells in row.values() for metric in cells]
+        return [m for row in self.published.values() for cells in row.values() for m in cells]
 
     @property
     def metric(self) -> str | None:
         """The one to show where one has room: the first claim's, or the first published."""
-        return next(iter([claim.metric for claim in self.claims] + self.published_metrics), None)
+        return ([claim.metric for claim in self.claims] + self.published_metrics + [None])[0]
 
     def merged(self, profile: str, row: str, dataset: str) -> dict:
         """The parameters that the card gives for a run and its data set."""
@@ -264,11 +246,10 @@ def load_card(file: Path) -> Card:
         card = Card.model_validate({**content, "file": file})
         parameters_cell(card.notebook_file)
         _check_parameters(card)
-        return card
-    except ValidationError as error:
-        raise ValueError(f"{shown}: {_message(error.errors()[0])}") from None
     except ValueError as error:
-        raise ValueError(f"{shown}: {error}") from None
+        known = isinstance(error, ValidationError)
+        raise ValueError(f"{shown}: {_message(error) if known else error}") from None
+    return card
 
 
 def _text(file: Path, shown: str) -> str:
@@ -350,7 +331,7 @@ def _unrelated(parameters_class: type) -> type:
 
 
 def _check_parameters(card: Card) -> None:
-    places = {"parameters": card.parameters}
+    kind, places = card.parameters_class, {"parameters": card.parameters}
     places |= {f"grid.{row}": own for row, own in card.grid.items()}
     for name, profile in card.profiles.items():
         places[f"profiles.{name}.parameters"] = profile.parameters
@@ -360,7 +341,7 @@ def _check_parameters(card: Card) -> None:
         try:
             for name in OF_THE_RUN.keys() & parameters:
                 raise ValueError(f"'{name}' cannot be given here: {OF_THE_RUN[name]}")
-            check_values(card.parameters_class, parameters)
+            check_values(kind, parameters)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
     for name, profile in card.profiles.items():
@@ -389,14 +370,15 @@ def _keys(model: type[BaseModel]) -> list[str]:
     return [name for name in model.model_fields if name != "file"]
 
 
-def _message(error: dict) -> str:
-    place, kind = ".".join(str(part) for part in error["loc"] if part != "[key]"), error["type"]
+def _message(error: ValidationError) -> str:
+    first = error.errors()[0]
+    above, kind = first["loc"][:-1], first["type"]
+    place = ".".join(str(part) for part in first["loc"] if part != "[key]")
     if kind == "extra_forbidden":
-        *above, key = error["loc"]
         model = {"profiles": Profile, "claims": Claim}.get(above[0] if above else "", Card)
-        return f"unknown key '{place}'{nearest_name(str(key), _keys(model))}"
+        return f"unknown key '{place}'{nearest_name(str(first['loc'][-1]), _keys(model))}"
     if kind == "missing":
         return f"'{place}' is missing"
     if kind == "value_error":
-        return f"{place}: {error['ctx']['error']}" if place else str(error["ctx"]["error"])
-    return f"{place}: {WORDS.get(kind, error['msg'])}, not {error['input']!r}"
+        return f"{place}: {first['ctx']['error']}".removeprefix(": ")
+    return f"{place}: {WORDS.get(kind, first['msg'])}, not {first['input']!r}"

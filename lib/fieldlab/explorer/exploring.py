@@ -105,6 +105,7 @@ class Finder:
         return scores[:k], positions[:k]
 
 
+@dataclass
 class CodeFinder(Finder):
     """By Hamming distance; equal ones stand in one random order: galleries are sorted by class."""
 
@@ -119,6 +120,7 @@ class CodeFinder(Finder):
         return distances[positions], positions
 
 
+@dataclass
 class PairFinder(Finder):
     """By PAN's similarity of two pictures."""
 

@@ -85,6 +85,12 @@ def first_choice(runs: list[FinishedRun]) -> list[FinishedRun]:
     return sorted(chosen.values(), key=place)
 
 
+def full_title(run: FinishedRun) -> str:
+    """What tells a run from all others."""
+    name = f"{run_name(run.result)}, seed {run.result['seed']}"
+    return "   |   ".join((name, run.folder.name, source_of(run)))
+
+
 def source_of(run: FinishedRun) -> str:
     """In words, the data that a run is of; equal for runs of the same."""
     p = run.result["parameters"]
@@ -144,11 +150,11 @@ class Gallery:
             return None
         return bool(self.labels[position] == self.labels[query])
 
-    def is_new_to(self, run: FinishedRun, query: Picture) -> bool | None:
-        """Whether a run has never seen the query's class; None where the class is not known."""
+    def is_new_to(self, run: Path, query: Picture) -> bool | None:
+        """Whether the run in a folder never saw the query's class; None where that is not known."""
         if self.labels is None or not isinstance(query, int):
             return None
-        return self.class_of(query) not in self.learned[run.folder]
+        return self.class_of(query) not in self.learned[run]
 
 
 def common_gallery(runs: list[FinishedRun]) -> Gallery:

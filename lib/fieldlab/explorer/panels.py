@@ -29,6 +29,11 @@ MOST = 20  # results in a row
 GRIDS = (2, 4, 8, 16)
 ERRORS = (ValueError, OSError, RuntimeError)
 MARKS = {None: "neutral", True: "right", False: "wrong"}
+SEEN = {
+    None: "",
+    True: "; a class it never saw",
+    False: "; a class it learned, from other pictures",
+}
 
 
 class Explorer:
@@ -47,25 +52,23 @@ class Explorer:
         self.folder, self.own_pictures, self.device = Path(folder), own_pictures, device
         self.gallery: Gallery | None = None
         self.finders: list[Finder] = []
-        self.baseline: Finder | None = None
         self.query: Picture | None = None
         self._uploads = tempfile.TemporaryDirectory(prefix="fieldmarks-")
         self._thumbnails: dict[int, str] = {}
         self._order = torch.empty(0, dtype=torch.int64)  # of what can be chosen as query
         self._page = self._draw = 0
         self._erasing: Erasing | None = None
-        self._shown: list[tuple[Finder, list[int], list]] = []  # positions, and which are right
+        self._shown: list[tuple[Finder, list[int]]] = []
         self._on_map = torch.empty(0, dtype=torch.int64)
         self._build()
-        with self._errors_to(self._runs_message):
-            runs, others = gallery.explorable(self.folder)
-            self._offer(runs, len(others))
+        with self._runs_message.errors():
+            self._offer(*gallery.explorable(self.folder))
             self.open()
 
     # ---- what there is to click
 
     def _build(self) -> None:
-        self._runs_message, self._query_message, self.why = _html(), _html(), _html()
+        self._runs_message, self._query_message, self.why = _message(), _message(), _message()
         self._picker = ipywidgets.SelectMultiple(
             rows=4,
             layout={"width": "98%"},
@@ -84,7 +87,7 @@ class Explorer:
         self._choice.observe(self._chosen_in_grid, "chosen")
         self._upload = widgets.PictureUpload(
             self._received,
-            partial(self._say, self._query_message),
+            partial(self._query_message.say, problem=True),
             label="Or upload one of your own",
             limit=gallery.UPLOAD_BYTES,
         )
@@ -102,13 +105,13 @@ class Explorer:
         self.results = _column(_row(self._query_picture, controls), self._row_box)
 
         self._staged = widgets.ThumbnailGrid(label="Found in stages", columns=10)
-        self._stage_text, self._staged_box = _html(), _column()
+        self._stage_text, self._staged_box = _message(), _column()
         search = _button("Search in stages", self.search_in_stages, "filter")
         self.stages = _column(search, self._stage_text, self._staged_box)
 
         self._regions = _slider(50, 1, 400, "n, regions", self._erase)
         self._region_size = _slider(32, 1, 224, "l, their side in pixels", self._erase)
-        self._erased = _html()
+        self._erased = _message()
         self.erasing = _column(self._regions, self._region_size, self._erased)
 
         redraw = lambda: self._draw_views(self._draw)
@@ -121,14 +124,14 @@ class Explorer:
         ]
         self._views = _slider(4, 1, 8, "M, views", redraw)
         again = _button("Draw again", lambda: self._draw_views(self._draw + 1), "refresh")
-        self._drawn = _html()
+        self._drawn = _message()
         row = _row(ipywidgets.Label("Grids"), *self._grids, self._views, again)
         self.views = _column(row, self._drawn)
 
         self._of = ipywidgets.Dropdown(description="As seen by", style=STYLE)
         self._map = widgets.PictureMap(self._card)
         self._map.observe(self._chosen_on_map, "chosen")
-        self._map_message, self._map_box = _html(), _column()
+        self._map_message, self._map_box = _message(), _column()
         row = _row(self._of, _button("Draw the map", self.draw_map, "map"))
         self.map = _column(row, self._map_message, self._map_box)
         self._show_controls(False)
@@ -144,21 +147,16 @@ class Explorer:
 
     # ---- runs
 
-    def _offer(self, runs: list, others: int) -> None:
-        self._all = runs
-        more = f"; {others} other finished run{'s' * (others > 1)} cannot read any picture"
-        self._others = f"{more} (outfits, shallow hashing)" if others else ""
-        options = []
-        for place, run in enumerate(runs):
-            title = f"{run_name(run.result)}, seed {run.result['seed']}"
-            text = "   |   ".join((title, run.folder.name, gallery.source_of(run)))
-            options.append((text, place))
+    def _offer(self, runs: list, others: list) -> None:
+        count = f"{len(others)} other finished run{'s' * (len(others) > 1)}"
+        reason = "cannot read any picture (outfits, shallow hashing)"
+        self._others = f"; {count} {reason}" if others else ""
         self._picker.rows = min(max(len(runs), 2), 8)
-        self._picker.options = options
-        self._picker.value = [runs.index(run) for run in gallery.first_choice(runs)]
+        self._picker.options = [(gallery.full_title(run), run) for run in runs]
+        self._picker.value = gallery.first_choice(runs)
 
     def _reopen(self) -> None:
-        with self._errors_to(self._runs_message):
+        with self._runs_message.errors():
             if not self._picker.options:
                 raise ValueError(
                     f"no finished run below '{self.folder.resolve()}': make some with make demo, "
@@ -168,28 +166,24 @@ class Explorer:
 
     def open(self) -> None:
         """Open the runs that are picked: their models, and the pictures to compare them on."""
-        picked = [self._all[place] for place in self._picker.value]
-        if self.own_pictures:
-            pictures = gallery.own_gallery(self.own_pictures)
-        else:
-            pictures = gallery.common_gallery(picked)
+        picked = self._picker.value
+        own = self.own_pictures
+        pictures = gallery.own_gallery(own) if own else gallery.common_gallery(picked)
         finders = []
         for run in picked:
             text = f"{run_name(run.result)} reads {pictures.name} (only once: this is kept) ..."
-            self._say(self._runs_message, text, False)
+            self._runs_message.say(text)
             finders.append(exploring.open_finder(run, pictures, self.device))
         baseline = exploring.open_frozen(picked[0], pictures, self.device)
         names = [finder.name for finder in finders]
-        for finder, run in zip(finders, picked, strict=True):
+        for finder in finders:
             if names.count(finder.name) > 1:
-                finder.name += f" ({run.folder.name})"
+                finder.name += f" ({finder.model.run.name})"
         self.gallery, self.finders, self.baseline, self.query = pictures, finders, baseline, None
-        self._picked = {f.name: run for f, run in zip(finders, picked, strict=True)}
         self._thumbnails.clear()
-        unread = ""
-        if left_out := list(pictures.left_out):
-            unread = f"; {len(left_out)} files cannot be read, first {left_out[0].name}"
-        self._say(self._runs_message, f"Searching {pictures.name}{unread}{self._others}.", False)
+        bad = [path.name for path in pictures.left_out]
+        unread = f"; {len(bad)} files cannot be read, first {bad[0]}" if bad else ""
+        self._runs_message.say(f"Searching {pictures.name}{unread}{self._others}.")
         lengths = sorted({finder.bits for finder in finders if finder.bits})
         self._bits.options = [*((f"{bits} bits", bits) for bits in lengths), ("all", 0)]
         self._bits.value = lengths[-1] if lengths else 0
@@ -246,13 +240,16 @@ class Explorer:
         self._choice.note = f"{first + 1:,} to {first + len(rows):,} of {count:,}"
         self._choice.items = [self._item(row, self.gallery.title(row)) for row in rows]
 
-    def _item(self, position: int, caption: str, correct: bool | None = None) -> dict:
-        return {**self._picture(position), "caption": caption, "mark": MARKS[correct]}
+    def _item(self, position: int, caption: str, mark: str = "neutral") -> dict:
+        return {**self._picture(position), "caption": caption, "mark": mark}
 
-    def _items(self, positions: list[int], scores: list, correct: list) -> list[dict]:
-        """Results, with their scores as captions."""
+    def _results(self, positions: list[int], scores: list) -> list[dict]:
         captions = [f"{score:.2f}" if isinstance(score, float) else str(score) for score in scores]
-        return [self._item(*each) for each in zip(positions, captions, correct, strict=True)]
+        marks = map(self._mark, positions)
+        return [self._item(*each) for each in zip(positions, captions, marks, strict=True)]
+
+    def _mark(self, position: int) -> str:
+        return MARKS[self.gallery.is_right(position, self.query)]
 
     def _picture(self, position: int) -> dict:
         if position not in self._thumbnails:
@@ -260,7 +257,7 @@ class Explorer:
                 pixels = self.gallery.decoded(position, self.finders[0].model.resize)
             except ImageError as error:  # of a gallery that is too large to be kept decoded
                 text = "a picture has been moved or damaged since the gallery was opened"
-                self._say(self._runs_message, f"{text}: {error}")
+                self._runs_message.say(f"{text}: {error}", problem=True)
                 pixels = np.full((8, 8, 3), 200, np.uint8)
             self._thumbnails[position] = widgets.thumbnail(pixels)
         return {"source": self._thumbnails[position], "name": self.gallery.title(position)}
@@ -270,7 +267,7 @@ class Explorer:
             self.search_with(int(self._order[self._page * PAGE + change["new"]]))
 
     def _received(self, name: str, content: bytes) -> None:
-        with self._errors_to(self._query_message):
+        with self._query_message.errors():
             if self.gallery is None:
                 raise ValueError("there is nothing to search in yet: open some runs first")
             path = gallery.save_upload(name, content, Path(self._uploads.name))
@@ -279,7 +276,7 @@ class Explorer:
 
     def search_with(self, query: Picture, name: str = "") -> None:
         """Search with a picture of the gallery, or with a file."""
-        with self._errors_to(self._query_message):
+        with self._query_message.errors():
             self.query = query
             self._query_name = name or self.gallery.title(query)
             pixels = self.gallery.decoded(query, self.finders[0].model.resize)
@@ -288,7 +285,7 @@ class Explorer:
                 f'<figure style="margin: 0 0 8px">{widgets.picture(pixels, text, 128)}'
                 f"<figcaption>{widgets.message(text)}</figcaption></figure>"
             )
-            self._say(self._query_message, f"Searching with {self._query_name}.", False)
+            self._query_message.say(f"Searching with {self._query_name}.")
             self._update()
 
     def _update(self) -> None:
@@ -304,9 +301,9 @@ class Explorer:
     def _search(self) -> None:
         if self.query is None:
             return
-        self._say(self.why, "Click a result to see what makes it like the query.", False)
+        self.why.say("Click a result to see what makes it like the query.")
         finders = self._visible()
-        news = [self.gallery.is_new_to(self._picked[f.name], self.query) for f in finders]
+        news = [self.gallery.is_new_to(f.model.run, self.query) for f in finders]
         if any(new is not False for new in news):
             finders, news = [*finders, self.baseline], [*news, None]
         while len(self._rows) < len(finders):
@@ -316,20 +313,17 @@ class Explorer:
         self._shown = []
         for row, finder, new in zip(self._rows, finders, news, strict=False):
             results = finder.find(self.query, self._k.value)
-            positions, scores = results.index[0].tolist(), results.scores[0].tolist()
-            correct, note = [None] * len(positions), ""
-            if results.correct is not None:
-                correct = results.correct[0].tolist()
-                note = f"{sum(correct)} of {len(correct)} right, "
-            self._shown.append((finder, positions, correct))
-            known = {True: "; a class it never saw", None: ""}
-            known[False] = "; a class it learned, from other pictures"
+            positions = results.index[0].tolist()
+            items = self._results(positions, results.scores[0].tolist())
+            marks = [item["mark"] for item in items]
+            right = f"{marks.count('right')} of {len(marks)} right, " * ("neutral" not in marks)
+            self._shown.append((finder, positions))
             frozen = ", the baseline: it learned nothing of this data" * (finder is self.baseline)
             with row.hold_sync():
                 row.chosen, row.columns = -1, min(self._k.value, 10)
                 row.label = finder.name + frozen
-                row.note = f"{note}below each: {finder.score}{known[new]}"
-                row.items = self._items(positions, scores, correct)
+                row.note = f"{right}below each: {finder.score}{SEEN[new]}"
+                row.items = items
         self._row_box.children = self._rows[: len(finders)]
         self._mark_map()
 
@@ -338,8 +332,8 @@ class Explorer:
             return
         for other in self._rows[:number] + self._rows[number + 1 :]:
             other.chosen = -1
-        finder, positions, _ = self._shown[number]
-        with self._errors_to(self.why):
+        finder, positions = self._shown[number]
+        with self.why.errors():
             self.why.value = self._reasons(finder, positions[change["new"]])
 
     def _reasons(self, finder: Finder, match: int) -> str:
@@ -365,7 +359,7 @@ class Explorer:
 
     def search_in_stages(self) -> None:
         """The query among all pictures by codes, then by embeddings, then explained; with times."""
-        with self._errors_to(self._stage_text):
+        with self._stage_text.errors():
             codes, ranking, pairs = (
                 next((finder for finder in self._visible() if type(finder) is kind), None)
                 for kind in (CodeFinder, Finder, PairFinder)
@@ -379,23 +373,18 @@ class Explorer:
             times = [f"{stage.words}: {1000 * stage.seconds:.0f} ms" for stage in answer.stages]
             whys = [", ".join(f"{n} {v:.2f}" for n, v in why.concepts) for why in answer.reasons]
             listed = "".join(f"<li>{widgets.message(why)}</li>" for why in whys)
-            self._stage_text.value = "".join(map(widgets.message, times)) + (
-                f"<ol>{listed}</ol>" if listed else ""
-            )
-            positions, scores = zip(*answer.hits, strict=True)
-            correct = [self.gallery.is_right(position, self.query) for position in positions]
-            self._staged.items = self._items(positions, scores, correct)
+            listed = f"<ol>{listed}</ol>" if listed else ""
+            self._stage_text.value = "".join(map(widgets.message, times)) + listed
+            self._staged.items = self._results(*zip(*answer.hits, strict=True))
             self._staged_box.children = (self._staged,)
 
     # ---- SREM and patches
 
     def _erase(self) -> None:
-        finder = self._first("fcaenet")
-        if self.query is None or finder is None:
-            text = "Pick an FCAENet run above to see what SREM erases." if self.gallery else ""
-            self._say(self._erased, text, False)
+        finder = self._needed("fcaenet", self._erased, "FCAENet above to see what SREM erases")
+        if finder is None:
             return
-        with self._errors_to(self._erased):
+        with self._erased.errors():
             shown = self._erasing = self._erasing or Erasing(finder, self.query)
             erased, share = shown.erased(self._regions.value, self._region_size.value)
             heated = maps.blend(shown.picture, shown.heat[0].clamp(max=1))
@@ -403,12 +392,11 @@ class Explorer:
             self._erased.value = _side_by_side([*parts, (erased, f"erased: {share:.0%}")])
 
     def _draw_views(self, draw: int) -> None:
-        self._draw, finder = draw, self._first("vapnet")
-        if self.query is None or finder is None:
-            text = "Pick a VAPNet run above to see what its patches are." if self.gallery else ""
-            self._say(self._drawn, text, False)
+        self._draw = draw
+        finder = self._needed("vapnet", self._drawn, "VAPNet above to see what its patches are")
+        if finder is None:
             return
-        with self._errors_to(self._drawn):
+        with self._drawn.errors():
             grids = tuple(n for box, n in zip(self._grids, GRIDS, strict=True) if box.value)
             drawn = exploring.draw_views(finder, self.query, grids, self._views.value, draw)
             parts = [(widgets.framed(drawn.picture, drawn.boxes), "where the views lie")]
@@ -416,18 +404,25 @@ class Explorer:
                 parts.append((view, f"view {number}, of {n} × {n}"))
             self._drawn.value = _side_by_side(parts)
 
+    def _needed(self, method: str, place: "_Message", what: str) -> Finder | None:
+        finder = self._first(method)
+        if self.query is None or finder is None:
+            place.say(f"Pick a run of {what}." if self.gallery else "")
+            return None
+        return finder
+
     # ---- the map
 
     def draw_map(self) -> None:
         """Project the gallery to the plane as the chosen model sees it, and show it."""
-        with self._errors_to(self._map_message):
+        with self._map_message.errors():
             if self.gallery is None:
                 raise ValueError("there is nothing to draw yet: open some runs first")
-            finder = [*self.finders, self.baseline][self._of.value]
+            finder = self._mapped
             self._on_map = exploring.on_the_map(self.gallery)
             pictures = f"{len(self._on_map):,} pictures"
             text = f"Laying out {pictures}, which takes some seconds ..."
-            self._say(self._map_message, text, False)
+            self._map_message.say(text)
             plane = maps.project(finder.rows[self._on_map.to(finder.rows.device)])
             with self._map.hold_sync():
                 self._map.chosen, self._map.hovered, self._map.card = -1, -1, {}
@@ -443,20 +438,18 @@ class Explorer:
         """The query, and what the model that is mapped finds."""
         if not self._map_box.children:
             return
-        mapped = [*self.finders, self.baseline][self._of.value]
-        special = [
-            (position, MARKS[right])
-            for finder, positions, correct in self._shown
-            if finder is mapped
-            for position, right in zip(positions, correct, strict=True)
-        ]
-        special.append((self.query, "query"))
+        marks = {}
+        for finder, positions in self._shown:
+            if finder is self._mapped:
+                marks = {position: self._mark(position) for position in positions}
+        marks[self.query] = "query"  # drawn last
         place = {position: number for number, position in enumerate(self._on_map.tolist())}
-        self._map.special = [
-            {"position": place[position], "mark": mark}
-            for position, mark in special
-            if position in place
-        ]
+        there = [(place[position], mark) for position, mark in marks.items() if position in place]
+        self._map.special = [{"position": number, "mark": mark} for number, mark in there]
+
+    @property
+    def _mapped(self) -> Finder:
+        return [*self.finders, self.baseline][self._of.value]
 
     def _card(self, number: int) -> dict:
         return self._picture(int(self._on_map[number]))
@@ -466,26 +459,28 @@ class Explorer:
             self._choice.chosen = -1
             self.search_with(int(self._on_map[change["new"]]))
 
-    # ---- messages
 
-    def _say(self, place: ipywidgets.HTML, text: str, problem: bool = True) -> None:
-        place.value = widgets.message(text, problem)
+class _Message(ipywidgets.HTML):
+    """A place where something is said."""
+
+    def say(self, text: str, problem: bool = False) -> None:
+        self.value = widgets.message(text, problem)
 
     @contextmanager
-    def _errors_to(self, place: ipywidgets.HTML):
-        """What goes wrong inside is said at a place, in one line."""
+    def errors(self):
+        """What goes wrong inside is said here, in one line."""
         try:
             yield
         except ERRORS as error:
-            self._say(place, str(error))
+            self.say(str(error), problem=True)
 
 
 # Layouts and styles are plain: each widget makes one of its own from it.
 WIDE, STYLE = {"width": "100%"}, {"description_width": "initial"}
 
 
-def _html() -> ipywidgets.HTML:
-    return ipywidgets.HTML(layout=WIDE)
+def _message() -> _Message:
+    return _Message(layout=WIDE)
 
 
 def _column(*parts) -> ipywidgets.VBox:

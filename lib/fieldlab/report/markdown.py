@@ -1,4 +1,7 @@
-"""A report as Markdown: tables, claims, where the numbers come from; figures as links."""
+"""A report as Markdown, with figures as links into the runs' folders.
+
+Where Markdown has no means of its own there are HTML elements, which its viewers show.
+"""
 
 import os
 import re
@@ -8,9 +11,11 @@ from urllib.parse import quote
 from fieldlab.cards.claims import Verdict
 from fieldlab.cards.finished import FinishedRun
 from fieldlab.report.report import Part, Report
+from fieldlab.report.tables import Row
 from fieldlab.report.wording import (
     SIGNS,
     Cell,
+    Grid,
     caption,
     cells,
     cells_not_run,
@@ -23,30 +28,47 @@ from fieldlab.report.wording import (
     provenance,
 )
 
-KEPT = ("seed", "folder", "executed notebook", "commit", "data", "packages")  # of the provenance
-
 
 def as_markdown(report: Report, folder: Path) -> str:
     """The whole report; `folder` is where it will stand, for its links."""
+    parts = [part_as_markdown(p) + runs_as_markdown(p, report, folder) for p in report.parts]
+    return "\n".join([f"# Fieldmarks report\n\n{about(report)}\n", *parts])
+
+
+def about(report: Report) -> str:
     runs = f"{counted(len(report.runs), 'finished run')} below {report.folder.absolute().name}"
-    parts = [part_as_markdown(part) + _runs(part, report, folder) for part in report.parts]
-    units = "All figures in per cent; intervals are 95 %; *slanted*: as the paper prints it."
-    return f"# Fieldmarks report\n\n{runs}. {units}\n\n" + "\n".join(parts)
+    units = "All figures in per cent; intervals are 95 %; *like this*: as the paper prints it."
+    return f"{_text(runs)}. {units}"
 
 
 def part_as_markdown(part: Part) -> str:
     """One table under its heading and its setting, and the claims."""
+    return "\n".join([table_as_markdown(part), *map(_claim, part.verdicts), "", ""])
+
+
+def table_as_markdown(part: Part) -> str:
     setting, table = part.setting, part.table
     lines = [f"## {_text(heading(table))}", "", f"> **{_text(how_to_read(setting, table))}**"]
     for section, differences in setting.differences.items():
-        values = "; ".join(f"{name} {here} (paper: {paper})" for name, here, paper in differences)
-        lines.append(f"> - {_text(section)}: {_text(values)}")
+        values = [f"**{_text(n)}** {_text(h)} *(paper: {_text(p)})*" for n, h, p in differences]
+        lines.append(f"> - {_text(section)}: {'; '.join(values)}")
     if setting.note:
         lines += [">", f"> The card on the paper's setting: {_text(setting.note)}"]
-    lines += ["", *map(_text, setting.facts), "", *_grid(*cells(table))]
-    for title, grid in (("Also measured", other_cells(table)), ("Not run", cells_not_run(table))):
-        lines += ["", f"{title}:", "", *_grid(*grid)] if grid[1] else []
-    return "\n".join([*lines, "", *map(_claim, part.verdicts), "", ""])
+    lines += ["", *map(_text, setting.facts), "", *_grid(cells(table))]
+    others, not_run = other_cells(table), cells_not_run(table)
+    lines += _folded(f"What else was measured: {len(others[0]) - 1}", others)
+    lines += _folded(f"Rows of the paper that were not run: {len(not_run[1])}", not_run)
+    return "\n".join([*lines, ""])
+
+
+def runs_as_markdown(part: Part, report: Report, folder: Path) -> str:
+    """Where numbers come from, and the figures of the first run of each row."""
+    rows = [_row(row, report, folder) for row in part.table.rows if row.runs]
+    lines = [line for row in rows for line in row]
+    if earlier := ", ".join(report.shown(run.folder) for run in part.table.superseded):
+        why = "Not counted, for a later run has the same parameters and seed"
+        lines += [f"{why}: {_text(earlier)}", ""]
+    return "\n".join(["### Runs", "", *lines, ""])
 
 
 def _claim(verdict: Verdict) -> str:
@@ -54,33 +76,43 @@ def _claim(verdict: Verdict) -> str:
     return f"- {SIGNS[verdict.word]} **{verdict.word}**: {claim} ({_text(basis)})"
 
 
-def _runs(part: Part, report: Report, folder: Path) -> str:
-    lines = ["<details><summary>Runs</summary>", ""]
-    for row in part.table.rows:
-        lines += [f"- {_text(row.title)}: {_run(run, report, folder)}" for run in row.runs]
-    return "\n".join([*lines, "", "</details>", ""])
-
-
-def _run(run: FinishedRun, report: Report, folder: Path) -> str:
-    facts = provenance(run, report.shown(run.folder))
-    links = [
-        f"[{caption(name)}]({quote(os.path.relpath(run.folder / name, folder))})"
-        for name in run.result["figures"]
+def _row(row: Row, report: Report, folder: Path) -> list[str]:
+    lines = [f"#### {_text(row.title)}", ""]
+    for run in row.runs:
+        facts = provenance(run, report.shown(run.folder))
+        if run is not row.runs[0] and run.result["figures"]:
+            facts["figures, in the folder"] = ", ".join(run.result["figures"])
+        listed = [f"- **{name}**: {_text(fact)}" for name, fact in facts.items()]
+        lines += _details(f"Seed {run.seed}: where its numbers come from", listed)
+    return [
+        *lines,
+        *(_figure(row.runs[0], name, folder) for name in row.runs[0].result["figures"]),
+        "",
     ]
-    return "; ".join([*(f"{name} {_text(facts[name])}" for name in KEPT), *links])
 
 
-def _grid(heads: list[Cell], rows: list[list[Cell]]) -> list[str]:
+def _figure(run: FinishedRun, name: str, folder: Path) -> str:
+    return f"![{_text(caption(name))}]({quote(os.path.relpath(run.folder / name, folder))})"
+
+
+def _grid(grid: Grid) -> list[str]:
+    heads, rows = grid
     rule = "|---" + "|--:" * (len(heads) - 1) + "|"
     head, *lines = ("| " + " | ".join(map(_cell, row)) + " |" for row in (heads, *rows))
     return [head, rule, *lines]
 
 
 def _cell(cell: Cell) -> str:
-    text = _text(cell.text)
-    return " ".join(
-        filter(None, [f"*{text}*" if cell.printed and text else text, _text(cell.under)])
-    )
+    text, under = _text(cell.text), f" <small>{_text(cell.under)}</small>" if cell.under else ""
+    return (f"*{text}*" if cell.printed and text else text) + under
+
+
+def _folded(title: str, grid: Grid) -> list[str]:
+    return ["", *_details(title, _grid(grid))] if grid[1] else []
+
+
+def _details(title: str, lines: list[str]) -> list[str]:
+    return [f"<details><summary>{title}</summary>", "", *lines, "", "</details>", ""]
 
 
 def _text(text: str) -> str:

@@ -4,8 +4,8 @@ Every worker takes one run at a time, with as many threads as the worker has and
 where there are any. Workers elsewhere need this library and see the notebooks, the data and the
 results under the same paths.
 
-The workers of the embedded cluster are threads, not processes: a run is a process of its own anyway,
-and so nothing listens for code to execute, and no worker can outlive a Ctrl-C.
+The workers of the embedded cluster are threads: a run is a process of its own anyway, and so
+nothing listens for code to execute, and no worker can outlive a Ctrl-C.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ THREADS = (*(f"{name}_NUM_THREADS" for name in LIBRARIES), "VECLIB_MAXIMUM_THREA
 
 @contextmanager
 def embedded(workers: int):
-    """The client of a cluster in this process, whose workers share its processors evenly."""
+    """The client of a cluster in this process, whose workers share the processors evenly."""
     local = "127.0.0.1:0"  # without an address, dask's HTTP server would listen on all of them
     for name in ("asyncio", "tornado.application"):  # of tasks that Ctrl-C cuts off
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -68,8 +68,8 @@ def connected(scheduler: str):
     """
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        asyncio.run(_greet(scheduler))
+    try:  # before a client does, which keeps trying when it is closed, and complains when deleted
+        asyncio.run(asyncio.wait_for(connect(scheduler, timeout=CONNECT), CONNECT))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"no Dask scheduler answers at '{scheduler}' ({first_line(error)}): "
@@ -84,16 +84,6 @@ def connected(scheduler: str):
                 "they need this library, in this version"
             ) from None
         yield client
-
-
-async def _greet(address: str) -> None:
-    """A client that cannot connect keeps trying when it is closed, and complains when deleted."""
-    try:
-        async with asyncio.timeout(CONNECT):  # also for one that takes the connection in silence
-            greeting = await connect(address, timeout=CONNECT)
-            await greeting.close()
-    except TimeoutError as error:
-        raise OSError(str(error) or f"it does not reply within {CONNECT} s") from None
 
 
 def first_line(error: Exception) -> str:
@@ -117,7 +107,7 @@ def stop(sweep: str) -> None:
 
 
 def work(run: Run, time_limit: float, sweep: str) -> Outcome:
-    """`execute` on a worker. One that has a run hands this one back: its threads are for that one."""
+    """`execute` on a worker. One that is at work hands a run back: its threads are for the first."""
     worker = get_worker()
     if not _at_work[worker.address].acquire(timeout=PATIENCE):
         return Outcome("waiting")

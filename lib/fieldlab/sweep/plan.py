@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from fieldmarks.checks import nearest_name
 
@@ -41,14 +40,6 @@ class Run:
         return f"{self.card}  {self.row}  {self.dataset}  seed {self.seed}"
 
 
-class Setting(NamedTuple):
-    """`--set name=value`, or `--set name.dataset=value` for one data set only."""
-
-    name: str
-    dataset: str
-    value: object
-
-
 def plan(card: Card, profile: str, out: Path, settings: Sequence[str] = ()) -> list[Run]:
     """All runs of a card, in the order of its rows; nothing is written.
 
@@ -65,15 +56,15 @@ def plan(card: Card, profile: str, out: Path, settings: Sequence[str] = ()) -> l
         raise ValueError(f"{card.name} has no profile '{profile}'{near}")
     chosen = card.profiles[profile]
     given = [_read_setting(text, card) for text in settings]
-    common = {setting.name: setting.value for setting in given if not setting.dataset}
+    common = {name: value for name, only, value in given if not only}
     datasets = [common.pop("dataset")] if "dataset" in common else list(chosen.datasets)
     seeds = _as_list(common.pop("seed")) if "seed" in common else chosen.seeds or card.seeds
     _check_settings(card, given, common, datasets)
     content, folder, runs = fingerprint(card.notebook_file), Path(out).absolute() / card.name, []
     for dataset in datasets:
-        own = {setting.name: setting.value for setting in given if setting.dataset == dataset}
+        own = {name: value for name, only, value in given if only == dataset}
         for row in chosen.only or card.grid:
-            values = card.merged(profile, row, dataset) | common | own | {"dataset": dataset}
+            values = card.merged(profile, row, dataset) | common | own
             values["root"] = _root(dataset, values.get("root", ""))
             for seed in seeds:
                 values["seed"] = seed
@@ -94,7 +85,8 @@ def _as_list(value) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def _read_setting(text: str, card: Card) -> Setting:
+def _read_setting(text: str, card: Card) -> tuple[str, str, object]:
+    """(name, the data set that it is for or "", value) of name=value or name.dataset=value."""
     key, sign, value = text.partition("=")
     if not sign:
         raise ValueError(f"--set '{text}' is not of the form key=value")
@@ -110,10 +102,10 @@ def _read_setting(text: str, card: Card) -> Setting:
             raise ValueError("give one seed or a list of different ones")
     except ValueError as error:
         raise ValueError(f"--set {text}: {error}") from None
-    return Setting(name, dataset, value)
+    return name, dataset, value
 
 
-def _check_settings(card: Card, given: list[Setting], common: dict, datasets: list[str]) -> None:
+def _check_settings(card: Card, given: list[tuple], common: dict, datasets: list[str]) -> None:
     varied = {name for parameters in card.grid.values() for name in parameters}
     for name, dataset, _ in given:
         place = f"--set {name}.{dataset}"

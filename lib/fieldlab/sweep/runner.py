@@ -28,7 +28,7 @@ from fieldlab.sweep.plan import Run
 
 PAPERMILL = (sys.executable, "-m", "papermill")
 GRACE = 10.0  # seconds that a process has to save and end before it is killed
-PATIENCE = 2.0  # seconds that a run waits for another runner's to end, before its turn passes
+PATIENCE = 2.0  # seconds before a run's turn passes that could not be begun
 POLL = 0.05  # seconds
 KERNEL_STARTS = 3  # attempts
 OUTCOME = "outcome.json"
@@ -76,7 +76,7 @@ def execute(
 
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(run.folder / ".runner").acquire(timeout=PATIENCE):
+        with FileLock(run.folder / ".runner").acquire(timeout=0):
             if (metrics := finished(run)) is not None:
                 return Outcome("earlier", metrics=metrics)
             if stopped():
@@ -89,6 +89,7 @@ def execute(
             write_json(run.folder / OUTCOME, record)  # for estimates, and to find what failed
             return ended
     except Timeout:
+        time.sleep(PATIENCE)
         return Outcome("busy", error="another runner is at work on it")
     except OSError as problem:  # a full disk, a folder that cannot be written
         return outcome(f"{problem.strerror or problem} ('{run.folder}')")

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from uuid import uuid4
 
-from distributed import CancelledError, Client, Future, KilledWorker, wait
+from distributed import CancelledError, Client, Future, KilledWorker, as_completed
 
 from fieldlab.sweep import cluster, runner
 from fieldlab.sweep.board import Silent
@@ -24,14 +24,12 @@ def run_all(
 ) -> list[Outcome]:
     """Execute runs in order; one that fails does not keep the others from running.
 
-    A run that another runner is at is left to it until that has ended: several runners on one folder
-    share the work.
+    A run that another runner is at is left to it: several runners on one folder share the work.
 
     Args:
         time_limit: seconds for each.
-        board: `started(number)` and `ended(number, outcome)` are called at each start and end; the
-            latter also for a failed run that is tried again ("again"), one that is left to another
-            runner ("busy") and one that its worker handed back ("waiting").
+        board: told of starts and ends, also of a failed run that is tried again ("again"), one left
+            to another runner ("busy") and one that its worker handed back ("waiting").
         retries: how often a failed run is tried again, after all others.
 
     Returns:
@@ -49,14 +47,14 @@ class _Sweep:
         self.client, self.runs, self.time_limit = client, runs, time_limit
         self.board, self.retries, self.name = board, retries, uuid4().hex
         self.waiting, self.running = deque(range(len(runs))), {}  # numbers; future -> number
-        self.outcomes: dict[int, Outcome] = {}
-        self.failures = Counter()
+        self.completed = as_completed(loop=client.loop)
+        self.outcomes, self.failures, self.begun = {}, Counter(), set()
 
     def run(self) -> list[Outcome]:
         try:
             while self.waiting or self.running:
                 self._submit()
-                for future in self._ended(TICK):
+                for future in self._ended(TICK if self.running or self.waiting else 0):
                     self._take(self.running.pop(future), _outcome(future))
         except KeyboardInterrupt:
             self._stop()
@@ -80,20 +78,22 @@ class _Sweep:
             number = self.waiting.popleft()
             run = self.runs[number]
             if (metrics := finished(run)) is not None:
-                self._settle(number, Outcome("earlier", metrics=metrics))
+                state = "done" if number in self.begun else "earlier"
+                self._settle(number, Outcome(state, metrics=metrics))
                 continue
+            self.begun.add(number)
             self.board.started(number)
             work = (cluster.work, run, self.time_limit, self.name)
-            self.running[self.client.submit(*work, pure=False)] = number
+            future = self.client.submit(*work, pure=False)
+            self.running[future] = number
+            self.completed.add(future)
 
     def _ended(self, patience: float) -> list[Future]:
         """The runs that have ended; waits for one."""
-        if self.running:
-            with suppress(TimeoutError, CancelledError):
-                wait(list(self.running), patience, "FIRST_COMPLETED")
-        elif self.waiting:  # for workers
-            time.sleep(patience)
-        return [future for future in self.running if future.done()]
+        deadline = time.monotonic() + patience
+        while not self.completed.has_ready() and time.monotonic() < deadline:
+            time.sleep(runner.POLL)
+        return self.completed.next_batch(block=False)
 
     def _take(self, number: int, outcome: Outcome) -> None:
         if outcome.state == "failed" and self.failures[number] < self.retries:
@@ -101,6 +101,10 @@ class _Sweep:
             outcome = replace(outcome, state="again")
         elif outcome.state == "stopped":  # its worker was told to end
             outcome = Outcome("waiting")
+        elif outcome.state == "earlier":  # since it was begun: by a worker that was lost then
+            outcome = replace(outcome, state="done")
+        elif outcome.state == "busy":
+            self.begun.discard(number)
         if outcome.state in ("again", "busy", "waiting"):
             self.waiting.append(number)
             self.board.ended(number, outcome)
@@ -138,22 +142,16 @@ def _outcome(future: Future) -> Outcome:
     except CancelledError:  # somebody cleared the scheduler, or it is lost
         return Outcome("waiting")
     except Exception as error:
-        text = f"{type(error).__name__}: {cluster.first_line(error)}"
-        return Outcome("failed", error=text)
+        return Outcome("failed", error=f"{type(error).__name__}: {cluster.first_line(error)}")
 
 
 @contextmanager
 def _terminated_as_interrupted():
     """SIGTERM, with which schedulers and `kill` end a process, stops the sweep as Ctrl-C does."""
-
-    def interrupt(signum, frame):
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():  # only it can handle signals
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    main = threading.current_thread() is threading.main_thread()  # only it can handle signals
+    previous = main and signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        if main:
+            signal.signal(signal.SIGTERM, previous)

@@ -20,10 +20,9 @@ class TrainingViews:
 
     Attributes:
         size: pixels a side of the views.  mean, std: three numbers each, from the backbone.
-        crop_scale: range of the crop's area as a share of the image's.
-        crop_ratio: range of its width to height.  flip: probability of mirroring left to right.
-        jitter: brightness, contrast and saturation are each multiplied by a number from
-            [1 - jitter, 1 + jitter].
+        crop_scale, crop_ratio: ranges of the crop's share of the area, and of its width to height.
+        flip: probability of mirroring left to right.
+        jitter: brightness, contrast, saturation are multiplied by 1 - jitter .. 1 + jitter each.
     """
 
     size: int
@@ -35,10 +34,9 @@ class TrainingViews:
     jitter: float = 0.4
 
     def __call__(self, canvas: Tensor, sizes: Tensor, draw) -> Tensor:
-        """canvas (B, 3, H, W) uint8, with images of `sizes` (B, 2) in its upper left corners ->
-        (B, 3, size, size) float, normalised. `draw` is given a function of (count, generator) and
-        returns this process's rows of its numbers for the whole batch.
-        """
+        """canvas (B, 3, H, W) uint8 with images of `sizes` (B, 2) in the upper left -> (B, 3, size,
+        size) float, normalised. `draw` returns this process's rows of what a function of (count of
+        the whole batch, generator) gives."""
         numbers = draw(
             lambda n, generator: torch.rand(n, 40, generator=generator, dtype=torch.float64)
         )
@@ -72,15 +70,11 @@ class TestViews:
 def random_boxes(
     sizes: Tensor, numbers: Tensor, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Tensor:
-    """Boxes of random area and aspect inside the images, in whole pixels (Szegedy et al. 2015).
+    """Boxes of random area and aspect inside images of `sizes` (B, 2), in whole pixels (Szegedy et
+    al. 2015); `numbers` (B, 36) are uniform on [0, 1). Returns (B, 4) long, x1 y1 x2 y2.
 
-    Nine tries for each image, of which the first that fits is taken; where none does, the largest
-    centred box of allowed aspect.
-
-    Args:
-        sizes: (B, 2) height and width.  numbers: (B, 36), uniform on [0, 1).
-    Returns:
-        (B, 4) long, x1 y1 x2 y2.
+    Of nine tries for each image the first that fits is taken; where none does, the largest centred
+    box of allowed aspect.
     """
     height, width = sizes.double()[:, None].unbind(-1)  # (B, 1)
     area, aspect, top, left = numbers.double().unflatten(1, (4, 9)).unbind(1)  # (B, 9)
@@ -101,13 +95,7 @@ def random_boxes(
 
 def jitter_colours(images: Tensor, factors: Tensor) -> Tensor:
     """Multiply brightness, then contrast about the image's mean grey, then saturation about each
-    pixel's grey.
-
-    Args:
-        images: (B, 3, H, W) in [0, 1].  factors: (B, 3) brightness, contrast, saturation.
-    Returns:
-        (B, 3, H, W), clamped to [0, 1] at the end.
-    """
+    pixel's grey, by `factors` (B, 3). (B, 3, H, W) in [0, 1] -> the same, clamped at the end."""
     brightness, contrast, saturation = factors[:, :, None, None, None].unbind(1)  # (B, 1, 1, 1)
     luma = torch.tensor(GREY, device=images.device).view(1, 3, 1, 1)
     images = images * brightness

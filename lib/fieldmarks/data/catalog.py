@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,31 +27,21 @@ LAYOUTS: dict[str, Callable[[Path], ImageSet]] = {
     "food101": food101.load,
     "folder": folder.load,
 }
-# The options of the generated sets, with their defaults, and their folders in the cache.
+# The options of the generated sets, with their defaults.
 GENERATED = {
     "fieldguide": {"classes": 100, "images": 20, "size": 128, "seed": 0, "difficulty": "standard"},
     "wardrobe": {"items": 600, "outfits": 1000, "size": 128, "seed": 0},
-}
-FOLDERS = {
-    "fieldguide": "fieldguide-{classes}x{images}-{size}px-{seed}-{difficulty}",
-    "wardrobe": "wardrobe-{items}x{outfits}-{size}px-{seed}",
 }
 
 
 @dataclass(frozen=True)
 class Official:
-    """What a published release holds.
-
-    Attributes:
-        classes: in all.  split: images of each part of the official split.
-        train: (images, classes) of the open split's training part; images None: not published.
-        closed: images of the closed split's two parts, or None where it has none.
-    """
+    """What a published release holds."""
 
     classes: int
-    split: dict[str, int]
-    train: tuple[int | None, int]
-    closed: tuple[int, int] | None
+    split: dict[str, int]  # images of each part of the official split
+    train: tuple[int | None, int]  # images (None: not published) and classes in the open split
+    closed: tuple[int, int] | None  # images of the closed split's parts, where there is one
 
     @property
     def images(self) -> int:
@@ -58,7 +49,7 @@ class Official:
 
     @property
     def test(self) -> tuple[int | None, int]:
-        """(images, classes) of the open split's test part."""
+        """As `train`."""
         images, classes = self.train
         return images and self.images - images, self.classes - classes
 
@@ -107,13 +98,10 @@ def load(
 
 
 def generate(name: str, generated: Mapping | None = None, progress: Progress = None) -> Path:
-    """Draw a generated data set into the cache, unless it is there, and return its folder.
+    """Draw "fieldguide" or "wardrobe" into the cache, unless it is there, and return its folder.
 
-    Args:
-        name: "fieldguide" or "wardrobe".
-        generated: options of the generator; see `generated_parameters`.
     Raises:
-        ValueError: as `generated_parameters`, or values out of range.
+        ValueError: as `generated_parameters`, or options out of range.
         FileExistsError: the folder in the cache holds something else.
     """
     parameters = generated_parameters(name, generated)
@@ -121,8 +109,9 @@ def generate(name: str, generated: Mapping | None = None, progress: Progress = N
         from fieldguide.birds.guide import make_fieldguide as make
     else:
         from fieldguide.garments.wardrobe import make_wardrobe as make
-    folder = cache_home() / FOLDERS[name].format(**parameters)
-    return make(folder, **parameters, progress=progress)
+    first, second, size, *others = parameters.values()  # fieldguide-100x20-128px-0-standard
+    folder = "-".join(map(str, (name, f"{first}x{second}", f"{size}px", *others)))
+    return make(cache_home() / folder, **parameters, progress=progress)
 
 
 def generated_parameters(name: str, generated: Mapping | None = None) -> dict:
@@ -138,8 +127,8 @@ def generated_parameters(name: str, generated: Mapping | None = None) -> dict:
         if option not in defaults:
             known = nearest_name(str(option), defaults)
             raise ValueError(f"generated: {name} has no option '{option}'{known}")
-        if type(value) is not (kind := type(defaults[option])):
-            wanted = "a whole number" if kind is int else "text"
+        if type(value) is not type(defaults[option]):
+            wanted = "text" if option == "difficulty" else "a whole number"
             raise ValueError(f"{option} is {value!r}: it must be {wanted}")
     return {**defaults, **given}
 
@@ -151,40 +140,29 @@ def _layout(name: str) -> Callable[[Path], ImageSet]:
 
 
 def check(name: str, root: Path) -> list[tuple[str, int | None, int, bool]]:
-    """Compare a data set's lists with the published counts. Opens no image.
-
-    Returns:
-        Rows (what, expected, found, ok); expected is None, and ok true, where nothing is published.
-    Raises as `load`, but for a partial copy, which shows in the rows.
-    """
+    """Compare a data set's lists with the published counts: rows (what, expected, found, ok), where
+    expected is None, and ok true, if nothing is published. Opens no image; raises as `load`."""
     images, official = _layout(name)(Path(root)), OFFICIAL.get(name)
-    split = images.split or []
-    rows = [
-        ("images", official and official.images, len(images)),
-        ("classes", official and official.classes, len(images.class_names)),
-    ]
+    split, parts = images.split or [], ("train", "test")
+    rows = [("images", official and official.images, len(images))]
+    rows.append(("classes", official and official.classes, len(images.class_names)))
     for part in official.split if official else dict.fromkeys(split):
         rows.append((f"split: {part}", official and official.split[part], split.count(part)))
     if len(images.class_names) >= 2:
-        for part, half in zip(("train", "test"), images.open_split(), strict=True):
-            counts = getattr(official, part) if official else (None, None)
-            rows += [
-                (f"open split: {part}", counts[0], len(half)),
-                (f"open split: {part} classes", counts[1], len(half.labels.unique())),
-            ]
+        for part, half in zip(parts, images.open_split(), strict=True):
+            count, classes = getattr(official, part, (None, None))
+            rows.append((f"open split: {part}", count, len(half)))
+            rows.append((f"open split: {part} classes", classes, len(half.labels.unique())))
     if official and official.closed:
-        try:
+        halves = (), ()  # a partial copy may leave no closed split
+        with suppress(ValueError):
             halves = images.closed_split()
-        except ValueError:  # a partial copy may leave no closed split
-            halves = (), ()
-        for part, count, half in zip(("train", "test"), official.closed, halves, strict=True):
+        for part, count, half in zip(parts, official.closed, halves, strict=True):
             rows.append((f"closed split: {part}", count, len(half)))
     return [(what, expected, found, expected in (None, found)) for what, expected, found in rows]
 
 
-def check_images(
-    name: str, root: Path, workers: int | None = None, progress: Progress = None
-) -> list[tuple[Path, str]]:
+def check_images(name: str, root: Path, workers=None, progress=None) -> list[tuple[Path, str]]:
     """Decode every image in full, and name those that cannot be read as (path, reason). Raises as
     `load`; `workers` and `progress` as `decoding.in_order`."""
     faults = unreadable(_layout(name)(Path(root)).paths, workers, progress)

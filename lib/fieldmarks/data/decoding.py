@@ -3,8 +3,9 @@
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -54,10 +55,7 @@ class UnreadableImages(ValueError):
 
 
 def decode(path: Path, shorter_side: int | None) -> np.ndarray:
-    """Read an image as RGB, upright: uint8 (H, W, 3).
-
-    EXIF rotation is applied; grey, palette, CMYK and 16-bit images are converted; transparency lies
-    on white.
+    """Read an image as RGB, upright by its EXIF, transparency on white: uint8 (H, W, 3).
 
     Args:
         path: any file that Pillow reads.
@@ -102,8 +100,7 @@ def target_size(width: int, height: int, shorter_side: int) -> tuple[int, int]:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
-        unknown = "floating-point pixels, whose white is not known"
-        raise ValueError(f"{unknown}; save it with 8 or 16 bits")
+        raise ValueError("floating-point pixels, of unknown white; save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip at 255
         values = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
         return Image.fromarray(values.astype(np.uint8)).convert("RGB")
@@ -115,10 +112,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     """Of a loaded image: Pillow has turned TIFF by then, and PNG may say it after the pixels."""
-    try:
+    with suppress(Exception):  # a damaged remark does not make a photograph unreadable
         return image.getexif().get(EXIF_ORIENTATION, 1)
-    except Exception:  # a damaged remark does not make a photograph unreadable
-        return 1
+    return 1
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -129,15 +125,12 @@ def _reason(error: Exception, path: Path) -> str:
     return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
-def in_order(
-    function: Callable, paths: Sequence[Path], workers: int | None = None, progress=None
-) -> Iterator:
+def in_order(function: Callable, paths: list[Path], workers=None, progress=None) -> Iterator:
     """function(path) of all images in order, or the ImageError it raises, computed some ahead.
 
-    Threads are as fast as processes here, for Pillow releases Python's lock while it decodes.
-
     Args:
-        workers: threads; by default one for each processor that this process may use.
+        workers: threads, which are as fast as processes, for Pillow releases Python's lock while it
+            decodes; by default one for each processor that this process may use.
         progress: called with (images done, images in all) after each.
     """
     if not workers:
@@ -162,9 +155,7 @@ def in_order(
         pool.shutdown(cancel_futures=True)
 
 
-def unreadable(
-    paths: Sequence[Path], workers: int | None = None, progress=None
-) -> list[ImageError]:
+def unreadable(paths: list[Path], workers=None, progress=None) -> list[ImageError]:
     """Decode all images in full; an error for each that cannot be read, in order."""
     results = in_order(lambda path: decode(path, None).shape, paths, workers, progress)
     return [result for result in results if isinstance(result, ImageError)]

@@ -1,8 +1,4 @@
-"""A set of labelled images and the ways of splitting it that fine-grained papers use.
-
-An :class:`ImageSet` holds names and numbers, never pixels: it is made by a layout
-(``fieldmarks.data.layouts``), cut by the splits below, and read by ``fieldmarks.data.pixels``.
-"""
+"""A set of labelled images, names and numbers only, and the ways that papers split it."""
 
 import hashlib
 import os
@@ -31,8 +27,8 @@ class ImageSet:
             the upper left corner counted from 0; NaN for an image without one; or None.
         parts: float Tensor (N, P, 3): x y in pixels of the file, and visible 1 or 0 (x = y = 0
             where not); or None.  part_names: P names, or None.
-        split: each image's part of the official split, or None: "train" "test" ("val" too for
-            Aircraft and VegFru; "train" "query" "gallery" for In-Shop).
+        split: each image's "train" or "test" ("val" too for Aircraft and VegFru; "train" "query"
+            "gallery" for In-Shop); or None, where there is no official split.
         root: what `fingerprint` takes paths from; by default the deepest folder holding all.
     Raises:
         ValueError: lengths or shapes that do not agree, labels outside 0 .. C-1, a relative path.
@@ -55,15 +51,13 @@ class ImageSet:
             raise ValueError(f"{self.name}: {fault}")
 
     def _fault(self) -> str | None:
-        """What does not agree, or None."""
         labels, classes = self.labels, len(self.class_names)
         for field in PER_IMAGE:
             value = getattr(self, field)
             if value is not None and len(value) != len(self):
                 return f"{len(self)} paths but {len(value)} {field}"
         if labels.dtype != torch.long or labels.dim() != 1:
-            found = f"{labels.dtype} {tuple(labels.shape)}"
-            return f"labels must be a LongTensor (N,), not {found}"
+            return f"labels must be a LongTensor (N,), not {labels.dtype} {tuple(labels.shape)}"
         low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, -1)
         if not 0 <= low or not high < classes:
             return f"labels run from {low} to {high}, but there are {classes} class names"
@@ -80,27 +74,23 @@ class ImageSet:
         return len(self.paths)
 
     def __repr__(self) -> str:
-        holds = [f"{len(self):,} images", f"{len(self.labels.unique()):,} classes"]
+        holds = f"{len(self):,} images, {len(self.labels.unique()):,} classes"
         if self.attributes is not None:
-            holds.append(f"{self.attributes.shape[1]} attributes")
+            holds += f", {self.attributes.shape[1]} attributes"
         if self.boxes is not None:
-            holds.append("boxes")
+            holds += ", boxes"
         if self.parts is not None:
-            holds.append(f"{self.parts.shape[1]} parts")
+            holds += f", {self.parts.shape[1]} parts"
         if self.split is not None:
             counts = Counter(self.split).items()
-            holds.append("split " + ", ".join(f"{part} {count:,}" for part, count in counts))
-        return f"<ImageSet {self.name}: {', '.join(holds)}>"
-
-    # ---- parts of the set
+            holds += ", split " + ", ".join(f"{part} {count:,}" for part, count in counts)
+        return f"<ImageSet {self.name}: {holds}>"
 
     def subset(self, index) -> Self:
         """The images at `index`, in that order; labels and `class_names` stay as they are.
 
-        Args:
-            index: whole numbers (list, range, array or tensor) or a mask of N booleans; others
-                raise ValueError, numbers outside the set IndexError.
-        """
+        `index` has whole numbers (list, range, array or tensor) or is a mask of N booleans; others
+        raise ValueError, numbers outside the set IndexError."""
         index = torch.as_tensor(list(index) if isinstance(index, range) else index).flatten()
         if index.dtype == torch.bool:
             if len(index) != len(self):
@@ -118,31 +108,28 @@ class ImageSet:
         return replace(self, **fields)
 
     def open_split(self) -> tuple[Self, Self]:
-        """Split by classes: (train, test) share no class.
+        """Split by classes: (train, test) share no class. Raises ValueError for fewer than two.
 
         The first half of the classes that have images (C // 2, in class order) trains, the rest
         tests. Where the official split itself keeps the classes apart, that split is used: In-Shop
         (train against query and gallery together), or a folder with ``train/`` and ``unseen/``.
-        Raises ValueError where there are fewer than two classes.
         """
         classes = self.labels.unique()
         if len(classes) < 2:
             there = f"there {'is' if len(classes) == 1 else 'are'} {len(classes)}"
             raise ValueError(f"{self.name}: an open split needs at least 2 classes, and {there}")
+        train = torch.isin(self.labels, classes[: len(classes) // 2])
         if self._split_separates_classes():
             train = self._is("train", "val")
-        else:
-            train = torch.isin(self.labels, classes[: len(classes) // 2])
         return self.subset(train), self.subset(~train)
 
     def closed_split(self) -> tuple[Self, Self]:
         """The official split by images, (train, test), of the same classes. "val" is part of train
         (Aircraft), but in VegFru, whose papers leave it out. Raises ValueError where there is no
-        such split, one side is empty, or it keeps the classes apart (In-Shop).
-        """
+        such split, one side is empty, or it keeps the classes apart (In-Shop)."""
         if self.split is None:
-            none = "there is no official split into train and test"
-            raise ValueError(f"{self.name}: {none}; use open_split()")
+            none = "there is no official split into train and test; use open_split()"
+            raise ValueError(f"{self.name}: {none}")
         train = self._is("train", "val")
         if train.all() or not train.any():
             one_side = f"all {len(self):,} images are on one side of the official split"
@@ -167,8 +154,6 @@ class ImageSet:
         train = self._is("train", "val")
         seen, unseen = self.labels[train], self.labels[~train]
         return len(seen) > 0 and len(unseen) > 0 and not torch.isin(unseen, seen).any()
-
-    # ---- numbers
 
     def class_counts(self) -> Tensor:
         """LongTensor (C,): images of each class; 0 for a class that this subset leaves out."""

@@ -35,25 +35,15 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class PixelCache:
-    """The pixels of a list of images, all with the same shorter side. Made by :meth:`open`; safe to
-    read from threads.
+    """The pixels of images with one shorter side. Made by :meth:`open`; safe to read from threads.
 
     Attributes:
-        paths: the N files.
-        shorter_side: pixels.
-        sizes: LongTensor (N, 2): height and width of each image.
+        paths: the N files.  shorter_side: pixels.  sizes: LongTensor (N, 2), height and width.
         file: the cache on disk, or None where images are decoded from their files each time.
     """
 
-    def __init__(
-        self,
-        paths: Sequence[Path],
-        shorter_side: int,
-        index: np.ndarray,
-        planes: Callable[[list[int]], Iterable[np.ndarray]],
-        file: Path | None = None,
-    ):
-        self.paths, self.shorter_side, self.file = list(paths), shorter_side, file
+    def __init__(self, paths: list[Path], shorter_side: int, index, planes: Callable, file=None):
+        self.paths, self.shorter_side, self.file = paths, shorter_side, file
         self._sizes = np.stack([index["height"], index["width"]], axis=1).astype(np.int64)
         self.sizes = torch.from_numpy(self._sizes)
         self._planes = planes  # rows -> uint8 (3, H, W) of each
@@ -82,8 +72,8 @@ class PixelCache:
             workers, progress: of decoding, as `decoding.in_order`.
             verify: compare every image with its checksum too, not only the index.
         Raises:
-            UnreadableImages: names all images that cannot be read; nothing is left behind.
-            OSError: the disk is full or fails; nothing is left behind.
+            UnreadableImages, OSError: some images cannot be read, all are named; the disk is full
+                or fails. Nothing is left behind.
             ValueError: shorter_side below 1.
         """
         paths = [Path(path) for path in paths]
@@ -91,11 +81,10 @@ class PixelCache:
         file = folder / f"{cache_key(paths, shorter_side)}.npy"
         try:
             return _map(file, paths, shorter_side, verify)
-        except OSError:
-            pass  # not there, or the folder cannot be read: building will tell
         except Exception as damage:  # numpy raises several kinds
-            again = f"is damaged ({damage}); it is built again"
-            warnings.warn(f"the pixel cache {file} {again}", stacklevel=2)
+            if not isinstance(damage, OSError):  # those are for building to tell: it is not there
+                again = f"is damaged ({damage}); it is built again"
+                warnings.warn(f"the pixel cache {file} {again}", stacklevel=2)
         decoded = partial(_decoded, shorter_side=shorter_side, workers=workers)
         why = f"the pixels would take more than limit_bytes ({limit_bytes / 1e9:.1f} GB)"
         if _fits(paths, shorter_side, limit_bytes, workers):
@@ -122,14 +111,8 @@ class PixelCache:
         return np.ascontiguousarray(next(iter(self._planes([index]))).transpose(1, 2, 0))
 
     def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-        """Images side by side on one canvas.
-
-        Args:
-            indices: B positions.
-        Returns:
-            canvas uint8 (B, 3, Hmax, Wmax), each image in the upper left corner and zeros beside
-            it; sizes LongTensor (B, 2), height and width.
-        """
+        """The images at B positions: canvas uint8 (B, 3, Hmax, Wmax), each in the upper left corner
+        and zeros beside it; sizes LongTensor (B, 2), height and width."""
         rows = np.asarray(indices, dtype=np.int64).reshape(-1)
         sizes = self._sizes[rows]  # (B, 2)
         canvas = np.empty((len(rows), 3, *sizes.max(axis=0, initial=0).tolist()), np.uint8)
@@ -142,8 +125,7 @@ class PixelCache:
 
 
 def cache_key(paths: Sequence[Path], shorter_side: int) -> str:
-    """32 hexadecimal digits for these files as they are now (relative paths, sizes and times of
-    change), at this size."""
+    """32 hexadecimal digits of a size and the files' relative paths, bytes and times of change."""
     digest = hashlib.sha256(f"{VERSION} {shorter_side}".encode())
     top = os.path.commonpath([path.absolute().parent for path in paths]) if paths else ""
     for path in paths:
@@ -157,9 +139,7 @@ def cache_key(paths: Sequence[Path], shorter_side: int) -> str:
     return digest.hexdigest()[:32]
 
 
-def _decoded(
-    paths: list[Path], shorter_side: int, workers: int | None = None, progress=None
-) -> Iterator[np.ndarray]:
+def _decoded(paths: list[Path], shorter_side: int, workers=None, progress=None) -> Iterator:
     """uint8 (3, H, W) of all images. Raises UnreadableImages at the end, to name them all."""
 
     def planes(path: Path) -> np.ndarray:
@@ -180,16 +160,11 @@ def _fits(paths: list[Path], shorter_side: int, limit_bytes: int, workers: int |
         return True  # even if all were panoramas; no need to open the files
 
     def decoded_bytes(path: Path) -> int:
-        try:
-            with Image.open(path) as image:
-                return 3 * math.prod(decoding.target_size(*image.size, shorter_side))
-        except Exception:  # decoding will name it
-            return 0
+        with suppress(Exception), Image.open(path) as image:  # decoding will name those at fault
+            return 3 * math.prod(decoding.target_size(*image.size, shorter_side))
+        return 0
 
     return sum(in_order(decoded_bytes, paths, workers)) <= limit_bytes
-
-
-# ---- the file
 
 
 def _build(file: Path, images: Iterable[np.ndarray]) -> None:
@@ -218,30 +193,20 @@ def _map(file: Path, paths: list[Path], shorter_side: int, verify: bool = False)
     with open(file, "rb") as handle:
         handle.seek(mapped.offset + mapped.nbytes)
         index = _read_index(handle, len(paths))
-    # Plain numbers and a plain array: numpy's cost more than the copy of a small image.
-    pixels = np.asarray(mapped)
     shapes = [(3, height, width) for height, width, _ in index.tolist()]
-    ends = list(accumulate(map(math.prod, shapes)))
-    starts = [0, *ends[:-1]]
-
-    def planes(rows: Iterable[int]) -> Iterator[np.ndarray]:
-        for row in rows:
-            yield pixels[starts[row] : ends[row]].reshape(shapes[row])
-
+    parts = np.split(np.asarray(mapped), list(accumulate(map(math.prod, shapes))))[:-1]
+    images = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
     if verify:
-        for path, image, crc in zip(paths, planes(range(len(paths))), index["crc32"], strict=True):
+        for path, image, crc in zip(paths, images, index["crc32"], strict=True):
             if zlib.crc32(image) != crc:
                 raise ValueError(f"the pixels of {path} do not agree with their checksum")
-    return PixelCache(paths, shorter_side, index, planes, file)
+    return PixelCache(paths, shorter_side, index, partial(map, images.__getitem__), file)
 
 
 def _noted_index(note: Path, count: int, images: Iterable[np.ndarray]) -> np.ndarray:
     """The index, without checksums, of images that are not cached; reads them only once."""
-    try:
-        with open(note, "rb") as handle:
-            return _read_index(handle, count)
-    except Exception:
-        pass  # not there, or damaged
+    with suppress(Exception), open(note, "rb") as handle:  # it may not be there, or be damaged
+        return _read_index(handle, count)
     index = np.array([(*planes.shape[1:], 0) for planes in images], INDEX)
     with suppress(OSError), atomic(note) as part, open(part, "xb") as handle:
         handle.write(_index_bytes(index))

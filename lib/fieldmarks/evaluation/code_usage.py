@@ -10,25 +10,14 @@ from fieldmarks.codes import as_bits
 
 
 class CodeUsage(NamedTuple):
-    """A good code of k bits has balance 0.5 and correlation 0 off the diagonal.
-
-    Attributes:
-        distinct: number of different codes, 1 .. N.
-        balance: (k,) float64, share of +1 in each bit.
-        correlation: (k, k) float64, Pearson's; NaN at a bit that never changes.
-    """
-
-    distinct: int
-    balance: Tensor
-    correlation: Tensor
+    distinct: int  # number of different codes, 1 .. N
+    balance: Tensor  # (k,) float64, share of +1 in each bit: 0.5 is best
+    correlation: Tensor  # (k, k) float64, Pearson's: 0 is best; NaN at a bit that never changes
 
 
 def code_usage(codes) -> CodeUsage:
-    """Whether codes (N, k) of -1/+1 have collapsed, and how even and independent their bits are.
-
-    Raises:
-        ValueError: no codes, or a value other than -1 and +1.
-    """
+    """Whether codes (N, k) of -1/+1 have collapsed, and how even and independent their bits are;
+    ValueError as `as_bits`."""
     bits = as_bits(codes)
     distinct = len(np.unique(np.packbits(bits, axis=1), axis=0))
     ones = torch.from_numpy(bits).double()
@@ -41,11 +30,8 @@ def code_usage(codes) -> CodeUsage:
 
 
 def distinct_class_codes(codes: Tensor, labels: Tensor) -> float:
-    """How many different codes the majorities of the classes make, as a share of the classes.
-
-    Args:
-        codes: (N, k) of -1/+1.  labels: (N,) integers.
-    """
+    """How many different codes the majorities of the classes make, as a share of the classes, of
+    codes (N, k) of -1/+1 and labels (N,)."""
     classes, place = labels.unique(return_inverse=True)
     majority = torch.zeros(len(classes), codes.shape[1]).index_add_(0, place, codes.float()) >= 0
     return len(majority.unique(dim=0)) / len(classes)

@@ -1,13 +1,11 @@
 """Few-shot classification in episodes, on cached features: n ways, k shots, and other queries.
 
-Protocol of Chen et al., "A Closer Look at Few-shot Classification", ICLR 2019, as PAN uses it (Sec.
-3): the accuracy of a method is the mean over 600 random episodes of 5 classes with 5 supports and 16
-queries each. Its interval is `statistics.seed_interval(accuracies)`: 600 episodes make Student's
-factor 1.964, which the official code rounds to 1.96. NOTE the paper's own intervals are over three
-trained models, not over episodes.
+Protocol of Chen et al., "A Closer Look at Few-shot Classification", ICLR 2019, as PAN uses it
+(Sec. 3): mean accuracy over 600 random episodes of 5 classes, 5 supports and 16 queries each. Its
+interval is `statistics.seed_interval(accuracies)`: 600 episodes make Student's factor 1.964, which
+the official code rounds to 1.96. NOTE the paper's intervals are over three trained models.
 
-A classifier is a function of one episode, `class_scores(query (Q, d), support (W, S, d)) -> (Q, W)`,
-highest score best.
+A classifier gives one episode scores, highest best: queries (Q, d), supports (W, S, d) -> (Q, W).
 """
 
 from collections.abc import Callable
@@ -32,15 +30,8 @@ class Episodes(NamedTuple):
 def sample_episodes(
     labels, ways: int, shots: int, queries: int, episodes: int, generator: torch.Generator
 ) -> Episodes:
-    """Random episodes: distinct classes, distinct images within an episode, all equally likely.
-
-    Args:
-        labels: (N,) integers.
-        generator: on the CPU; the same seed gives the same episodes.
-
-    Raises:
-        ValueError: too few classes, a class with fewer images than shots + queries, a number below 1.
-    """
+    """Episodes of distinct classes and distinct images, all equally likely, of labels (N,).
+    ValueError for too few classes, a class that is too small, or a number below 1."""
     labels = torch.as_tensor(labels).cpu()
     at_least(1, ways=ways, shots=shots, queries=queries, episodes=episodes)
     classes, sizes = labels.unique(return_counts=True)
@@ -49,9 +40,8 @@ def sample_episodes(
     needed = shots + queries
     if (small := sizes < needed).any():
         raise ValueError(
-            f"{int(small.sum())} of {len(classes)} classes have fewer than the {needed} images of an "
-            f"episode ({shots} shots + {queries} queries): "
-            f"class {classes[small][0]} has {sizes[small][0]}"
+            f"{int(small.sum())} of {len(classes)} classes have fewer than {needed} images "
+            f"({shots} shots + {queries} queries): class {classes[small][0]} has {sizes[small][0]}"
         )
     members = labels.argsort(stable=True).split(sizes.tolist())
     drawn = torch.empty(episodes, ways, needed, dtype=torch.int64)
@@ -62,28 +52,19 @@ def sample_episodes(
 
 
 def episode_accuracies(features: Tensor, episodes: Episodes, class_scores: ClassScores) -> Tensor:
-    """(E,) float64; arguments and errors as of `episode_scores`, ties as of `accuracies`."""
+    """`accuracies` of `episode_scores`: (E,) float64."""
     return accuracies(episode_scores(features, episodes, class_scores))
 
 
 @torch.no_grad()
 def episode_scores(features: Tensor, episodes: Episodes, class_scores: ClassScores) -> Tensor:
-    """What a classifier says in each episode: (E, W * Q, W), queries by class.
-
-    Args:
-        features: (N, ...), of which the episodes are positions.
-        class_scores: queries (Q, ...) and supports (W, S, ...) -> (Q, W), the higher the likelier.
-
-    Raises:
-        ValueError: NaN among the scores, or scores that are not (Q, W).
-    """
+    """Scores of features (N, ...) by episode: (E, W * Q, W), queries by class. ValueError for NaN
+    among them, or where those of an episode are not (W * Q, W)."""
     found, (ways, queries) = [], episodes.query.shape[1:]
     for number, (support, query) in enumerate(zip(*episodes, strict=True)):
         scores = class_scores(features[query.flatten()], features[support])
-        if scores.shape != (ways * queries, ways):
-            raise ValueError(
-                f"class scores must be ({ways * queries}, {ways}), got {tuple(scores.shape)}"
-            )
+        if scores.shape != (wanted := (ways * queries, ways)):
+            raise ValueError(f"class scores must be {wanted}, got {tuple(scores.shape)}")
         if scores.isnan().any():
             raise ValueError(f"class scores of episode {number} hold NaN")
         found.append(scores)
@@ -91,26 +72,21 @@ def episode_scores(features: Tensor, episodes: Episodes, class_scores: ClassScor
 
 
 def accuracies(scores: Tensor) -> Tensor:
-    """Share of queries that score highest for their own class: (E, W * Q, W) -> (E,) float64.
-
-    Queries come by class. Of equal scores the first is taken, and classes come in random order.
-    """
+    """Share of queries (by class) that score highest for their own: (E, W * Q, W) -> (E,). Of equal
+    scores the first is taken, and classes come in random order."""
     ways = scores.shape[2]
     truth = torch.arange(ways, device=scores.device).repeat_interleave(scores.shape[1] // ways)
     return (scores.argmax(2) == truth).double().mean(1)
 
 
 def mean_pair_score(score: Callable[[Tensor, Tensor], Tensor]) -> ClassScores:
-    """PAN's classifier: the mean over a class's supports of the similarity of query and support.
-
-    Args:
-        score: of features (..., d) twice -> (...,), broadcasting, as `ConceptSimilarity.score`.
-    """
+    """PAN's classifier: the mean similarity of a query to a class's supports, by a score of
+    features (..., d) twice -> (...,) that broadcasts, as `ConceptSimilarity.score`."""
     return lambda query, support: score(query[:, None, None], support).mean(-1)  # (Q, W)
 
 
 def prototype_scores(query: Tensor, support: Tensor) -> Tensor:
-    """ProtoNet (Snell et al. 2017, eq. 1-2): minus the squared distance to a class's mean support."""
+    """ProtoNet (Snell et al. 2017, eq. 1-2): minus the squared distance to a class's mean."""
     return -(query[:, None] - support.mean(1)).square().sum(-1)
 
 

@@ -1,15 +1,15 @@
 """Retrieval by Hamming distance between hash codes, scored exactly and fairly to ties.
 
 Short codes put many items at the same distance, so a ranking is not one order but many. By default
-the scores here are expected values over all of them: McSherry & Najork, "Computing Information
-Retrieval Performance Measures Efficiently in the Presence of Tied Scores", ECIR 2008. NOTE public
-hashing code sorts and takes ties as they come; where the gallery is sorted by class, a stable sort
-puts the classes in blocks, and a code that says nothing scores above chance. `ties="stable"` gives
-that number, for comparison with papers.
+scores are expected values over all of them: McSherry & Najork, "Computing Information Retrieval
+Performance Measures Efficiently in the Presence of Tied Scores", ECIR 2008. NOTE public code sorts
+and takes ties as they come; where the gallery is sorted by class, that puts classes in blocks, and
+a code that says nothing scores above chance. `ties="stable"` gives that number.
 
-Nothing is sorted for the expected values. All that matters of a query is how many gallery items lie
-at each distance 0 .. k, and how many of those are relevant: counts of size (Q, k + 1). Codes may lie
-on any device; the counting is done on the CPU.
+All that matters of a query is how many gallery items lie at each distance 0 .. k, and how many of
+those are relevant, counted on the CPU. Codes are (Q, k) and (G, k) of -1/+1 on any device, labels
+(Q,) and (G,) integers; a query with nothing relevant in the gallery is left out. ValueError for
+what does not fit, and where no query is left.
 """
 
 from collections.abc import Iterator
@@ -22,65 +22,36 @@ from torch import Tensor
 
 from fieldmarks.checks import at_least, one_of
 from fieldmarks.codes import as_bits
-from fieldmarks.evaluation.results import RetrievalResults, integer_labels
+from fieldmarks.evaluation.results import RetrievalResults, integer_labels, mean_of_known
 from fieldmarks.random import seeded
 
 CHUNK = 2**18  # distances held at once: small enough to stay in cache
 GALLERY_BLOCK = 2**15
-WORD = 8  # bytes; codes are packed into whole words, for which faiss has fast machine code
+WORD = 8  # bytes; codes are packed into full words, for which faiss has fast machine code
 
 
 def mean_average_precision(
-    query_codes,
-    query_labels,
-    gallery_codes,
-    gallery_labels,
-    *,
-    ties: str = "expected",
-    top: int | None = None,
+    query_codes, query_labels, gallery_codes, gallery_labels, *, ties="expected", top=None
 ) -> float:
-    """Mean over queries of `average_precision` (FCAENet eq. 18), a fraction.
-
-    A query with nothing relevant in the gallery is left out.
-
-    Raises:
-        ValueError: as `average_precision`; also if no query has anything relevant.
-    """
+    """Mean over queries of `average_precision` (FCAENet eq. 18), a fraction."""
     sides = query_codes, query_labels, gallery_codes, gallery_labels
-    precision = average_precision(*sides, ties=ties, top=top)
-    precision = precision[~precision.isnan()]
-    _require_relevant(len(precision))
-    return precision.mean().item()
+    return mean_of_known(average_precision(*sides, ties=ties, top=top))
 
 
 def average_precision(
-    query_codes,
-    query_labels,
-    gallery_codes,
-    gallery_labels,
-    *,
-    ties: str = "expected",
-    top: int | None = None,
+    query_codes, query_labels, gallery_codes, gallery_labels, *, ties="expected", top=None
 ) -> Tensor:
     """Average precision of each query's ranking of the gallery by Hamming distance:
 
-        1/R  sum over places j = 1..top of  (relevant among the first j) / j  x  (1 if j-th relevant)
+        1/R  sum over places j = 1..top of  (relevant among first j) / j  x  (1 if j-th is relevant)
 
-    where R is the number of gallery items with the query's label, or `top` if that is less.
+    where R is the number of gallery items with the query's label, or `top` if that is less:
+    (Q,) float64 in [0, 1], NaN for a query with nothing relevant in the gallery.
 
     Args:
-        query_codes, gallery_codes: (Q, k) and (G, k) of -1/+1, any real dtype.
-        query_labels, gallery_labels: (Q,) and (G,) integers.
-        ties: "expected" is the expectation over a random order inside equal distances, exact also
-            where `top` cuts through such a group; "stable" keeps the gallery's order there.
-        top: places that count, at least 1; None for the whole gallery.
-
-    Returns:
-        (Q,) float64 in [0, 1], NaN for a query with nothing relevant in the gallery.
-
-    Raises:
-        ValueError: a code that is not -1/+1, code lengths or labels that do not fit, `ties` unknown,
-            or `top` no whole number of at least 1.
+        ties: "expected", over random orders inside equal distances, exact also where `top` cuts
+            through such a group; "stable" keeps the gallery's order there.
+        top: places that count, a whole number of at least 1; None for the whole gallery.
     """
     one_of("ties", ties, _RULES)
     sides = _prepare(query_codes, query_labels, gallery_codes, gallery_labels)
@@ -95,68 +66,42 @@ def average_precision(
 
 
 def retrieve(
-    query_codes,
-    query_labels,
-    gallery_codes,
-    gallery_labels,
-    *,
-    k: int = 10,
-    seed: int = 0,
-    top: int | None = None,
+    query_codes, query_labels, gallery_codes, gallery_labels, *, k=10, seed=0, top=None
 ) -> RetrievalResults:
-    """The k nearest of each query and the average precision of its full ranking.
+    """The k nearest of each query, and the `average_precision` of its ranking up to `top`.
 
     Equal distances stand in random order drawn by the seed: lists are sorted by class, and their
-    order would show whole classes in a row. `average_precision` is the expectation over such orders.
-
-    Args:
-        k: neighbours kept of each query; a k beyond the gallery keeps all of it.
-        Others as of `average_precision`, as is what it raises.
+    order would show whole classes in a row. A k beyond the gallery keeps all of it.
     """
-    sides = query_codes, query_labels, gallery_codes, gallery_labels
-    precision = average_precision(*sides, top=top)
-    sides, size = _prepare(*sides), len(gallery_codes)
     at_least(1, k=k)
-    kept = min(k, size)
+    precision = average_precision(query_codes, query_labels, gallery_codes, gallery_labels, top=top)
+    sides = _prepare(query_codes, query_labels, gallery_codes, gallery_labels)
+    size = len(sides.gallery)
     order = torch.randperm(size, generator=seeded(seed, 9))
     gallery = sides.gallery[order.numpy()]
-    keys = torch.empty(len(sides.query), kept, dtype=torch.int64)
+    keys = torch.empty(len(sides.query), min(k, size), dtype=torch.int64)
     for rows in _blocks(len(keys), CHUNK // size):
-        distances = torch.from_numpy(_distances(sides.query[rows], gallery))
-        each = distances.long().mul_(size).add_(torch.arange(size))  # all different
-        keys[rows] = each.topk(kept, dim=1, largest=False).values
-    return RetrievalResults(
-        keys // size,
-        order[keys % size],
-        torch.from_numpy(sides.query_labels),
-        torch.from_numpy(sides.gallery_labels),
-        precision,
-        score="Hamming distance to the query; equal ones in random order",
-        everything=kept == size,
-    )
+        distances = torch.from_numpy(_distances(sides.query[rows], gallery)).long()
+        each = distances.mul_(size).add_(torch.arange(size))  # no two alike
+        keys[rows] = each.topk(keys.shape[1], largest=False).values
+    labels = (torch.from_numpy(part) for part in (sides.query_labels, sides.gallery_labels))
+    sides = keys // size, order[keys % size], *labels
+    score = "Hamming distance to the query; equal ones in random order"
+    return RetrievalResults(*sides, precision, complete=k >= size, score=score)
 
 
 def precision_recall_by_radius(
     query_codes, query_labels, gallery_codes, gallery_labels
 ) -> tuple[Tensor, Tensor]:
-    """Precision and recall of all within Hamming radius 0, 1, .. k of a query, mean over queries.
-
-    A query that finds nothing within a radius has precision 0 there, as is usual for hash lookup; one
-    with nothing relevant in the gallery is left out of both means.
-
-    Returns:
-        precision (k + 1,) and recall (k + 1,) float64.
-
-    Raises:
-        ValueError: as `mean_average_precision`.
-    """
+    """Precision and recall of all within Hamming radius 0, 1, .. k of a query, means over queries:
+    (k + 1,) float64 twice. Where nothing lies within a radius precision is 0, as is usual."""
     found, relevant = _within_radius(query_codes, query_labels, gallery_codes, gallery_labels)
     precision, recall = relevant / np.maximum(found, 1), relevant / relevant[:, -1:]
     return torch.from_numpy(precision.mean(axis=0)), torch.from_numpy(recall.mean(axis=0))
 
 
 class Lookup(NamedTuple):
-    """Means over queries of precision and recall within a radius, and the share that find nothing."""
+    """Means over queries of precision and recall within a radius; the share that finds nothing."""
 
     precision: float
     recall: float
@@ -164,23 +109,13 @@ class Lookup(NamedTuple):
 
 
 def lookup(query_codes, query_labels, gallery_codes, gallery_labels, *, radius: int = 2) -> Lookup:
-    """Hash lookup: what the Hamming ball around each query holds; see `precision_recall_by_radius`.
-
-    Raises:
-        ValueError: as `mean_average_precision`; also if the radius is not 0 .. k.
-    """
+    """Hash lookup: what the Hamming ball of a radius 0 .. k around each query holds."""
     found, relevant = _within_radius(query_codes, query_labels, gallery_codes, gallery_labels)
-    if radius not in range(found.shape[1]):
-        raise ValueError(
-            f"radius is {radius}: it must be a whole number from 0 to the code length "
-            f"{found.shape[1] - 1}"
-        )
+    if radius not in range(distances := found.shape[1]):
+        raise ValueError(f"radius is {radius}: it must be 0 to the code length {distances - 1}")
     found, right = found[:, radius], relevant[:, radius]
     precision, recall = right / np.maximum(found, 1), right / relevant[:, -1]
     return Lookup(float(precision.mean()), float(recall.mean()), float((found == 0).mean()))
-
-
-# --- the two rules for ties ----------------------------------------------------------------------
 
 
 def _expected(sides, top: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
@@ -201,7 +136,7 @@ def _expected(sides, top: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]
         t, r = items[row, distance], relevant[row, distance]
         n, m = items.cumsum(axis=1)[row, distance] - t, relevant.cumsum(axis=1)[row, distance] - r
         s = np.clip(top - n, 0, t)
-        # alone (t = 1) any share will do; 1 scores perfection exactly 1
+        # where t = 1 any share will do; 1 scores perfection exactly 1
         a = np.divide(r - 1, t - 1, out=np.ones(len(t)), where=t > 1)
         sums = r / t * (a * s + (m + 1 - a * (n + 1)) * (harmonic[n + s] - harmonic[n]))
         yield rows, np.bincount(row, sums, minlength=len(items)), relevant.sum(axis=1)
@@ -223,25 +158,19 @@ def _stable(sides, top: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
 _RULES = {"expected": _expected, "stable": _stable}
 
 
-# --- counting ------------------------------------------------------------------------------------
-
-
 def _within_radius(*sides) -> tuple[np.ndarray, np.ndarray]:
-    """Gallery items and relevant ones within each radius, (Q', k + 1) twice, of the queries that
-    have anything relevant."""
+    """Gallery items and relevant ones within each radius, (Q', k + 1) twice."""
     _, items, relevant = zip(*_counts(_prepare(*sides)), strict=True)
     found, relevant = np.concatenate(items).cumsum(axis=1), np.concatenate(relevant).cumsum(axis=1)
     known = relevant[:, -1] > 0
-    _require_relevant(known.sum())
+    if not known.any():
+        raise ValueError("no query has an item of its own label in the gallery")
     return found[known], relevant[known]
 
 
 def _counts(sides) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Yield (rows, all gallery items by distance, relevant ones by distance), each count (q, k + 1).
-
-    All items are counted once for each distinct query code, relevant ones only among the gallery
-    items of the query's class.
-    """
+    """Yield (rows, gallery items by distance (q, k + 1), relevant ones (q, k + 1)). All are counted
+    once for each distinct query code, relevant ones among those of the query's class."""
     _, first, same = np.unique(sides.query, axis=0, return_index=True, return_inverse=True)
     items = _distance_counts(sides.query[first], sides.gallery, sides.bits)
     relevant = np.zeros((len(sides.query), sides.bits + 1), np.int64)
@@ -257,9 +186,8 @@ def _counts(sides) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
 def _distance_counts(query: np.ndarray, gallery: np.ndarray, bits: int) -> np.ndarray:
     """How many gallery items lie at each distance of each query: (Q, b), (G, b) -> (Q, bits + 1).
 
-    Counting costs more than the distances. Where there are enough items, two queries share it: their
-    distances d and e to an item are counted as one number (bits + 1) d + e, and the sums of that
-    table are the counts of both.
+    Counting costs more than distances. Where there are enough items, two queries share it: their
+    distances d and e count as one number (bits + 1) d + e, and sums of that table as both counts.
     """
     distances = bits + 1
     together = 2 if distances**2 <= len(gallery) else 1
@@ -269,7 +197,7 @@ def _distance_counts(query: np.ndarray, gallery: np.ndarray, bits: int) -> np.nd
     for block in _blocks(len(gallery), GALLERY_BLOCK):
         items = gallery[block]
         step = CHUNK // max(len(items), distances) // together * together
-        for rows in _blocks(len(counts), step, together):
+        for rows in _blocks(len(counts), max(step, together)):
             numbers = _distances(padded[rows], items)  # (q, g)
             if together == 2:
                 numbers = numbers[::2] * np.int32(distances) + numbers[1::2]
@@ -286,9 +214,9 @@ def _distance_counts(query: np.ndarray, gallery: np.ndarray, bits: int) -> np.nd
 def _distances(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """Hamming distances of packed codes: (q, b), (g, b) uint8 -> (q, g) int32."""
     distances = np.empty((len(query), len(gallery)), np.int32)
-    query, gallery = (np.ascontiguousarray(side) for side in (query, gallery))  # faiss wants it
-    pointers = (faiss.swig_ptr(array) for array in (query, gallery, distances))
-    faiss.hammings(next(pointers), next(pointers), *distances.shape, query.shape[1], *pointers)
+    query, gallery = (np.ascontiguousarray(side) for side in (query, gallery))  # faiss needs that
+    *sides, out = (faiss.swig_ptr(array) for array in (query, gallery, distances))
+    faiss.hammings(*sides, *distances.shape, query.shape[1], out)
     return distances
 
 
@@ -298,16 +226,13 @@ def _rows_by_label(labels: np.ndarray) -> dict[int, np.ndarray]:
     return dict(zip(known.tolist(), np.split(order, starts[1:]), strict=True))
 
 
-def _blocks(size: int, step: int, least: int = 1) -> Iterator[slice]:
-    step = max(step, least)
+def _blocks(size: int, step: int) -> Iterator[slice]:
+    step = max(step, 1)
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
-# --- the input -----------------------------------------------------------------------------------
-
-
 class _Sides(NamedTuple):
-    query: np.ndarray  # (Q, b) uint8, packed into whole words
+    query: np.ndarray  # (Q, b) uint8, packed into full words
     query_labels: np.ndarray
     gallery: np.ndarray
     gallery_labels: np.ndarray
@@ -315,28 +240,12 @@ class _Sides(NamedTuple):
 
 
 def _prepare(query_codes, query_labels, gallery_codes, gallery_labels) -> _Sides:
-    query, gallery = as_bits(query_codes, "query_codes"), as_bits(gallery_codes, "gallery_codes")
-    bits = query.shape[1]
-    if bits != gallery.shape[1]:
-        raise ValueError(
-            f"query codes have {bits} bits, gallery codes {gallery.shape[1]}: they must be equal"
-        )
-    labels = (
-        integer_labels(given, name, len(codes)).numpy()
-        for given, name, codes in (
-            (query_labels, "query", query),
-            (gallery_labels, "gallery", gallery),
-        )
-    )
-    return _Sides(_pack(query), next(labels), _pack(gallery), next(labels), bits)
-
-
-def _pack(bits: np.ndarray) -> np.ndarray:
-    """(N, k) bool -> (N, b) uint8, filled up with zeros to whole words."""
-    packed = np.packbits(bits, axis=1)
-    return np.pad(packed, ((0, 0), (0, -packed.shape[1] % WORD)))
-
-
-def _require_relevant(queries: int) -> None:
-    if not queries:
-        raise ValueError("nothing to average: no query has an item of its own label in the gallery")
+    codes = as_bits(query_codes, "query_codes"), as_bits(gallery_codes, "gallery_codes")
+    bits, others = (each.shape[1] for each in codes)
+    if bits != others:
+        raise ValueError(f"query codes have {bits} bits, gallery codes {others}: they must agree")
+    query, gallery = (np.packbits(each, axis=1) for each in codes)
+    fill = (0, 0), (0, -query.shape[1] % WORD)  # with zeros, to full words
+    query_labels = integer_labels(query_labels, "query", len(query)).numpy()
+    gallery_labels = integer_labels(gallery_labels, "gallery", len(gallery)).numpy()
+    return _Sides(np.pad(query, fill), query_labels, np.pad(gallery, fill), gallery_labels, bits)

@@ -1,16 +1,10 @@
 """Exact nearest neighbours by cosine.
 
-* **Exact.** Every pair is scored in float32, with TF32 and autocast off, whatever the embeddings'
-  precision.
-* **Ordered.** Equal scores come lower gallery index first. Matrix products round differently at the
-  ragged edges of a matrix, so two copies of one vector could score differently by where they lie;
-  here all products are made of zero-padded tiles of one size, which gives copies the same bits (the
-  tests check every position).
+* **Exact.** Every pair is scored in float32, with TF32 and autocast off.
+* **Ordered.** Equal scores come lower gallery index first. Matrix products round differently at
+  ragged edges; here all are made of zero-padded tiles of one size, which gives copies of a vector
+  the same bits wherever they lie.
 * **Small.** Memory grows with the neighbours found, never with queries x gallery.
-
-On a CPU a product costs little more than looking through what it made, so a query keeps of each tile
-only the scores above what a random sample of the gallery lets expect of its k-th best. What it keeps
-is then sorted. The few queries that kept fewer than k are compared with all again.
 """
 
 import contextlib
@@ -23,88 +17,79 @@ import numpy as np
 import torch
 from torch import Tensor
 
-TILE = 768  # one tile of scores is 2.25 MiB: a fast product, and small enough to stay in cache
+TILE = 768  # one tile of scores is 2.25 MiB: a fast product, small enough to stay in cache
 CHUNK_BYTES = 2**28
 SAMPLE = 32  # one of so many gallery items is in the sample
-CANDIDATE_BYTES = 10  # of a score that is kept: (uint16 query, int32 item, float32 score)
+CANDIDATE_BYTES = 10
 
 
 class Units(NamedTuple):
-    """Vectors of unit length (N', D) float32, padded with zeros to whole tiles, and how many, N."""
+    rows: Tensor  # (N', D) float32 of unit length, padded with zeros to full tiles
+    size: int  # N
 
-    rows: Tensor
-    size: int
+    def tiles(self) -> Iterator[slice]:
+        return (slice(top, min(top + TILE, self.size)) for top in range(0, self.size, TILE))
 
 
-def nearest(
-    query, gallery=None, k: int = 10, *, chunk_bytes: int = CHUNK_BYTES
-) -> tuple[Tensor, Tensor]:
+def nearest(query, gallery=None, k=10, *, chunk_bytes=CHUNK_BYTES) -> tuple[Tensor, Tensor]:
     """The k nearest gallery items of every query by cosine, best first; ties: lower index first.
 
     Args:
         query: (Q, D) embeddings of any length, any float type, on any device.
         gallery: (G, D), or None to search among the queries, each excluded from its own results.
         k: neighbours per query, at most G (Q - 1 without a gallery).
-        chunk_bytes: for scores and candidates, besides a tile of 2.25 MiB. Leaving one out on a CPU,
-            every score serves two queries where the candidates of all fit into it.
+        chunk_bytes: for scores and candidates, besides a tile of 2.25 MiB.
 
     Returns:
-        scores (Q, k) float32 cosines and index (Q, k) int64 into the gallery, where `query` is.
+        scores (Q, k) float32 cosines and index (Q, k) int64 into the gallery, where `query` lies.
 
     Raises:
         ValueError: shapes do not fit, a row holds NaN or infinity or is all zero, k out of range.
     """
     units, others = prepare(query, gallery)
-    available = others.size if others else units.size - 1
-    if not 1 <= k <= available:
-        raise ValueError(
-            f"k must lie between 1 and the {available} items that a query can find, got {k}"
-        )
-    scores = units.rows.new_empty(units.size, k)
-    index = torch.empty(units.size, k, dtype=torch.int64, device=scores.device)
-    for rows, found, places in search(units, others, k, chunk_bytes):
-        scores[rows], index[rows] = found, places
-    return scores, index
+    items = others.size if others else units.size - 1
+    if not 1 <= k <= items:
+        raise ValueError(f"k must lie between 1 and the {items} items of a query, got {k}")
+    _, scores, index = zip(*search(units, others, k, chunk_bytes), strict=True)
+    return torch.cat(scores), torch.cat(index)
 
 
 def search(
     queries: Units, others: Units | None, k: int, chunk_bytes: int = CHUNK_BYTES
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Yield (rows, scores (q, k), index (q, k)) for one tile of queries after another."""
-    device, sample = queries.rows.device, (others or queries).size // SAMPLE
-    likely = k / SAMPLE  # so many of the k best are in the sample, rarely 4 deviations more
+    device, items = queries.rows.device, others or queries
+    likely = k / SAMPLE  # of the k best are in the sample, rarely 4 deviations more
     depth = min(math.ceil(likely + 4 * math.sqrt(likely) + 3), k + 2)
     with torch.no_grad(), full_float32(device):
-        if device.type == "cpu" and depth <= sample:
-            yield from _search_candidates(queries, others, k, sample, depth, chunk_bytes)
+        if device.type == "cpu" and depth <= items.size // SAMPLE:
+            yield from _search_candidates(queries, others, k, depth, chunk_bytes)
         else:
-            for rows in _tiles(queries):
+            for rows in queries.tiles():
                 which = torch.arange(rows.start, rows.stop, device=device)
                 yield rows, *_search_all(queries, others, which, k, chunk_bytes)
 
 
 def _search_candidates(
-    queries: Units, others: Units | None, k: int, sample: int, depth: int, chunk_bytes: int
+    queries: Units, others: Units | None, k: int, depth: int, chunk_bytes: int
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """As `search`: where k scores exceed the `depth`-th best of a sample, the k best are among them.
-
-    That holds for nearly every query whatever the data, for the sample is random.
-    """
-    items = others or queries
+    """As `search`. A query keeps of each tile the scores above the `depth`-th best of a sample; as
+    that is random, nearly all queries keep more than k, whatever the data. The others search again.
+    Leaving one out, every score serves two queries."""
+    items, alone = others or queries, others is None
     order = torch.randperm(items.size, generator=torch.Generator().manual_seed(0))
-    some = items.rows[order[:sample]].T  # (D, sample)
+    sample = items.rows[order[: items.size // SAMPLE]].T  # (D, S)
     limits = np.full(len(queries.rows), np.inf, np.float32)  # padding finds nothing
-    for rows in _tiles(queries):
-        limits[rows] = (queries.rows[rows] @ some).topk(depth, dim=1).values[:, -1]
-    candidates = len(limits) * depth * SAMPLE * CANDIDATE_BYTES
-    mirrored = others is None and candidates <= chunk_bytes
-    kept = defaultdict(list)  # of each tile of queries: its candidates in order of items
+    for rows in queries.tiles():
+        limits[rows] = (queries.rows[rows] @ sample).topk(depth).values[:, -1]
+    mirrored = alone and len(limits) * depth * SAMPLE * CANDIDATE_BYTES <= chunk_bytes
+    kept = defaultdict(list)  # candidates of each tile of queries, in order of items
     tile = items.rows.new_empty(TILE, TILE)  # items down, queries across
-    for rows in _tiles(queries):
+    for rows in queries.tiles():
         top = rows.start
         for left in range(top if mirrored else 0, items.size, TILE):
             torch.mm(items.rows[left : left + TILE], queries.rows[top : top + TILE].T, out=tile)
-            if others is None and left == top:
+            if alone and left == top:
                 tile.fill_diagonal_(-math.inf)  # a query never finds itself
             tile[items.size - left :] = -math.inf
             item, query, scores = _above(tile.numpy(), limits[top : top + TILE])
@@ -126,23 +111,23 @@ def _above(tile: np.ndarray, limits: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _best_candidates(kept: list, queries: int, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The k best of each query and how many it had: scores (q, k), index (q, k), counts (q,)."""
+    """The k best of each query, and how many it kept: scores (q, k), index (q, k), counts (q,)."""
     query, item, score = (np.concatenate(part) for part in zip(*kept, strict=True))
     order = query.astype(np.uint16).argsort(kind="stable")  # numpy sorts 16 bits by radix
     counts = np.bincount(query, minlength=queries)
     query = query[order]
     place = np.arange(len(query)) - (counts.cumsum() - counts)[query]
     scores = np.full((queries, max(k, counts.max())), -np.inf, np.float32)
-    index = np.zeros(scores.shape, np.int32)
+    index = np.zeros(scores.shape, np.int64)
     scores[query, place], index[query, place] = score[order], item[order]
     best, place = stable_topk(torch.from_numpy(scores), k)
-    return best, torch.from_numpy(index).gather(1, place).long(), torch.from_numpy(counts)
+    return best, torch.from_numpy(index).gather(1, place), torch.from_numpy(counts)
 
 
 def _search_all(
     queries: Units, others: Units | None, which: Tensor, k: int, chunk_bytes: int
 ) -> tuple[Tensor, Tensor]:
-    """As `search`, for at most a tile of queries (q,), looking through all scores."""
+    """As `search`, for at most a tile of queries (q,), through all scores."""
     items = others or queries
     tile = queries.rows.new_zeros(TILE, queries.rows.shape[1])
     tile[: len(which)] = queries.rows[which]
@@ -171,12 +156,11 @@ def stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """torch.topk along rows, except that among equal scores the lower column comes first."""
     k = min(k, scores.shape[1])
     values, place = scores.topk(k, dim=1)
-    least = values[:, -1:]
-    tied = ((scores >= least).sum(dim=1) > k).nonzero()[:, 0]
+    tied = ((scores >= values[:, -1:]).sum(1) > k).nonzero()[:, 0]
     if len(tied):  # here topk has chosen among equals as it liked
-        rows, least = scores[tied], least[tied]
+        rows, least = scores[tied], values[tied, -1:]
         better, equal = rows > least, rows == least
-        room = k - better.sum(dim=1, keepdim=True)
+        room = k - better.sum(1, keepdim=True)
         place[tied] = (better | equal & (equal.cumsum(1) <= room)).nonzero()[:, 1].view(-1, k)
     place = place.sort(dim=1).values
     values, order = scores.gather(1, place).sort(dim=1, descending=True, stable=True)
@@ -196,23 +180,16 @@ def full_float32(device: torch.device):
 
 
 def prepare(query, gallery=None) -> tuple[Units, Units | None]:
-    """Unit vectors of queries and gallery, on the device of the queries; raises as `nearest`."""
+    """Unit vectors of queries and gallery, where the queries are; raises as `nearest`."""
     query = torch.as_tensor(query)
-    units = _unit_rows(query, "query")
-    others = (
-        None
-        if gallery is None
-        else _unit_rows(torch.as_tensor(gallery, device=query.device), "gallery")
-    )
-    if others and units.rows.shape[1] != others.rows.shape[1]:
-        raise ValueError(
-            f"query has {units.rows.shape[1]} dimensions, gallery has {others.rows.shape[1]}: "
-            "they must be equal"
-        )
-    if others is None and units.size == 1:
-        raise ValueError(
-            "a single embedding has nothing to find: give a gallery or at least two embeddings"
-        )
+    units, others = _unit_rows(query, "query"), None
+    if gallery is not None:
+        others = _unit_rows(torch.as_tensor(gallery, device=query.device), "gallery")
+        own, theirs = units.rows.shape[1], others.rows.shape[1]
+        if own != theirs:
+            raise ValueError(f"query has {own} dimensions, gallery has {theirs}: they must agree")
+    elif units.size == 1:
+        raise ValueError("a single embedding has nothing to find: give a gallery or two embeddings")
     return units, others
 
 
@@ -222,27 +199,18 @@ def _unit_rows(embeddings: Tensor, name: str) -> Units:
         raise ValueError(f"{name} must be a non-empty (N, D) matrix, got shape {shape}")
     if not embeddings.is_floating_point():
         raise ValueError(f"{name} must be floating point, got {embeddings.dtype}")
-    units = Units(
-        embeddings.new_zeros(-(-shape[0] // TILE) * TILE, shape[1], dtype=torch.float32), shape[0]
-    )
+    padded = -(-shape[0] // TILE) * TILE, shape[1]
+    units = Units(embeddings.new_zeros(padded, dtype=torch.float32), shape[0])
     precise = torch.promote_types(embeddings.dtype, torch.float32)
     peak = embeddings.new_empty(shape[0], dtype=precise)
-    for rows in _tiles(units):  # a few at a time: no second copy in memory
+    for rows in units.tiles():  # a few at a time: no second copy in memory
         block = embeddings[rows].detach().to(precise)
         peak[rows] = torch.linalg.vector_norm(block, ord=math.inf, dim=1)  # NaN where there is any
         block = block / peak[rows, None]  # so that squares neither overflow nor vanish
         units.rows[rows] = block / torch.linalg.vector_norm(block, dim=1, keepdim=True)
-    for good, fault in (
-        (peak.isfinite(), "hold NaN or infinity"),
-        (peak > 0, "are all zero and have no direction"),
-    ):
-        if not good.all():
-            bad = (~good).nonzero()
-            raise ValueError(
-                f"{name}: {len(bad)} of {shape[0]} embeddings {fault}, first at row {int(bad[0])}"
-            )
+    for fault, bad in {"hold NaN or infinity": ~peak.isfinite(), "are all zero": peak == 0}.items():
+        if bad.any():
+            count, first = int(bad.sum()), int(bad.nonzero()[0])
+            some = f"{count} of {shape[0]} embeddings"
+            raise ValueError(f"{name}: {some} {fault}, first at row {first}")
     return units
-
-
-def _tiles(units: Units) -> Iterator[slice]:
-    return (slice(top, min(top + TILE, units.size)) for top in range(0, units.size, TILE))

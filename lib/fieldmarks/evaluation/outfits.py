@@ -1,11 +1,11 @@
-"""Fashion compatibility: scores of whole outfits, their AUC, and filling the blank in an outfit.
+"""Fashion compatibility: scores of outfits, their AUC, and filling the blank in an outfit.
 
 Protocols of Vasileva et al., "Learning Type-Aware Embeddings for Fashion Compatibility", ECCV 2018,
 as PAN uses them (Sec. 3): an outfit is as good as the mean similarity over all pairs of its items.
 
-Whatever scores pairs is a function `score(first, second)` of item numbers (P,) and (P,) that returns
-(P,) similarities, such as `lambda i, j: head.score(features[i], features[j])`. Every distinct pair is
-scored once, so what is offered twice ties with itself.
+What scores pairs is a function `score(first, second)` of item numbers (P,) and (P,) that returns
+(P,) similarities, such as `lambda i, j: head.score(features[i], features[j])`. Every distinct pair
+is scored once, so what is offered twice ties with itself. ValueError for NaN or what does not fit.
 """
 
 from collections import defaultdict
@@ -20,17 +20,10 @@ BATCH = 4096  # pairs scored at a time: with 2048 features and 463 concepts some
 
 
 def outfit_scores(outfits: Sequence, score: Score, batch: int = BATCH) -> Tensor:
-    """Mean similarity over all pairs of items, i before j: (O,) float64.
-
-    Args:
-        outfits: O sequences of item numbers, each of two or more.
-        score: see above.  batch: pairs per call of it.
-
-    Raises:
-        ValueError: an outfit with fewer than two items, or a score that is NaN or not (P,).
-    """
-    pairs = {}
-    for length, (_, items) in (groups := _by_length(_items(outfits, "outfit", least=2))).items():
+    """Mean similarity over all pairs of items, i before j, of O sequences of two or more item
+    numbers: (O,) float64. `score` takes `batch` pairs at a time."""
+    pairs, groups = {}, _by_length(_items(outfits, "outfit", least=2))
+    for length, (_, items) in groups.items():
         first, second = torch.triu_indices(length, length, offset=1)
         pairs[length] = torch.stack([items[:, first], items[:, second]])  # (2, n, pairs)
     return _means(groups, pairs, score, batch, ())
@@ -41,90 +34,60 @@ def choice_scores(questions: Sequence, choices, score: Score, batch: int = BATCH
 
     Args:
         questions: Q sequences of item numbers: the outfits without the blank, wherever it stood.
-        choices: (Q, C) item numbers, as a tensor or lists of one length.
-        score, batch: as in `outfit_scores`; the question's item comes first.
-
-    Raises:
-        ValueError: an empty question, numbers of questions and choices that differ, or as
-            `outfit_scores`.
+        choices: (Q, C) item numbers, as a tensor or lists; `score` takes the question's item first.
     """
     questions = _items(questions, "question", least=1)
     choices = _items(choices, "list of choices", least=1)
     if len(questions) != len(choices):
-        raise ValueError(
-            f"there are {len(questions)} questions and {len(choices)} lists of choices"
-        )
+        counts = f"{len(questions)} questions and {len(choices)} lists of choices"
+        raise ValueError(f"there are {counts}: give as many")
     if len(lengths := sorted({len(each) for each in choices})) > 1:
         raise ValueError(f"every question must have as many choices, got {lengths}")
-    choices = torch.stack(choices)
-    pairs = {}
-    for length, (rows, items) in (groups := _by_length(questions)).items():
+    choices, pairs, groups = torch.stack(choices), {}, _by_length(questions)
+    for length, (rows, items) in groups.items():
         sides = torch.broadcast_tensors(items[:, None], choices[rows][:, :, None])
         pairs[length] = torch.stack(sides)  # (2, n, C, length)
     return _means(groups, pairs, score, batch, (choices.shape[1],))
 
 
 def fill_in_blank_hits(scores: Tensor, answers) -> Tensor:
-    """Chance that the best choice is right, by question: (Q, C), (Q,) positions -> (Q,) float64.
+    """Chance that the best choice is right: (Q, C), positions (Q,) -> (Q,) float64.
 
     Where the right choice shares the highest score with t - 1 others it is taken with probability
-    1/t. NOTE in the public question files the right choice always comes first, so argmax would credit
-    every tie: a constant score would earn 100 %.
-
-    Raises:
-        ValueError: NaN among the scores, or answers that do not fit.
+    1/t. NOTE in the public question files the right choice always comes first, so argmax would
+    credit every tie: a constant score would earn 100 %.
     """
     answers = torch.as_tensor(answers, device=scores.device)
     if scores.ndim != 2 or answers.shape != scores.shape[:1]:
         shapes = f"{tuple(scores.shape)} and {tuple(answers.shape)}"
         raise ValueError(f"scores (Q, C) need answers (Q,), got shapes {shapes}")
-    if (bad := scores.isnan().any(1)).any():
-        raise ValueError(f"scores hold NaN, first at question {int(bad.nonzero()[0])}")
-    if len(answers) and (answers.min() < 0 or answers.max() >= scores.shape[1]):
-        raise ValueError(
-            f"answers must lie between 0 and {scores.shape[1] - 1}, "
-            f"got {answers.min()} to {answers.max()}"
-        )
+    if len(bad := scores.isnan().any(1).nonzero()):
+        raise ValueError(f"scores hold NaN, first at question {int(bad[0])}")
+    last = scores.shape[1] - 1
+    if len(answers) and (answers.min() < 0 or answers.max() > last):
+        ends = f"{answers.min()} to {answers.max()}"
+        raise ValueError(f"answers must lie between 0 and {last}, got {ends}")
     best = scores == scores.amax(dim=1, keepdim=True)
     return best.gather(1, answers[:, None])[:, 0].double() / best.sum(dim=1)
 
 
-def fill_in_blank_accuracy(
-    questions: Sequence, choices, answers, score: Score, batch: int = BATCH
-) -> float:
-    """Fraction of blanks filled rightly: the mean of `fill_in_blank_hits` of `choice_scores`, with
-    their arguments and what they raise."""
-    return (
-        fill_in_blank_hits(choice_scores(questions, choices, score, batch), answers).mean().item()
-    )
-
-
 def area_under_curve(scores, labels) -> float:
-    """Area under the ROC curve: the chance that a positive scores above a negative, a tie half.
-
-    From ranks (Mann & Whitney 1947), equal scores sharing their mean rank.
-
-    Args:
-        scores: (N,).  labels: (N,) of 1 and 0.
-
-    Raises:
-        ValueError: shapes differ, NaN, labels that are not 0 or 1, or only one kind of them.
-    """
+    """Area under the ROC curve of scores (N,) and labels (N,) of 1 and 0, from ranks (Mann &
+    Whitney 1947): the chance that a positive scores above a negative, a tie counting half."""
     scores = torch.as_tensor(scores)
     labels = torch.as_tensor(labels, device=scores.device)
     if scores.ndim != 1 or scores.shape != labels.shape:
         shapes = f"{tuple(scores.shape)} and {tuple(labels.shape)}"
         raise ValueError(f"scores and labels must both be (N,), got {shapes}")
-    if (bad := scores.isnan().nonzero()).any() or len(bad):
+    if len(bad := scores.isnan().nonzero()):
         raise ValueError(f"{len(bad)} of {len(scores)} scores are NaN, first at {int(bad[0])}")
     if ((labels != 0) & (labels != 1)).any():
         raise ValueError("labels must be 1 (positive) or 0 (negative)")
     positive = labels == 1
     positives, negatives = int(positive.sum()), int((~positive).sum())
     if not positives or not negatives:
-        raise ValueError(
-            f"the area needs both kinds, got {positives} positives and {negatives} negatives"
-        )
+        counts = f"{positives} positives and {negatives} negatives"
+        raise ValueError(f"the area needs both kinds, got {counts}")
     _, place, counts = scores.unique(return_inverse=True, return_counts=True)
     doubled_rank = 2 * counts.cumsum(0) - counts + 1  # twice each value's mean rank, whole numbers
     above = int(doubled_rank[place[positive]].sum()) - positives * (positives + 1)
@@ -132,12 +95,8 @@ def area_under_curve(scores, labels) -> float:
 
 
 def mean_area_under_curves(scores: Tensor, labels: Tensor) -> float:
-    """Mean area over columns, each on the rows where its label is known: (N, M) scores, (N, M) of 1,
-    0 and NaN for unknown.
-
-    Raises:
-        ValueError: no column has both kinds of labels.
-    """
+    """Mean area over columns of (N, M) scores, on rows whose label (N, M) is 1 or 0, not NaN;
+    columns that lack either are left out."""
     areas = []
     for column, label in zip(scores.T, labels.T, strict=True):
         known = ~label.isnan()
@@ -151,16 +110,14 @@ def mean_area_under_curves(scores: Tensor, labels: Tensor) -> float:
 def auc_interval(
     scores: Tensor, labels: Tensor, resamples: int = 2000, level: float = 0.95, seed: int = 0
 ) -> list[float]:
-    """The two ends of the percentile bootstrap interval of the area under the curve, (O,) twice;
-    positives and negatives are drawn apart."""
+    """Both ends of the percentile bootstrap interval of the area, positives and negatives apart."""
     rng = np.random.default_rng(seed)
     values, place = np.unique(scores.numpy(), return_inverse=True)
     sides = [place[labels.numpy() == kind] for kind in (1, 0)]
     areas = np.empty(resamples)
     for number in range(resamples):
-        positive, negative = (
-            np.bincount(rng.choice(side, len(side)), minlength=len(values)) for side in sides
-        )
+        drawn = [rng.choice(side, len(side)) for side in sides]
+        positive, negative = (np.bincount(side, minlength=len(values)) for side in drawn)
         below = negative.cumsum() - negative / 2  # negatives beneath a value, its own counting half
         areas[number] = (positive * below).sum() / (len(sides[0]) * len(sides[1]))
     return np.quantile(areas, [(1 - level) / 2, (1 + level) / 2]).tolist()
@@ -172,10 +129,8 @@ def _items(groups: Sequence, what: str, least: int) -> list[Tensor]:
         raise ValueError(f"there is no {what}")
     for number, group in enumerate(groups):
         if group.ndim != 1 or len(group) < least or group.is_floating_point():
-            raise ValueError(
-                f"{what} {number} must be a row of {least} or more item numbers, "
-                f"got {group.tolist()}"
-            )
+            given = f"{least} or more item numbers, got {group.tolist()}"
+            raise ValueError(f"{what} {number} must be a row of {given}")
     return groups
 
 
@@ -190,9 +145,7 @@ def _by_length(groups: list[Tensor]) -> dict[int, tuple[Tensor, Tensor]]:
     }
 
 
-def _means(
-    groups: dict, pairs: dict[int, Tensor], score: Score, batch: int, shape: tuple[int, ...]
-) -> Tensor:
+def _means(groups: dict, pairs: dict, score: Score, batch: int, shape: tuple) -> Tensor:
     """Score all pairs and average over the last dimension: (rows in all groups, *shape)."""
     flat = torch.cat([each.flatten(1) for each in pairs.values()], dim=1)  # (2, P)
     if flat.min() < 0:
@@ -204,17 +157,12 @@ def _means(
         for part, out in zip(number.split(batch), scores.split(batch), strict=True):
             found = score(part // items, part % items)
             if found.shape != part.shape:
-                raise ValueError(
-                    f"score must return one number for each of {len(part)} pairs, "
-                    f"got shape {tuple(found.shape)}"
-                )
+                given = f"{len(part)} pairs, got shape {tuple(found.shape)}"
+                raise ValueError(f"score must return one number for each of {given}")
             out.copy_(found)
-    if (bad := scores.isnan()).any():
-        first = int(number[bad][0])
-        raise ValueError(
-            f"{int(bad.sum())} of {len(scores)} pairs score NaN, "
-            f"first items {first // items} and {first % items}"
-        )
+    if len(bad := number[scores.isnan()]):
+        first = f"first items {int(bad[0]) // items} and {int(bad[0]) % items}"
+        raise ValueError(f"{len(bad)} of {len(scores)} pairs score NaN, {first}")
     means = torch.empty(sum(len(rows) for rows, _ in groups.values()), *shape, dtype=torch.float64)
     values = scores[place].split([each[0].numel() for each in pairs.values()])
     for (rows, _), each, value in zip(groups.values(), pairs.values(), values, strict=True):

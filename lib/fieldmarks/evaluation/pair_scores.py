@@ -1,16 +1,16 @@
 """Retrieval by PAN's similarity: every query against every gallery item, exactly.
 
-The score of a pair (Mishra et al. 2021, eq. 1-3) is not a product of two embeddings, so no index can
+The score of a pair (Mishra et al. 2021, eq. 1-3) is no product of two embeddings, so no index can
 search it: it needs two linear maps of |q - g|,
 
     score(q, g) = sum over m of  softmax(W_r |q - g| + b_r)_m  sigmoid(W_c |q - g| + b_c)_m
 
-On In-Shop that is 1.8e8 pairs x 2 x 2048 x 926 operations. They are computed tile by tile: some
-queries meet some gallery items, their differences fit into the cache, one matrix product with
-[W_c; W_r] does nearly all the work, and only the scores leave the tile. A tile is always computed in
-full, padded with zeros, so that copies of an item score the same to the last bit wherever they lie.
+They are computed tile by tile: the differences of some queries and items fit into the cache, one
+matrix product with [W_c; W_r] does nearly all the work, and only the scores leave the tile. It is
+padded with zeros, so that copies of an item score the same to the last bit wherever they lie.
 
-`head` is anything with two linear maps `concept` and `relevance`, as `ConceptSimilarity`.
+`head` has two linear maps `concept` and `relevance`, as `ConceptSimilarity`; features (Q, d) and
+(G, d) lie on its device. ValueError for shapes that do not fit, NaN or infinity.
 """
 
 import torch
@@ -32,19 +32,13 @@ def top_scores(
     """The k best gallery items of every query, best first; equal scores: lower index first.
 
     Args:
-        head: see above.
-        query, gallery: (Q, d) and (G, d) features as the head was trained on, on its device.
-        k: at most G.
+        k: 1 .. G.
         dtype: of the matrix product. torch.bfloat16 is faster where the processor multiplies in it;
-            the 4 k best (at least 32) are then scored again in float32, so that scores are exact, and
-            ranks unless bf16 has lost one of the k best.
+            the 4 k best (at least 32) are then scored again in float32, so that scores are exact,
+            and ranks unless bf16 has lost one of the k best.
 
     Returns:
         scores (Q, k) float32, index (Q, k) int64. Memory does not grow with Q x G.
-
-    Raises:
-        ValueError: shapes do not fit, NaN or infinity among the features, k out of range, or another
-            dtype.
     """
     _check(head, query, gallery)
     if not 1 <= k <= len(gallery):
@@ -52,21 +46,18 @@ def top_scores(
     one_of("dtype", dtype, (torch.float32, torch.bfloat16))
     exact = dtype == torch.float32
     depth = k if exact else min(max(SHORTLIST * k, 32), len(gallery))
-    scores = torch.empty(len(query), depth, device=query.device)
-    index = torch.empty(len(query), depth, dtype=torch.int64, device=query.device)
     with full_float32(query.device):
-        tiles = _Tiles(head, dtype)
-        for top in range(0, len(query), tiles.shape[0]):
-            rows = slice(top, top + tiles.shape[0])
+        tiles, parts = _Tiles(head, dtype), []
+        for rows in query.split(tiles.shape[0]):
             best = None
             for left in range(0, len(gallery), CHUNK):
-                strip = tiles.strip(query[rows], gallery[left : left + CHUNK])
+                strip = tiles.strip(rows, gallery[left : left + CHUNK])
                 found, place = stable_topk(strip, depth)
                 best = merge_best(best, (found, left + place), depth) if best else (found, place)
-            scores[rows], index[rows] = best
-    if exact:
-        return scores, index
-    scores, index = rerank(head, query, gallery, index)
+            parts.append(best)
+    scores, index = (torch.cat(part) for part in zip(*parts, strict=True))
+    if not exact:
+        scores, index = rerank(head, query, gallery, index)
     return scores[:, :k], index[:, :k]
 
 
@@ -74,34 +65,19 @@ def top_scores(
 def rerank(
     head: nn.Module, query: Tensor, gallery: Tensor, candidates: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Order each query's candidates, such as its 100 nearest by cosine, by the head's score in
-    float32.
-
-    Args:
-        candidates: (Q, C) positions in the gallery. Others and ties as in `top_scores`.
-
-    Returns:
-        scores (Q, C) float32 and index (Q, C) int64, best first.
-
-    Raises:
-        ValueError: as `top_scores`; also candidates of another shape or out of range.
-    """
+    """Order each query's candidates, positions in the gallery (Q, C), by their score in float32:
+    scores (Q, C) float32 and index (Q, C) int64, best first, ties as in `top_scores`."""
     _check(head, query, gallery)
     if candidates.ndim != 2 or len(candidates) != len(query) or candidates.is_floating_point():
-        raise ValueError(
-            f"candidates must be ({len(query)}, C) positions, "
-            f"got {candidates.dtype} {tuple(candidates.shape)}"
-        )
+        given = f"{candidates.dtype} {tuple(candidates.shape)}"
+        raise ValueError(f"candidates must be ({len(query)}, C) positions, got {given}")
     if candidates.numel() and (candidates.min() < 0 or candidates.max() >= len(gallery)):
-        raise ValueError(
-            f"candidates must lie between 0 and {len(gallery) - 1}, "
-            f"got {candidates.min()} to {candidates.max()}"
-        )
+        ends = f"{candidates.min()} to {candidates.max()}"
+        raise ValueError(f"candidates must lie between 0 and {len(gallery) - 1}, got {ends}")
     candidates = candidates.sort(dim=1).values
     with full_float32(query.device):
         scores = _Tiles(head, torch.float32).listed(query, gallery, candidates.flatten())
-    scores = scores.view(candidates.shape)
-    scores, order = scores.sort(dim=1, descending=True, stable=True)
+    scores, order = scores.view(candidates.shape).sort(dim=1, descending=True, stable=True)
     return scores, candidates.gather(1, order)
 
 
@@ -146,11 +122,8 @@ class _Tiles:
         return scores
 
     def _score(self) -> Tensor:
-        """The scores of the differences in the tile, (pairs,), in float32 after the product.
-
-        NOTE the difference is rounded to bf16, not the features: where two images are alike, that is
-        far less of an error.
-        """
+        """Of the differences in the tile: (pairs,). NOTE the difference is rounded to bf16, not the
+        features: where two images are alike, that is far less of an error."""
         self.difference.abs_()
         if self.factor is not self.difference:
             self.factor.copy_(self.difference)
@@ -162,8 +135,7 @@ class _Tiles:
 
 
 def _padded(rows: Tensor, count: int) -> Tensor:
-    missing = count - len(rows)
-    return torch.cat([rows, rows.new_zeros(missing, rows.shape[1])]) if missing else rows
+    return nn.functional.pad(rows, (0, 0, 0, count - len(rows)))
 
 
 def _check(head: nn.Module, query: Tensor, gallery: Tensor) -> None:

@@ -11,21 +11,11 @@ __all__ = ["nearest", "recall_at_k"]
 def recall_at_k(
     query, query_labels, gallery=None, gallery_labels=None, ks: Sequence[int] = (1, 2, 4, 8)
 ) -> dict[int, float]:
-    """The fraction of queries with an item of their own label among their K nearest neighbours.
+    """{K: fraction of queries with an item of their label among their K nearest neighbours}.
 
-    A query whose label does not occur in the gallery has nothing to find, and is left out. A K beyond
-    the gallery sees the whole gallery.
-
-    Args:
-        query: (Q, D) embeddings, compared by cosine.  query_labels: (Q,) integers.
-        gallery, gallery_labels: (G, D) and (G,), or both None: leave one out among the queries.
-        ks: the Ks wanted, each at least 1.
-
-    Returns:
-        {K: fraction in [0, 1]} in the order of `ks`.
-
-    Raises:
-        ValueError: as `results.retrieve`; also if no query has anything to find.
+    A query whose label does not occur in the gallery has nothing to find, and is left out. A K
+    beyond the gallery sees all of it. Arguments, order and errors as of `results.retrieve`;
+    ValueError also for a K below 1, and where no query has anything to find.
     """
     if len(ks) == 0 or min(ks) < 1:
         raise ValueError(f"ks must name at least one K, each at least 1, got {tuple(ks)}")

@@ -1,10 +1,9 @@
-"""How far a figure can be trusted: intervals over queries or classes by bootstrap, over seeds by
-Student's t.
+"""How far a figure can be trusted: bootstrap over queries or classes, Student's t over seeds.
 
-The percentile bootstrap is Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
-Queries of one class share their neighbours, so where classes are few, resample whole classes
-(`groups`): Davison & Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8, the
-version that draws clusters and keeps them whole.
+The percentile bootstrap is Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter
+13. Queries of one class share their neighbours, so where classes are few, resample classes
+(`groups`): Davison & Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8, where
+clusters are kept together. ValueError for NaN, infinity, no values, or a level out of range.
 """
 
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from fieldmarks.checks import at_least
+from fieldmarks.checks import at_least, positive, share
 
 BLOCK = 2**22  # draws held in memory at once
 
@@ -30,28 +29,20 @@ def bootstrap_interval(
 ) -> Interval:
     """Percentile bootstrap interval of a mean over queries, whatever their order.
 
-    NOTE scipy.stats.bootstrap draws the same samples, takes 1.5 times as long with groups, rounds the
-    ends differently, and refuses a single query.
+    NOTE scipy.stats.bootstrap draws the same samples, but takes 1.6 times as long with groups,
+    rounds the ends differently, and refuses a single query, which here gives equal ends.
 
     Args:
-        values: (Q,) one number per query, such as `RetrievalResults.hits`.
+        values: (Q,) one number per query, such as a `RetrievalResults.hits`.
         groups: (Q,) labels; if given, groups are drawn with replacement instead of single queries.
-        level: coverage wanted, in (0, 1).
-        resamples: bootstrap samples.  seed: of the resampling.
-
-    Returns:
-        (mean, low, high). A single query, or a single group, cannot vary: low and high are equal.
-
-    Raises:
-        ValueError: no values, NaN or infinity among them, shapes that differ, a level or count out of
-            range.
+        level: coverage wanted, in (0, 1).  seed: of the resampling.
     """
-    values = _finite_vector(values, "values")
-    _check_level(level)
+    values = _finite_vector(values, level=level)
     at_least(1, resamples=resamples)
     sums, counts = _units(values, groups)
     random, means = np.random.default_rng(seed), np.empty(resamples)
-    for block in np.split(means, range(step := max(BLOCK // len(sums), 1), resamples, step)):
+    step = max(BLOCK // len(sums), 1)
+    for block in (means[start : start + step] for start in range(0, resamples, step)):
         drawn = random.integers(0, len(sums), size=(len(block), len(sums)))  # (b, U)
         block[:] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
@@ -59,33 +50,26 @@ def bootstrap_interval(
 
 
 def paired_bootstrap(first, second, **options) -> Interval:
-    """Interval of the mean difference first - second of two methods on the same queries (Q,); options
-    as of `bootstrap_interval`."""
-    first, second = _finite_vector(first, "first"), _finite_vector(second, "second")
+    """`bootstrap_interval` of the difference first - second of two methods on the same queries."""
+    first, second = _finite_vector(first), _finite_vector(second)
     if first.shape != second.shape:
-        raise ValueError(
-            f"a pair needs the same queries twice, got {len(first)} and {len(second)} values"
-        )
+        counts = f"{len(first)} and {len(second)} values"
+        raise ValueError(f"a pair needs the same queries twice, got {counts}")
     return bootstrap_interval(first - second, **options)
 
 
 def seed_interval(values, *, level: float = 0.95) -> Interval:
-    """Student t interval of the mean over independent runs (seeds): (S,) -> (mean, low, high).
-
-    A single run says nothing about the others: (value, -inf, inf). Raises as `bootstrap_interval`.
-    """
-    values = _finite_vector(values, "values")
-    _check_level(level)
-    mean = values.mean()
-    if len(values) == 1:
-        return Interval(float(mean), -np.inf, np.inf)
-    standard_error = values.std(ddof=1) / np.sqrt(len(values))
-    half = stats.t.ppf((1 + level) / 2, df=len(values) - 1) * standard_error
+    """Student t interval of the mean over independent runs (seeds), (S,); infinite for one run."""
+    values = _finite_vector(values, level=level)
+    mean, half = values.mean(), np.inf
+    if len(values) > 1:
+        standard_error = values.std(ddof=1) / np.sqrt(len(values))
+        half = stats.t.ppf((1 + level) / 2, df=len(values) - 1) * standard_error
     return Interval(float(mean), float(mean - half), float(mean + half))
 
 
 def _units(values: np.ndarray, groups) -> tuple[np.ndarray, np.ndarray]:
-    """What is drawn: sums and counts, (U,) each, sorted so that the queries' order has no effect."""
+    """What is drawn: sums and counts, (U,) each, sorted so that the queries' order is no matter."""
     if groups is None:
         return np.sort(values), np.ones_like(values)
     groups = np.atleast_1d(_array(groups))
@@ -98,21 +82,17 @@ def _units(values: np.ndarray, groups) -> tuple[np.ndarray, np.ndarray]:
     return sums[order], counts[order].astype(float)
 
 
-def _finite_vector(values, name: str) -> np.ndarray:
+def _finite_vector(values, level: float = 0.95) -> np.ndarray:
+    positive(level=level)
+    share(level=level)
     values = _array(values).astype(float)
     if values.ndim != 1 or len(values) == 0:
-        raise ValueError(f"{name}: an interval needs one or more values, got {values.shape}")
+        raise ValueError(f"an interval needs one or more values, got {values.shape}")
     if len(bad := np.flatnonzero(~np.isfinite(values))):
-        raise ValueError(
-            f"{name}: {len(bad)} of {len(values)} values are NaN or infinite, first at {bad[0]}"
-        )
+        count = f"{len(bad)} of {len(values)}"
+        raise ValueError(f"{count} values are NaN or infinite, first at {bad[0]}")
     return values
 
 
 def _array(values) -> np.ndarray:
     return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
-
-
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}: it must lie between 0 and 1, as 0.95")

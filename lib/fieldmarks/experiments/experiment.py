@@ -219,7 +219,7 @@ class Experiment:
     @property
     def name(self) -> str:
         """The method's name in tables."""
-        return self.parameters.method
+        return getattr(self.parameters, "method", self.parameters.kind)
 
     # Pieces to prepare with
 

@@ -19,41 +19,21 @@ from fieldmarks.checks import at_least, one_of
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.data.layouts.cub import certain_attributes
 from fieldmarks.data.pixels import PixelCache
-from fieldmarks.evaluation.episodes import (
-    Episodes,
-    accuracies,
-    cosine_scores,
-    episode_accuracies,
-    episode_scores,
-    mean_pair_score,
-    prototype_scores,
-    sample_episodes,
-)
+from fieldmarks.evaluation import episodes as protocol
+from fieldmarks.evaluation.episodes import Episodes, accuracies
 from fieldmarks.evaluation.outfits import mean_area_under_curves
 from fieldmarks.evaluation.statistics import paired_bootstrap, seed_interval
+from fieldmarks.experiments import pairs as learned
 from fieldmarks.experiments.experiment import run_as_module
-from fieldmarks.experiments.pairs import (
-    CHUNK,
-    HEADS,
-    WITH_ATTRIBUTES,
-    PairExperiment,
-    PairParameters,
-    PairStream,
-    positive_pairs,
-    random_pairs,
-    score_pairs,
-)
+from fieldmarks.experiments.pairs import HEADS, PairExperiment, PairParameters
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.scores import Scores
 from fieldmarks.methods.pairs import pairs_from_labels
 from fieldmarks.methods.pan import PAN, binarise, pair_labels
 from fieldmarks.random import seeded
 
-UNTRAINED = {"protonet": prototype_scores, "cosine": cosine_scores}
-VALIDATION_SEED, TEST_SEED = (
-    44,
-    45,
-)  # the same episodes for every method and seed: paired comparison
+UNTRAINED = {"protonet": protocol.prototype_scores, "cosine": protocol.cosine_scores}
+SEEDS = {"validation": 44, "novel": 45}  # the same episodes for every run: paired comparison
 PERCENTAGE = 0.5  # of annotators who must see an attribute, where only classes have attributes
 
 
@@ -118,20 +98,15 @@ class FewShot(PairExperiment):
     def prepare(self) -> None:
         p = self.parameters
         images, self.attribute_source = known_attributes(self.load_images(), p.certainty)
-        if images.attributes is None and p.method in WITH_ATTRIBUTES:
+        if images.attributes is None and p.method in learned.WITH_ATTRIBUTES:
             raise ValueError(
                 f"{p.dataset} has no attributes, and {p.method} learns from them: "
                 "choose pan_unsupervised, protonet or cosine"
             )
         sets = few_shot_split(images)
         self.data = " ".join(images.fingerprint for images in sets.values())
-        draws = (
-            ("validation", VALIDATION_SEED, p.validation_episodes),
-            ("novel", TEST_SEED, p.episodes),
-        )
-        self.validation_episodes, self.episodes = (
-            self._episodes(name, sets[name], count, seed) for name, seed, count in draws
-        )
+        self.validation_episodes = self._episodes("validation", sets, p.validation_episodes)
+        self.episodes = self._episodes("novel", sets, p.episodes)
         self.embedder = self.create_embedder()
         parts = {}
         for name, images in sets.items():
@@ -141,35 +116,29 @@ class FewShot(PairExperiment):
         base = parts["base"].features
         self.method = self.create_network(self.backbone.channels, sets["base"])
         standardise, deviation = self.method.standardise, base.std(0)
-        # A feature that never changes tells nothing.
-        standardise.mean, standardise.deviation = (
-            base.mean(0),
-            torch.where(deviation > 0, deviation, 1.0),
-        )
+        standardise.mean = base.mean(0)
+        standardise.deviation = torch.where(deviation > 0, deviation, 1.0)
         self.base, self.validation, self.novel = (
             part._replace(features=standardise(part.features)) for part in parts.values()
         )
         if self.learns:
-            self.base_pairs(1)  # too few pairs say so before anything runs
-            attributes = self.base.images.attributes if p.method in WITH_ATTRIBUTES else None
-            self.stream = PairStream(
-                self.base.features,
-                self.base_pairs,
-                None if attributes is None else attributes.to(self.device),
-                (p.seed, 20),
+            self.stream = self.pair_stream(
+                self.base.features, self.base_pairs, self.base.images.attributes
             )
 
-    def _episodes(self, name: str, images: ImageSet, count: int, seed: int) -> Episodes:
-        p, generator = self.parameters, torch.Generator().manual_seed(seed)
+    def _episodes(self, name: str, sets: dict[str, ImageSet], count: int) -> Episodes:
+        p = self.parameters
+        sizes, seed = (p.ways, p.shots, p.queries, count), SEEDS[name]
         try:
-            return sample_episodes(images.labels, p.ways, p.shots, p.queries, count, generator)
+            generator = torch.Generator().manual_seed(seed)
+            return protocol.sample_episodes(sets[name].labels, *sizes, generator)
         except ValueError as error:
             raise ValueError(f"{name} classes of {p.dataset}: {error}") from None
 
     def base_pairs(self, epoch: int) -> tuple[Tensor, Tensor]:
         """The pairs of an epoch: (2 P, 2) positions and (2 P,) 1. or 0."""
         p, labels = self.parameters, self.base.images.labels
-        count = p.pairs or positive_pairs(labels) // 2
+        count = p.pairs or learned.positive_pairs(labels) // 2
         return pairs_from_labels(labels, count, seeded(p.seed, 21, epoch if p.redraw else 1))
 
     def novel_images(self, index) -> Tensor:
@@ -184,29 +153,26 @@ class FewShot(PairExperiment):
         with torch.no_grad():
             encoded = self.method.encode(part.features)
         table = pair_table(self.method.score, encoded, episodes)
-        return mean_pair_score(lambda q, s: table[q, s]), torch.arange(len(part.features))
+        return protocol.mean_pair_score(lambda q, s: table[q, s]), torch.arange(len(part.features))
 
     def method_scores(self, part: Part, episodes: Episodes) -> Tensor:
         """What the method says of a part's episodes: (E, ways * queries, ways)."""
         classify, rows = self.class_scores(part, episodes)
-        return episode_scores(rows.cpu(), episodes, lambda q, s: classify(q, s).cpu())
+        return protocol.episode_scores(rows.cpu(), episodes, lambda q, s: classify(q, s).cpu())
 
     def validate(self) -> dict[str, float]:
         scores = self.method_scores(self.validation, self.validation_episodes)
         return {"accuracy": accuracies(scores).mean().item()}
 
     def evaluate(self) -> Scores:
-        features = self.novel.features.cpu()
-        saved = {
-            "support": self.episodes.support,
-            "query": self.episodes.query,
-            "class_scores": self.method_scores(self.novel, self.episodes).float(),
-            "validation_scores": self.method_scores(
-                self.validation, self.validation_episodes
-            ).float(),
-        }
+        features, chosen_by = self.novel.features.cpu(), (self.validation, self.validation_episodes)
+        saved = {"support": self.episodes.support, "query": self.episodes.query}
+        saved["class_scores"] = self.method_scores(self.novel, self.episodes).float()
+        saved["validation_scores"] = self.method_scores(*chosen_by).float()
         for name, classify in UNTRAINED.items():
-            saved[f"accuracies_{name}"] = episode_accuracies(features, self.episodes, classify)
+            saved[f"accuracies_{name}"] = protocol.episode_accuracies(
+                features, self.episodes, classify
+            )
         head = self.method.head
         if isinstance(head, PAN) and head.attributes:
             saved |= dict(zip(("concepts", "concept_targets"), self.concept_scores(), strict=True))
@@ -238,10 +204,10 @@ class FewShot(PairExperiment):
         """Supervised concepts (P, A) of random novel pairs of both kinds, and the attributes that
         they stand for, of 0, 1 and NaN (P, A)."""
         images, head = self.novel.images, self.method.head
-        first, second = random_pairs(images.labels, pairs, TEST_SEED)[0].T
+        first, second = learned.random_pairs(images.labels, pairs, SEEDS["novel"])[0].T
         targets = pair_labels(images.attributes[first], images.attributes[second], head.rule)
         encoded = self.method.encode(self.novel.features)
-        chunks = zip(first.split(CHUNK), second.split(CHUNK), strict=True)
+        chunks = zip(first.split(learned.CHUNK), second.split(learned.CHUNK), strict=True)
         concepts = torch.cat([head(encoded[i], encoded[j])[1].cpu() for i, j in chunks])
         return concepts[:, : targets.shape[1]].contiguous(), targets
 
@@ -318,7 +284,7 @@ def pair_table(score, encoded: Tensor, episodes: Episodes) -> Tensor:
     pairs = (needed | needed.T).triu().nonzero()
     table = torch.full(needed.shape, torch.nan)
     first, second = pairs.T
-    table[first, second] = table[second, first] = score_pairs(score, encoded, pairs).cpu()
+    table[first, second] = table[second, first] = learned.score_pairs(score, encoded, pairs).cpu()
     return table
 
 

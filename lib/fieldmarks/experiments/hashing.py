@@ -184,16 +184,12 @@ class Hashing(Experiment):
             "found@r2": 1 - near.empty,
             "class_codes": distinct_class_codes(*sides[2:]),
         }
-        values = {"map": results.average_precision, "map_stable": stable}
-        return Scores(
-            values,
-            others,
+        values, asked = (
+            {"map": results.average_precision, "map_stable": stable},
             saved["query_labels"],
-            len(saved["query_labels"]),
-            reported=("map",),
-            results=results,
-            saved=dict(saved),
         )
+        options = {"reported": ("map",), "results": results, "saved": dict(saved)}
+        return Scores(values, others, asked, len(asked), **options)
 
     def counts(self) -> dict[str, int]:
         database, classes = len(self.database_set), len(self.database_set.class_names)

@@ -20,17 +20,10 @@ from fieldmarks.evaluation.pair_scores import rerank, top_scores
 from fieldmarks.evaluation.recall import nearest
 from fieldmarks.evaluation.results import RetrievalResults
 from fieldmarks.evaluation.statistics import paired_bootstrap
+from fieldmarks.experiments import pairs as learned
 from fieldmarks.experiments.experiment import load_run, run_as_module
 from fieldmarks.experiments.open_set import check_ks
-from fieldmarks.experiments.pairs import (
-    HEADS,
-    WITH_ATTRIBUTES,
-    PairExperiment,
-    PairParameters,
-    PairStream,
-    positive_pairs,
-    searchable,
-)
+from fieldmarks.experiments.pairs import HEADS, PairExperiment, PairParameters
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.scores import Scores
 from fieldmarks.methods.hashing import HashMethod
@@ -103,17 +96,17 @@ class InShop(PairExperiment):
         )
         self.method = self.create_network(self.train_embeddings.shape[1], self.train_set)
         if self.learns:
-            self.training_pairs(1)  # too few pairs say so before anything runs
-            attributes = None
-            if p.method in WITH_ATTRIBUTES:
-                attributes = self.train_set.attributes[self.learned].to(self.device)
-            features = self.train_embeddings[self.learned.to(self.device)]
-            self.stream = PairStream(features, self.training_pairs, attributes, (p.seed, 20))
+            attributes = self.train_set.attributes
+            self.stream = self.pair_stream(
+                self.train_embeddings[self.learned.to(self.device)],
+                self.training_pairs,
+                None if attributes is None else attributes[self.learned],
+            )
 
     def _split(self) -> tuple[ImageSet, ImageSet]:
         """Training items, and the others with their queries and gallery."""
         images = self.load_images()
-        if self.parameters.method in WITH_ATTRIBUTES:
+        if self.parameters.method in learned.WITH_ATTRIBUTES:
             layout.require_attributes(images)
         train, test = images.open_split()
         if test.query_gallery() is None:
@@ -151,7 +144,7 @@ class InShop(PairExperiment):
     def training_pairs(self, epoch: int) -> tuple[Tensor, Tensor]:
         """The pairs of an epoch, drawn anew for each: (2 P, 2) positions and (2 P,) 1. or 0."""
         p, labels = self.parameters, self.train_set.labels[self.learned]
-        count = p.pairs or positive_pairs(labels)
+        count = p.pairs or learned.positive_pairs(labels)
         return pairs_from_labels(labels, count, seeded(p.seed, 21, epoch))
 
     def test_images(self, index) -> Tensor:
@@ -209,16 +202,8 @@ class InShop(PairExperiment):
         values = {f"recall@{k}{end}": results.hits(k) for end, results in found.items() for k in ks}
         best = saved["scores"]
         tied = (best[:, 0] == best[:, 1]).double().mean().item() if best.shape[1] > 1 else 0.0
-        return Scores(
-            values,
-            {"tied@1": tied},
-            labels,
-            len(labels),
-            groups=labels,
-            results=found[""],
-            saved=dict(saved),
-            details={"rankings": found},
-        )
+        options = {"groups": labels, "results": found[""], "details": {"rankings": found}}
+        return Scores(values, {"tied@1": tied}, labels, len(labels), saved=dict(saved), **options)
 
     def named_rankings(self, scores: Scores) -> dict[str, RetrievalResults]:
         """The rankings under the names that figures give them."""
@@ -291,7 +276,7 @@ def rank(
     if network is None:
         scores, index = nearest(query, gallery, k)
     else:
-        similarity, encoded = searchable(network, torch.cat([query, gallery]))
+        similarity, encoded = learned.searchable(network, torch.cat([query, gallery]))
         sides = encoded[: len(query)], encoded[len(query) :]
         if candidates is None:
             scores, index = top_scores(similarity, *sides, k)

@@ -13,6 +13,7 @@ from fieldmarks.experiments.pairs import PairMethod, score_pairs
 from fieldmarks.experiments.result import finished_run
 from fieldmarks.methods.hashing import HashMethod, to_codes
 from fieldmarks.methods.method import Method
+from fieldmarks.show.names import names_of_concepts
 from fieldmarks.training import choose_precision, embed_all
 
 
@@ -81,8 +82,6 @@ class PairModel(Model):
     @property
     def names(self) -> list[str]:
         """Of its M concepts: the attributes' for supervised ones, "concept 1" ... for free ones."""
-        from fieldmarks.show.concepts import names_of_concepts
-
         return names_of_concepts(self.network.head, self.method.attribute_names)
 
     def representation(self, images: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ and which of these fills the blank in that outfit (FITB). The paper's settings:
 labs/pan/table1.yaml.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -20,31 +19,15 @@ from fieldmarks.checks import at_least, one_of, share
 from fieldmarks.data import catalog
 from fieldmarks.data.layouts import polyvore
 from fieldmarks.data.pixels import PixelCache
-from fieldmarks.evaluation.outfits import (
-    area_under_curve,
-    auc_interval,
-    choice_scores,
-    fill_in_blank_hits,
-    outfit_scores,
-)
+from fieldmarks.evaluation import outfits as scoring
+from fieldmarks.evaluation.outfits import area_under_curve, fill_in_blank_hits
+from fieldmarks.experiments import pairs as learned
 from fieldmarks.experiments.experiment import run_as_module
-from fieldmarks.experiments.pairs import (
-    HEADS,
-    WITH_ATTRIBUTES,
-    PairExperiment,
-    PairParameters,
-    PairStream,
-)
+from fieldmarks.experiments.pairs import HEADS, PairExperiment, PairParameters
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.scores import Scores
-from fieldmarks.methods.graph_encoder import (
-    Context,
-    Graph,
-    Neighbours,
-    outfit_context,
-    outfit_edges,
-    question_context,
-)
+from fieldmarks.methods import graph_encoder as graphs
+from fieldmarks.methods.graph_encoder import Context, Graph, outfit_edges
 from fieldmarks.methods.pairs import pairs_from_edges, split_edges
 from fieldmarks.progress import counter
 from fieldmarks.random import seeded
@@ -112,9 +95,9 @@ class OutfitMatching(PairExperiment):
         self.outfits = data = self.load_outfits()
         for part in (VALIDATION, "test"):
             data.blanks[part], data.compatibility[part]  # what is missing says so itself
-        if p.method in WITH_ATTRIBUTES:
+        if p.method in learned.WITH_ATTRIBUTES:
             polyvore.require_attributes(data)
-        self.data = fingerprint(data)
+        self.data = data.fingerprint
         progress = counter("images decoded", p.progress)
         self.pixels = PixelCache.open(data.paths, p.resize, progress=progress)
         self.embedder = self.create_embedder()
@@ -137,7 +120,7 @@ class OutfitMatching(PairExperiment):
         )
         return polyvore.load(Path(root).expanduser(), p.outfits_split, name=p.dataset)
 
-    def _stream(self) -> PairStream:
+    def _stream(self) -> learned.PairStream:
         """`message_share` of the edges, drawn once, are what a graph encoder sees and what is not
         learned from; other encoders learn from all edges."""
         p, nodes = self.parameters, len(self.training_items)
@@ -150,12 +133,14 @@ class OutfitMatching(PairExperiment):
             )
         pairs = pairs_from_edges(targets, nodes, seeded(p.seed, 31), known=messages)
         graph = Graph.of(messages.to(self.device), nodes) if self.method.sees_graph else None
-        attributes = None
-        if p.method in WITH_ATTRIBUTES:
-            attributes = self.outfits.attributes[self.training_items].to(self.device)
-        features = self.features[self.training_items.to(self.device)]
-        return PairStream(
-            features, lambda epoch: pairs, attributes, (p.seed, 32), graph, p.support_dropout
+        attributes = self.outfits.attributes
+        return self.pair_stream(
+            self.features[self.training_items.to(self.device)],
+            lambda epoch: pairs,
+            None if attributes is None else attributes[self.training_items],
+            32,
+            graph=graph,
+            support_dropout=p.support_dropout,
         )
 
     def images(self, items) -> Tensor:
@@ -207,21 +192,14 @@ class OutfitMatching(PairExperiment):
                 else:
                     truth = saved[f"true/{part}"]
                     others[f"auc{ending}"] = area_under_curve(scores, truth)
-                    own[f"auc{ending}"] = partial(auc_interval, scores, truth)
+                    own[f"auc{ending}"] = partial(scoring.auc_interval, scores, truth)
         reported = [
             f"{n}{e}" for n in ("fitb", "auc") for e in TESTS.values() if f"fitb{e}" in values
         ]
         asked = [v.flatten() for n, v in sorted(saved.items()) if n.count("/") == 1]
         queries = len(saved["right/test"]) + len(saved["true/test"])
-        return Scores(
-            values,
-            others,
-            torch.cat(asked),
-            queries,
-            own_intervals=own,
-            reported=reported,
-            saved=dict(saved),
-        )
+        options = {"own_intervals": own, "reported": reported, "saved": dict(saved)}
+        return Scores(values, others, torch.cat(asked), queries, **options)
 
     def answer(self, part: str, k: int) -> tuple[Tensor, Tensor]:
         """The choices' scores (Q, C) and the outfits' scores (O,) for a part's questions, with k
@@ -230,9 +208,9 @@ class OutfitMatching(PairExperiment):
         self.method.eval()
         with torch.no_grad():
             rows, given, choices = self.method.encode_contexts(self.features, blanks)
-            filled = choice_scores(given, choices, self._score(rows))
+            filled = scoring.choice_scores(given, choices, self._score(rows))
             rows, given, _ = self.method.encode_contexts(self.features, outfits)
-            return filled, outfit_scores(given, self._score(rows))
+            return filled, scoring.outfit_scores(given, self._score(rows))
 
     def _score(self, rows: Tensor):
         return lambda i, j: self.method.score(rows[i], rows[j]).cpu()
@@ -243,12 +221,15 @@ class OutfitMatching(PairExperiment):
         if (part, k) not in built:
             graph, data = self.graph_of(part), self.outfits
             built[part, k] = (
-                [question_context(graph, q.question, q.choices, k) for q in data.blanks[part]],
-                [outfit_context(graph, q.items, k) for q in data.compatibility[part]],
+                [
+                    graphs.question_context(graph, q.question, q.choices, k)
+                    for q in data.blanks[part]
+                ],
+                [graphs.outfit_context(graph, q.items, k) for q in data.compatibility[part]],
             )
         return built[part, k]
 
-    def graph_of(self, part: str) -> Neighbours:
+    def graph_of(self, part: str) -> graphs.Neighbours:
         """The graph of the part's own outfits, over all items."""
         edges = outfit_edges(self.outfits.outfits[part.split()[0]])
         return Graph.of(edges, len(self.outfits)).neighbours()
@@ -301,16 +282,6 @@ class OutfitMatching(PairExperiment):
         p = self.parameters
         graph = p.encoder == "graph" and p.method != "cosine"
         return f"{p.method}-GE" if graph else p.method
-
-
-def fingerprint(data: polyvore.Outfits) -> str:
-    """16 hexadecimal digits of the sha256 over items, outfits, questions and attributes."""
-    digest = hashlib.sha256(f"{data.name} {data.item_ids} {data.attribute_names}".encode())
-    for parts in (data.outfits, data.compatibility, data.blanks):
-        digest.update(repr(dict(parts)).encode())
-    if data.attributes is not None:
-        digest.update(data.attributes.numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 if __name__ == "__main__":

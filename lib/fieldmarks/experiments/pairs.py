@@ -156,6 +156,13 @@ class PairExperiment(Experiment):
         network = PairNetwork(method, dim, attributes, **p.options(PairNetwork))
         return network.to(self.device).eval()
 
+    def pair_stream(self, features, draw, attributes, number: int = 20, **options) -> PairStream:
+        """Pairs with the attributes (N, A) of their items, where the method takes such."""
+        draw(1)  # too few pairs say so before anything runs
+        taken = attributes if self.parameters.method in WITH_ATTRIBUTES else None
+        taken = None if taken is None else taken.to(self.device)
+        return PairStream(features, draw, taken, (self.parameters.seed, number), **options)
+
     def details(self, scores, history) -> dict:
         return {"attribute_names": self.attribute_names}
 

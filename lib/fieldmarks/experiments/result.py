@@ -23,54 +23,25 @@ PACKAGES = (
 
 
 def write_result(
-    folder: Path,
-    *,
-    experiment: str,
-    notebook: str,
-    card: str,
-    method: str,
-    dataset: str,
-    parameters: dict,
-    metrics: dict[str, float],
-    intervals: dict[str, list[float]],
-    counts: dict[str, int],
-    curves: dict,
-    figures: list[str],
-    timing: dict[str, float],
-    device: str,
-    **more,
+    folder: Path, *, parameters: dict, figures: list[str], device: str, **entries
 ) -> Path:
-    """Write result.json atomically. `experiment` is its kind; metrics are fractions; figures are
-    paths relative to the folder.
+    """Write result.json atomically; its path.
 
+    Args:
+        figures: paths relative to the folder.  device: as torch names it.
+        entries: experiment, module, notebook, card, method, dataset, metrics (fractions),
+            intervals, counts, curves, timing, and what an experiment has besides.
     Raises:
         ValueError: a figure is not there, or a number is not finite.
     """
     folder = Path(folder)
     if missing := [name for name in figures if not (folder / name).is_file()]:
-        raise ValueError(
-            f"result.json names figures that are not in '{folder}': {', '.join(missing)}"
-        )
-    result = {
-        "schema": SCHEMA,
-        "status": "complete",
-        "experiment": experiment,
-        "notebook": notebook,
-        "card": card,
-        "method": method,
-        "dataset": dataset,
-        "parameters": parameters,
-        "seed": parameters.get("seed"),
-        "metrics": metrics,
-        "intervals": intervals,
-        "counts": counts,
-        "curves": curves,
-        "figures": figures,
-        "timing": timing,
-        "environment": environment(device),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        **more,
-    }
+        names = ", ".join(missing)
+        raise ValueError(f"result.json names figures that are not in '{folder}': {names}")
+    result = {"schema": SCHEMA, "status": "complete", **entries}
+    result |= {"parameters": parameters, "seed": parameters.get("seed"), "figures": figures}
+    result["environment"] = environment(device)
+    result["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(folder / "result.json", result)
     return folder / "result.json"
 

@@ -1,8 +1,8 @@
 """Which patches fire each attribute dimension most: the numbers behind the board of patches.
 
-An attribute encoder gives every patch k responses. A dimension that stands for a visible attribute is
-quiet on most patches and loud on a few, so dimensions are chosen by how far their loudest patch rises
-above the rest.
+An attribute encoder gives every patch k responses. A dimension that stands for a visible attribute
+is quiet on most patches and loud on a few, so dimensions are chosen by how far their loudest patch
+rises above the rest. ValueError for wrong shapes, no images, or what is out of range.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from fieldmarks.checks import one_of
 
-# All responses (N, P, k), or batches (n, P, k) in image order, or a function that gives such batches.
+# All responses (N, P, k), or batches (n, P, k) in order, or a function that gives such batches.
 Responses = Tensor | Iterable[Tensor] | Callable[[], Iterable[Tensor]]
 
 
 class TopPatches(NamedTuple):
-    """The strongest patches of each dimension, best first: three tensors (dimensions, count)."""
+    """(dimensions, count) each, best first."""
 
     scores: Tensor
     image: Tensor  # index of the image
@@ -26,30 +26,18 @@ class TopPatches(NamedTuple):
 
 
 def top_patches(responses: Responses, dimensions, count: int = 8) -> TopPatches:
-    """The patches that fire each dimension most, at most one per image; ties: lower image, then lower
-    patch.
-
-    Args:
-        responses: (N, P, k) attribute responses, or batches of them; only the best are kept.
-        dimensions: indices into k.
-        count: patches per dimension; all images if there are fewer.
-
-    Raises:
-        ValueError: wrong shapes, no images, a dimension out of range, or NaN among its responses.
-    """
-    dimensions = torch.as_tensor(dimensions)
-    best, seen = None, 0
+    """The `count` patches that fire each dimension (indices into k) most, at most one per image;
+    equal scores: lower image, then lower patch. ValueError for NaN among their responses."""
+    dimensions, best, seen = torch.as_tensor(dimensions), None, 0
     for batch in _batches(responses):
         if int(dimensions.min()) < 0 or int(dimensions.max()) >= batch.shape[2]:
-            raise ValueError(
-                f"dimensions must lie between 0 and {batch.shape[2] - 1}, got {dimensions.tolist()}"
-            )
+            given = f"{batch.shape[2] - 1}, got {dimensions.tolist()}"
+            raise ValueError(f"dimensions must lie between 0 and {given}")
         chosen = batch[:, :, dimensions.to(batch.device)]  # (n, P, d)
         if chosen.isnan().any():
             raise ValueError(f"responses hold NaN, in the batch that starts at image {seen}")
         scores, patch = (part.T.cpu() for part in chosen.max(dim=1))  # of each image, (d, n)
-        image = torch.arange(seen, seen + len(batch)).expand_as(patch)
-        parts = scores, image, patch
+        parts = scores, torch.arange(seen, seen + len(batch)).expand_as(patch), patch
         if best is not None:
             parts = [torch.cat(pair, dim=1) for pair in zip(best, parts, strict=True)]
         order = parts[0].sort(dim=1, descending=True, stable=True).indices[:, :count]
@@ -59,15 +47,8 @@ def top_patches(responses: Responses, dimensions, count: int = 8) -> TopPatches:
 
 
 def selective_dimensions(responses: Responses, count: int, *, by: str = "peak") -> Tensor:
-    """The `count` dimensions that tell patches apart best, most selective first: (count,) int64.
-
-    Args:
-        responses: as in `top_patches`.
-        by: "peak", the largest response in standard deviations above the mean, or "variance".
-
-    Raises:
-        ValueError: unknown rule, more dimensions asked for than there are, or no images.
-    """
+    """The `count` dimensions that tell patches apart best, most selective first: (count,) int64;
+    by the "peak", the largest response in standard deviations above the mean, or "variance"."""
     one_of("by", by, ("peak", "variance"))
     number, mean, squares, peak = 0, 0.0, 0.0, None  # squares: summed squared distances from mean
     for batch in _batches(responses):
@@ -78,9 +59,7 @@ def selective_dimensions(responses: Responses, count: int, *, by: str = "peak") 
         mean, number = mean + shift * share, number + len(flat)
         peak = flat.amax(dim=0) if peak is None else torch.maximum(peak, flat.amax(dim=0))
     if not 1 <= count <= len(peak):
-        raise ValueError(
-            f"count must lie between 1 and the {len(peak)} dimensions there are, got {count}"
-        )
+        raise ValueError(f"count must lie between 1 and the {len(peak)} dimensions, got {count}")
     variance = squares / number
     score = variance if by == "variance" else (peak - mean) / variance.sqrt()
     score = torch.where(variance > 0, score, -torch.inf)  # a dead dimension is never selective
@@ -92,13 +71,13 @@ def _batches(responses: Responses) -> Iterator[Tensor]:
         responses = responses.split(256)
     elif callable(responses):
         responses = responses()
-    some = False
+    seen = 0
     for batch in responses:
-        shape = tuple(batch.shape)
-        if len(shape) != 3 or 0 in shape[1:]:
+        if batch.ndim != 3 or 0 in batch.shape[1:]:
+            shape = tuple(batch.shape)
             raise ValueError(f"responses must be (images, patches, dimensions), got {shape}")
+        seen += len(batch)
         if len(batch):
-            some = True
             yield batch.detach()
-    if not some:
+    if not seen:
         raise ValueError("there are no images, so there are no responses")

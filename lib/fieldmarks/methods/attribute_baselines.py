@@ -1,9 +1,7 @@
-"""The two ways of using attributes that PAN's Tables 1-3 compare it with, and the plain similarity
-that they build on.
+"""The two ways of using attributes that PAN's Tables 1-3 compare it with, and a plain similarity.
 
-Features come from an image encoder. NOTE on frozen features the attributes of `MultitaskHead` have
-nothing to teach: train it with an encoder, as `graph_encoder.GraphEncoder` (the "-GE" rows) or a
-backbone. Every head takes features (..., d) twice; the arguments of `losses` are those of `PAN`.
+Heads take features (..., d) twice, and in `losses` the arguments of `PAN`'s. NOTE on frozen
+features the attributes of `MultitaskHead` have nothing to teach: train it with an encoder.
 """
 
 import torch
@@ -14,8 +12,7 @@ from fieldmarks.methods.pan import at_least_float32, attribute_loss, check_attri
 
 
 class PlainSimilarity(nn.Module):
-    """p = sigmoid(w . |a - b| + b), without concepts (Cucurull et al. 2019; with a graph encoder,
-    the CGAE row)."""
+    """p = sigmoid(w . |a - b| + b) (Cucurull et al. 2019; with a graph encoder, the CGAE row)."""
 
     def __init__(self, dim: int):
         super().__init__()

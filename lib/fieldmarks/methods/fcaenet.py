@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from fieldmarks.checks import at_least
 from fieldmarks.methods.hashing import DIVERGED, HashMethod
-from fieldmarks.methods.method import gather
+from fieldmarks.methods.method import gather, pool
 
 EPSILON = 1e-6
+Negative = Literal["balanced"] | float
 
 
 class FCAENet(HashMethod):
@@ -53,7 +54,7 @@ class FCAENet(HashMethod):
         self_weight: float = 1.0,
         others_weight: float = 1.0,
         quantisation: float = 0.0,
-        negative: Literal["balanced"] | float = "balanced",
+        negative: Negative = "balanced",
         seed: int = 0,
         freeze_norm: bool = False,
         hash_lr: float = 1.0,
@@ -79,12 +80,13 @@ class FCAENet(HashMethod):
         """{"J": eq. 10, "L_self": eq. 7, "L_others": eq. 8}, weighted, those that are in use.
 
         index (B,): the images' positions in the database. positives (B, 3, H, W): for each image
-        another one of its class, which `relate` needs (else ValueError).
+        another one of its class, which `relate` needs.
         """
         if self.relate and positives is None:
             raise ValueError("positives are missing: relate compares each image with another")
         features = self.backbone(torch.cat([images, positives]) if self.relate else images)  # eq. 1
-        outputs, *positive = self.hash(features).tanh().split(len(images))  # eq. 2: u, u^P (B, k)
+        outputs = self.hash_layer(pool(features)).float().tanh()  # eq. 2
+        outputs, *positive = outputs.split(len(images))  # u and u^P (B, k)
         rows = gather(index.to(outputs.device))
         self.outputs[rows] = gather(outputs.detach())
         self.sampled[rows] = True
@@ -120,15 +122,9 @@ class FCAENet(HashMethod):
         self.renew_codes()
 
 
-# SREM
-
-
 def attention(features: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """The attention mask M, eq. 3-4: the mean over channels, enlarged bilinearly and scaled.
-
-    The last feature map (B, C, h, w), and H and W of the images, or both at once -> (B, H, W)
-    float32 from EPSILON to 1 + EPSILON; EPSILON everywhere for a flat map.
-    """
+    """The attention mask M, eq. 3-4, of feature maps (B, C, h, w): the mean over channels, enlarged
+    to (B, H, W) of `size` and scaled to EPSILON .. 1 + EPSILON; EPSILON where a map is flat."""
     size = (size, size) if isinstance(size, int) else tuple(size)
     mean = features.float().mean(1, keepdim=True)  # (B, 1, h, w)
     enlarged = F.interpolate(mean, size=size, mode="bilinear", align_corners=False).squeeze(1)
@@ -140,8 +136,8 @@ def erase_mask(attention: Tensor, regions: int = 50, size: int = 32) -> Tensor:
     """Selective region erasing, Algorithm 1: boxes whose upper left corners are the hottest pixels.
 
     Attention (B, H, W) -> (B, 1, H, W) float32, 0 where erased, else 1. `regions` is n, `size` l,
-    in pixels; of equally hot pixels the first count, row by row. Raises ValueError for boxes larger
-    than the image, more regions than pixels, a map of no numbers.
+    in pixels; of equally hot pixels the first count, row by row. ValueError where boxes or regions
+    do not fit the image, or the network has diverged.
 
     NOTE the printed loops run over offsets 1..l and exchange rows and columns at the end. Here a
     box covers rows y .. y + l - 1 and columns x .. x + l - 1, clipped at the border.
@@ -159,23 +155,18 @@ def erase_mask(attention: Tensor, regions: int = 50, size: int = 32) -> Tensor:
     hotter, equal = flat > coldest, flat == coldest  # enlarged maps have plateaus
     room = regions - hotter.sum(1, keepdim=True)
     corners = hotter | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))
-    # Running sums tell how many corners lie in the l x l pixels that end at each pixel.
-    counts = F.pad(corners.view(attention.shape).int(), (size, 0, size, 0))
-    counts = counts.cumsum(1, dtype=torch.int32).cumsum(2, dtype=torch.int32)
-    inside = counts[:, size:] - counts[:, :-size]
-    return (inside[:, :, size:] == inside[:, :, :-size]).float()[:, None]
+    erased = corners.view(attention.shape)
+    for _ in range(2):  # along each axis: is there one among the l pixels that end here?
+        counts = F.pad(erased.mT.int(), (size, 0)).cumsum(2, dtype=torch.int32)
+        erased = counts[..., size:] > counts[..., :-size]
+    return 1 - erased.float()[:, None]
 
 
-# The asymmetric codes
-
-
-def similarity(
-    row_labels: Tensor, column_labels: Tensor, negative: Literal["balanced"] | float = "balanced"
-) -> Tensor:
+def similarity(row_labels: Tensor, column_labels: Tensor, negative="balanced") -> Tensor:
     """S of eq. 10 (r, n) float32: 1 for two images of one class, `negative` for others.
 
-    Labels (r,) of sampled images and (n,) of the database. `negative` is a number, or "balanced"
-    for -(pairs of one class) / (pairs of two), a ValueError where there are none of two.
+    `negative` is a number, or "balanced": -(pairs of one class) / (pairs of two), a ValueError
+    where there are none of two.
 
     NOTE the papers print -1. With many classes nearly all pairs are negative, and then the best V
     is one and the same code for every image. ADSH's own code balances the two; no paper says so.
@@ -184,7 +175,7 @@ def similarity(
     return torch.where(row_labels[:, None] == column_labels, 1.0, negative)
 
 
-def negative_value(negative: str | float, row_labels: Tensor, column_labels: Tensor) -> float:
+def negative_value(negative: Negative, row_labels: Tensor, column_labels: Tensor) -> float:
     """The `negative` of `similarity` as a number; "balanced" is counted class by class."""
     if negative != "balanced":
         if isinstance(negative, str):
@@ -202,19 +193,18 @@ def negative_value(negative: str | float, row_labels: Tensor, column_labels: Ten
 def update_codes(
     codes: Tensor, outputs: Tensor, similarity: Tensor, sampled: Tensor | None = None, gamma=0.0
 ) -> Tensor:
-    """One pass over V's bits: each column takes its best value given the others; J never rises.
+    """One pass over V's bits: each column takes its best value given the others, so that
+    J = |U V' - k S|^2 + gamma |V_sampled - U|^2 never rises (eq. 16; the second term is ADSH's).
 
-    J = |U V' - k S|^2 + gamma |V_sampled - U|^2 (eq. 16; the second term is ADSH's). From codes V
-    (n, k), outputs U (r, k), similarity S (r, n) and, where gamma is not 0, the positions of U's
-    rows in V, sampled (r,): V (n, k) of -1/+1. Raises ValueError for shapes that do not fit, gamma
-    without `sampled`, outputs that are not numbers.
+    Codes V (n, k), outputs U (r, k), similarity S (r, n) and, unless gamma is 0, the positions of
+    U's rows in V, sampled (r,) -> V (n, k) of -1/+1. ValueError where they do not fit.
 
     NOTE eq. 17 is misprinted: with its Q the label term counts twice or has the wrong sign, and J
     rises. The minimum of J over column m is sign(k S'U_m + gamma U^_m - V^ U^'U_m), where V^ and U^
     lack column m and U^_m is U_m on the sampled rows and 0 elsewhere.
     """
-    (images, bits), rows = codes.shape, len(outputs)
-    if outputs.shape != (rows, bits) or similarity.shape != (rows, images):
+    (images, bits), count = codes.shape, len(outputs)
+    if outputs.shape != (count, bits) or similarity.shape != (count, images):
         shapes = ", ".join(str(tuple(x.shape)) for x in (codes, outputs, similarity))
         raise ValueError(f"shapes {shapes} do not fit: they must be (n, k), (r, k), (r, n)")
     agreement = torch.zeros(images, bits, dtype=torch.float64, device=codes.device)
@@ -223,9 +213,7 @@ def update_codes(
     return _descent(codes, outputs, agreement, sampled, gamma)
 
 
-def class_agreement(
-    outputs: Tensor, row_labels: Tensor, column_labels: Tensor, negative: float
-) -> Tensor:
+def class_agreement(outputs: Tensor, row_labels: Tensor, column_labels: Tensor, negative) -> Tensor:
     """S'U (n, k) float64 without S: sums over classes instead of over all pairs."""
     outputs = outputs.double()
     sums = outputs.new_zeros(int(max(row_labels.max(), column_labels.max())) + 1, outputs.shape[1])
@@ -233,16 +221,12 @@ def class_agreement(
     return ((1 - negative) * sums + negative * outputs.sum(0))[column_labels]
 
 
-def _descent(
-    codes: Tensor, outputs: Tensor, agreement: Tensor, sampled: Tensor | None, gamma: float
-) -> Tensor:
+def _descent(codes: Tensor, outputs: Tensor, agreement: Tensor, sampled, gamma: float) -> Tensor:
     """`update_codes` from S'U, the agreement (n, k)."""
     if not outputs.isfinite().all():
         raise ValueError(f"the hash outputs hold values that are {DIVERGED}")
     if gamma and (sampled is None or len(sampled) != len(outputs)):
-        raise ValueError(
-            "gamma compares outputs with codes: give `sampled`, the outputs' positions"
-        )
+        raise ValueError("gamma compares outputs with codes: give `sampled`, their positions in V")
     outputs = outputs.double()
     linear = codes.shape[1] * agreement.T.contiguous()  # (k, n) k S'U
     if gamma:

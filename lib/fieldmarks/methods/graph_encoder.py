@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from fieldmarks.checks import share
 from fieldmarks.methods.pairs import check_pairs
 
+Neighbours = list[list[int]]  # of every node, itself among them, lowest number first
+Items, Edges = Sequence[int], list[tuple[int, int]]
+
 
 class Graph(NamedTuple):
     """A + I of an undirected graph in row order: row, column and edge are (n,) long, and both
@@ -63,20 +66,9 @@ class Graph(NamedTuple):
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
             return torch.sparse_csr_tensor(*parts, check_invariants=False)
 
-    def neighbours(self) -> "Neighbours":
-        ends = torch.bincount(self.row, minlength=self.nodes).cumsum(0)
-        return Neighbours([0, *ends.tolist()], self.column.tolist())
-
-
-class Neighbours(NamedTuple):
-    """A graph for walking: node i has the neighbours column[start[i]:start[i + 1]], with itself."""
-
-    start: list[int]
-    column: list[int]
-
-    def of(self, node: int) -> list[int]:
-        """Lowest number first."""
-        return self.column[self.start[node] : self.start[node + 1]]
+    def neighbours(self) -> Neighbours:
+        degree = torch.bincount(self.row, minlength=self.nodes)
+        return [column.tolist() for column in self.column.split(degree.tolist())]
 
 
 def outfit_edges(outfits: Sequence[Sequence[int]]) -> Tensor:
@@ -90,22 +82,18 @@ class GraphEncoder(nn.Module):
     """Graph convolutions with two supports, the identity and the row-normalised A + I.
 
     Args:
-        dim: d, of the input features, standardised (`Standardise`).
+        dim: d, of the input features, standardised.  dropout: of each layer's input features.
         hidden: units of each layer. PAN: two of 200; CGAE: three of 350.
-        dropout: of each layer's input features, in training.
     """
 
     def __init__(self, dim: int, hidden: Sequence[int] = (200, 200), dropout: float = 0.5):
         super().__init__()
         share(dropout=dropout)
-        sizes = pairwise([dim, *hidden])
-        self.layers = nn.ModuleList(GraphLayer(*size, dropout) for size in sizes)
+        layers = (GraphLayer(*size, dropout) for size in pairwise([dim, *hidden]))
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, features: Tensor, support: Tensor | None = None, generator=None) -> Tensor:
-        """(N, d) and a sparse (N, N) as of `Graph.support`, or no edges -> (N, hidden[-1]).
-
-        `generator`: of the dropout, on the CPU.
-        """
+        """(N, d) and a sparse (N, N) as of `Graph.support`, or no edges -> (N, hidden[-1])."""
         if support is None:
             alone = torch.empty(0, 2, dtype=torch.int64, device=features.device)
             support = Graph.of(alone, len(features)).support()  # the identity
@@ -161,22 +149,19 @@ class Standardise(nn.Module):
         return (features - self.mean) / self.deviation
 
 
-# The graphs of test questions
-
-
 class Context(NamedTuple):
     """What the encoder may see of the graph for one question: node numbers in the large graph, and
     edges, outfit and choices as positions in this list."""
 
     items: list[int]
-    edges: list[tuple[int, int]]
+    edges: Edges
     outfit: list[int]
     choices: list[int]
 
 
 def neighbourhood(
-    neighbours: Neighbours, start: int, count: int, hidden=lambda u, v: False
-) -> list[tuple[int, int]]:
+    neighbours: Neighbours, start: int, count: int, hidden=lambda *edge: False
+) -> Edges:
     """The first `count` edges of a breadth-first walk from `start`, lower neighbours first; an edge
     is met once, from the end that is visited first, a `hidden` one never."""
     edges, visited, queue = [], set(), deque([start])
@@ -185,13 +170,13 @@ def neighbourhood(
         if node in visited:
             continue
         visited.add(node)
-        new = [v for v in neighbours.of(node) if v not in visited and not hidden(node, v)]
+        new = [v for v in neighbours[node] if v not in visited and not hidden(node, v)]
         edges += [(node, other) for other in new]
         queue += new
     return edges[:count]
 
 
-def outfit_context(neighbours: Neighbours, outfit: Sequence[int], count: int) -> Context:
+def outfit_context(neighbours: Neighbours, outfit: Items, count: int) -> Context:
     """For scoring an outfit: `count` (K in the paper's code) edges about each item, none within.
 
     NOTE items of a made-up outfit keep all edges of the outfits that they come from, so that
@@ -200,9 +185,7 @@ def outfit_context(neighbours: Neighbours, outfit: Sequence[int], count: int) ->
     return _context(neighbours, outfit, [], outfit, count, [])
 
 
-def question_context(
-    neighbours: Neighbours, outfit: Sequence[int], choices: Sequence[int], count: int
-) -> Context:
+def question_context(neighbours: Neighbours, outfit: Items, choices: Items, count: int) -> Context:
     """For filling a blank: all edges within the outfit, `count` about each choice, none between."""
     within = [(u, v) for u, v in combinations(outfit, 2) if u != v]
     return _context(neighbours, outfit, choices, choices, count, within)
@@ -227,9 +210,8 @@ def embed_contexts(
 ) -> tuple[Tensor, list[list[int]], list[list[int]]]:
     """Encode every question in a graph of its own, many questions in one sparse matrix.
 
-    Features (N, d) of all items -> embeddings (n, h) of the items of one context after another, and
-    the outfit and the choices of each as rows of it. Raises ValueError where there are no contexts,
-    or the encoder is in training mode, in which batch norm does not keep questions apart.
+    Features (N, d) of all items -> embeddings (n, h) of the contexts' items, and the outfit and the
+    choices of each as rows of it. In training mode batch norm does not keep questions apart.
     """
     if encoder.training:
         raise ValueError("the encoder is in training mode: call encoder.eval() first")

@@ -6,7 +6,8 @@ the real outputs u whose signs become the codes. FCAENet's Baseline, ADSH, is in
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import Module
 
 from fieldmarks.checks import at_least, one_of
 from fieldmarks.methods.hashing import HashMethod
@@ -19,11 +20,11 @@ class DSH(HashMethod):
     Args:
         quantisation: weight of the outputs' distance from -1 or +1, a mean.  Else as `HashMethod`.
 
-    NOTE the paper weighs that distance by 0.01, but summed over the bits of both images of a pair:
-    0.24 to 0.96 times the mean, for 12 to 48 bits. Later comparisons weigh a mean by 0.1 or 0.01.
+    NOTE the paper weighs it by 0.01, but summed over both images' bits: 0.24 to 0.96 times the
+    mean, for 12 to 48 bits. Later comparisons weigh a mean by 0.1 or 0.01.
     """
 
-    def __init__(self, backbone: nn.Module, bits: int, *, quantisation: float = 0.1, **shared):
+    def __init__(self, backbone: Module, bits: int, *, quantisation: float = 0.1, **shared):
         super().__init__(backbone, bits, **shared)
         self.quantisation = quantisation
 
@@ -46,22 +47,17 @@ class MemoryHashing(HashMethod):
     all, want lower rates than DSH.
     """
 
-    def __init__(self, backbone: nn.Module, bits: int, labels: Tensor, **shared):
+    def __init__(self, backbone: Module, bits: int, labels: Tensor, **shared):
         super().__init__(backbone, bits, **shared)
         if labels.ndim != 1 or not len(labels) or labels.is_floating_point():
-            given = f"{labels.dtype} of shape {tuple(labels.shape)}"
-            raise ValueError(
-                f"labels must be the training images', whole numbers (n,), got {given}"
-            )
+            given = f"got {labels.dtype} of shape {tuple(labels.shape)}"
+            raise ValueError(f"labels must be whole numbers (n,), of the training set, {given}")
         self.register_buffer("labels", labels.clone(), persistent=False)
         self.register_buffer("outputs", torch.full((len(labels), bits), torch.nan))  # NaN: unseen
 
     def pair(self, outputs: Tensor, labels: Tensor, index: Tensor) -> tuple[Tensor, ...]:
-        """Pairs of a batch with the training images seen so far, of which it is the latest.
-
-        Of this process's outputs (b, k): those of the whole batch (B, k), their inner products
-        (B, m) with those recorded, which pass no gradients, and s (B, m). Raises ValueError where
-        the labels are not those that the method was given for the positions `index`.
+        """Outputs of the whole batch (B, k) from this process's, their inner products (B, m) with
+        the latest of all training images seen so far, which pass no gradients, and s (B, m).
 
         NOTE an image is also paired with itself, as in the authors' programs.
         """
@@ -83,12 +79,12 @@ class DPSH(MemoryHashing):
     Args:
         quantisation: weight of (u - sign u)^2, a mean over B and k.  Else as `MemoryHashing`.
 
-    NOTE all pairs count alike, and with many classes nearly all are of two classes. Outputs then
-    settle well below 1 and tell the classes apart slowly. That is the method; HashNet balances.
+    NOTE all pairs count alike, and with many classes nearly all are of two classes: outputs settle
+    well below 1 and tell the classes apart slowly. That is the method; HashNet balances.
     """
 
     def __init__(
-        self, backbone: nn.Module, bits: int, labels: Tensor, *, quantisation: float = 0.1, **shared
+        self, backbone: Module, bits: int, labels: Tensor, *, quantisation: float = 0.1, **shared
     ):
         super().__init__(backbone, bits, labels, **shared)
         self.quantisation = quantisation
@@ -118,14 +114,7 @@ class HashNet(MemoryHashing):
     """
 
     def __init__(
-        self,
-        backbone: nn.Module,
-        bits: int,
-        labels: Tensor,
-        *,
-        sharpness: float = 0.1,
-        growth: float = 0.005,
-        **shared,
+        self, backbone: Module, bits: int, labels: Tensor, *, sharpness=0.1, growth=0.005, **shared
     ):
         super().__init__(backbone, bits, labels, **shared)
         at_least(0, growth=growth)
@@ -156,10 +145,7 @@ def pair_likelihood(theta: Tensor, similar: Tensor) -> Tensor:
 
 
 def balanced_mean(values: Tensor, similar: Tensor) -> Tensor:
-    """The mean over similar pairs plus that over others, (B, m) twice -> (): HashNet's weights.
-
-    A kind that does not occur adds nothing.
-    """
+    """The mean over similar pairs, if any, plus that over others: HashNet's weights."""
     others = 1 - similar
     return sum((values * kind).sum() / kind.sum().clamp(min=1) for kind in (similar, others))
 
@@ -168,7 +154,7 @@ def contrastive_loss(outputs: Tensor, labels: Tensor, margin: float) -> Tensor:
     """DSH's loss: half the mean over pairs i < j of d within a class, else of max(margin - d, 0).
 
     d is the squared distance, of codes four times the Hamming distance: a margin of 2k asks that
-    half the bits differ. (B, k), (B,) -> (), zero for a single image.
+    half the bits differ.
     """
     first, second = torch.triu_indices(len(outputs), len(outputs), offset=1, device=outputs.device)
     distance = (outputs[first] - outputs[second]).square().sum(1)
@@ -178,14 +164,14 @@ def contrastive_loss(outputs: Tensor, labels: Tensor, margin: float) -> Tensor:
 
 def create_hash_baseline(
     name: str,
-    backbone: nn.Module,
+    backbone: Module,
     bits: int,
     labels: Tensor,
     *,
     freeze_norm: bool = False,
     hash_lr: float = 1.0,
 ) -> HashMethod:
-    """ "dpsh", "dsh" or "hashnet" with its usual settings, for training labels (n,) long."""
+    """DPSH, DSH or HashNet by name with its usual settings, for training labels (n,) long."""
     methods = {"dpsh": DPSH, "dsh": DSH, "hashnet": HashNet}
     one_of("hashing baseline", name, methods)
     data = () if name == "dsh" else (labels,)

@@ -1,8 +1,6 @@
 """Hash functions learned on frozen features: the shallow baselines of FCAENet's Table 1.
 
-    codes = create_hash_function("itq", bits=24).fit(training_features)(features)
-
-None of LSH, ITQ, SH and SDH trains a network; they are usually given pooled features of one.
+codes = create_hash_function("itq", bits=24).fit(training_features)(features)
 """
 
 import math
@@ -32,8 +30,8 @@ class HashFunction:
         """Learn from features (N, D) and, for SDH, labels (N,); returns itself."""
         features = _checked(features)
         if self.learns and (features == features[0]).all():
-            kind, count = type(self).__name__, len(features)
-            raise ValueError(f"{kind} needs features that differ, but all {count} are equal")
+            given = f"all {len(features)} are equal"
+            raise ValueError(f"{type(self).__name__} needs features that differ, but {given}")
         self._learn(features, labels)
         self.dimensions = features.shape[1]
         return self
@@ -44,13 +42,12 @@ class HashFunction:
             raise ValueError("this hash function is not fitted: call fit(features) first")
         features = _checked(features)
         if (width := features.shape[1]) != self.dimensions:
-            fitted = f"this function was fitted to {self.dimensions}"
-            raise ValueError(f"features have {width} dimensions, {fitted}")
+            given = f"this function was fitted to {self.dimensions}"
+            raise ValueError(f"features have {width} dimensions, {given}")
         return torch.cat([to_codes(self.project(rows.double())) for rows in features.split(ROWS)])
 
     def project(self, features: Tensor) -> Tensor:
-        """(N, D) -> (N, k), whose signs are the bits; in float64, so that rows cannot matter to
-        each other."""
+        """(N, D) -> (N, k), whose signs are the bits; float64, so that rows stand alone."""
         return (features - self.mean) @ self.directions.T
 
 
@@ -73,10 +70,8 @@ class ITQ(HashFunction):
     def _learn(self, features, labels) -> None:
         count, dimensions = features.shape
         if self.bits > (most := min(count - 1, dimensions)):
-            raise ValueError(
-                f"ITQ needs a principal direction for each bit: {count} features of {dimensions} "
-                f"dimensions have at most {most}, too few for {self.bits} bits"
-            )
+            given = f"{count} features of {dimensions} dimensions have at most {most}"
+            raise ValueError(f"ITQ needs a direction a bit: {given}, too few for {self.bits} bits")
         transform = faiss.ITQTransform(dimensions, self.bits, True)
         transform.itq.seed = self.seed
         transform.train(features.float().numpy())
@@ -99,8 +94,8 @@ class SH(HashFunction):
 
     def project(self, features: Tensor) -> Tensor:
         along = super().project(features) - self.low
-        angle = math.pi * self.mode * along[:, self.direction] / self.extent[self.direction]
-        return torch.cos(angle)
+        side = self.direction
+        return torch.cos(math.pi * self.mode * along[:, side] / self.extent[side])
 
 
 class SDH(HashFunction):
@@ -110,12 +105,9 @@ class SDH(HashFunction):
 
         |Y - B W|^2 + |W|^2 + nu (|B - phi P|^2 + 0.01 |P|^2)
 
-    with Y the labels as one-hot rows and phi(x) the Gaussian kernel of x with anchors, which are
-    training features drawn at random, and a constant; its width is the mean distance to them. The
-    authors' settings: 1000 anchors (or all features), nu 1e-5, five rounds of at most ten sweeps.
-
-    NOTE the codes B that training ends with know the labels. Here no image is given such a code:
-    those of a database too are sign(phi(x) P), as those of queries are.
+    with Y the labels as one-hot rows and phi(x) a Gaussian kernel with random training features,
+    the anchors, as wide as their mean distance, and a constant. NOTE training's codes B know the
+    labels; here no image gets such a code: those of a database are sign(phi(x) P) too.
     """
 
     nu, rounds = 1e-5, 5
@@ -169,8 +161,7 @@ def smoothest_waves(extent: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """The eigenfunctions with the smallest 1 - exp(-(m pi / extent)^2 e^2 / 2), as SH uses.
 
     Sides (d,) of the box, not all zero -> (k,) side of each wave and (k,) its m. Whatever e is,
-    these have the lowest frequencies m / extent, which come first; of equal ones the lower m, then
-    the first side. A long side gives several, m = 1, 2, ...; a side without extent none.
+    these have the lowest frequencies m / extent; of equal ones the lower m, then the first side.
     """
     modes = torch.arange(1, bits + 1, dtype=extent.dtype)
     frequency = modes[:, None] / extent  # (k, d), infinite where a side has no extent
@@ -189,8 +180,7 @@ def discrete_descent(codes: Tensor, classifier: Tensor, linear: Tensor, sweeps: 
     """SDH's discrete cyclic coordinate descent: lower |B W|^2 - 2 <B, linear>, a bit at a time.
 
     From codes B (N, k) of -1/+1, classifier W (k, C), and linear (N, k), Y W' + nu phi P in SDH.
-    Each bit of all codes takes its best value given the others, so that the objective never rises;
-    it stops when a sweep changes nothing.
+    The objective never rises; it stops when a sweep changes nothing.
     """
     codes, coupling = codes.clone(), (classifier @ classifier.T).fill_diagonal_(0)
     for _ in range(sweeps):
@@ -204,7 +194,7 @@ def discrete_descent(codes: Tensor, classifier: Tensor, linear: Tensor, sweeps: 
 
 
 def create_hash_function(name: str, bits: int, seed: int = 0) -> HashFunction:
-    """ "lsh", "itq", "sh" or "sdh"."""
+    """LSH, ITQ, SH or SDH by name, in lower case."""
     functions = {"lsh": LSH, "itq": ITQ, "sh": SH, "sdh": SDH}
     one_of("hash function", name, functions)
     return functions[name](bits, seed)

@@ -30,12 +30,9 @@ class HashMethod(Method):
         self.bits, self.rates = bits, {"hash_layer": (hash_lr, True)}
         self.hash_layer = nn.Linear(backbone.channels, bits)
 
-    def hash(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, k) before the tanh."""
-        return self.hash_layer(pool(features)).float()
-
     def representation(self, images: Tensor) -> Tensor:
-        return self.hash(self.backbone(images))
+        """(B, 3, H, W) -> (B, k) before the tanh."""
+        return self.hash_layer(pool(self.backbone(images))).float()
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> u (B, k) in -1 .. 1; `to_codes` of it are the codes."""

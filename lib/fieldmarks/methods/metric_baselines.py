@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from pytorch_metric_learning import losses, miners
 from scipy import ndimage
 from torch import Tensor, nn
+from torch.nn import Module
 
 from fieldmarks.checks import one_of
 from fieldmarks.methods.method import Method, gather, pool
@@ -18,20 +19,18 @@ class MetricBaseline(Method):
     """A pooled, optionally projected embedding under one of pytorch-metric-learning's losses.
 
     Args:
-        loss: its proxies, if any, are trained with the network.
-        miner: chooses pairs within a batch.
-        pooling: "both" adds up average and maximum.
-        normalise: layer normalisation without parameters before the projection (ProxyNCA++).
-        dimensions: of a linear projection; 0 keeps the C pooled features.
+        loss: its proxies, if any, are trained too.  miner: chooses pairs within a batch.
+        pooling: "both" adds up average and maximum.  normalise: by LayerNorm (ProxyNCA++).
+        dimensions: of a linear projection after these; 0 keeps the C pooled features.
         proxy_lr: learning rate of the proxies as a multiple of the network's.
     """
 
     def __init__(
         self,
-        backbone: nn.Module,
-        loss: nn.Module,
+        backbone: Module,
+        loss: Module,
         *,
-        miner: nn.Module | None = None,
+        miner: Module | None = None,
         pooling: Literal["average", "max", "both"] = "average",
         normalise: bool = False,
         dimensions: int = 0,
@@ -90,17 +89,11 @@ def object_mask(activation: Tensor) -> Tensor:
 
 
 def create_baseline(
-    name: str,
-    backbone: nn.Module,
-    classes: int,
-    *,
-    freeze_norm: bool = False,
-    proxy_lr: float = 1e2,
+    name: str, backbone: Module, classes: int, *, freeze_norm: bool = False, proxy_lr: float = 1e2
 ) -> Method:
     """One of BASELINES with its authors' settings; `proxy_lr` is for the two with proxies.
 
-    Normalised softmax (the CEP row): Zhai & Wu 2019. ProxyNCA++: Teh et al. 2020. Proxy Anchor: Kim
-    et al. 2020. Multi-Similarity: Wang et al. 2019.
+    Zhai & Wu 2019 (the CEP row), Teh et al. 2020, Kim et al. 2020, Wang et al. 2019, and SCDA.
     """
     one_of("baseline", name, BASELINES)
     channels, both = backbone.channels, {"pooling": "both", "dimensions": 512}

@@ -7,7 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from fieldmarks.checks import one_of
-from fieldmarks.methods import attribute_baselines as baselines
+from fieldmarks.methods.attribute_baselines import (
+    AttributeSimilarityHead,
+    MultitaskHead,
+    PlainSimilarity,
+)
 from fieldmarks.methods.graph_encoder import Context, GraphEncoder, Standardise, embed_contexts
 from fieldmarks.methods.method import Method
 from fieldmarks.methods.pan import PAN, Rule
@@ -20,11 +24,10 @@ class PairNetwork(Method):
 
     Args:
         method: "pan_supervised", "pan_unsupervised", "pan_hybrid", "multitask",
-            "attribute_similarity", "plain" (Cucurull et al.'s one similarity without concepts), or
-            "cosine", which has no encoder and nothing to learn.
+            "attribute_similarity", "plain", or "cosine", which has nothing to learn.
         dim: d, features of an item.  attributes: A.
-        encoder: "graph", "linear" (one layer, which sees the item alone) or "none".
-        hidden, dropout: of the graph encoder; "linear" has the last of `hidden` units.
+        encoder: "linear" is one layer, which sees the item alone, of the last of `hidden` units.
+        hidden, dropout: as `GraphEncoder`.
         free: concepts of pan_unsupervised and pan_hybrid.
         none_slot, rule, attribute_weight: as `PAN`; the weight is that of every method.
     """
@@ -50,26 +53,21 @@ class PairNetwork(Method):
             "pan_supervised": lambda: PAN(dim, **supervised),
             "pan_unsupervised": lambda: PAN(dim, free=free),
             "pan_hybrid": lambda: PAN(dim, free=free, **supervised),
-            "multitask": lambda: baselines.MultitaskHead(dim, attributes, **weight),
-            "attribute_similarity": lambda: baselines.AttributeSimilarityHead(
-                dim, attributes, **weight
-            ),
-            "plain": lambda: baselines.PlainSimilarity(dim),
+            "multitask": lambda: MultitaskHead(dim, attributes, **weight),
+            "attribute_similarity": lambda: AttributeSimilarityHead(dim, attributes, **weight),
+            "plain": lambda: PlainSimilarity(dim),
             "cosine": lambda: nn.CosineSimilarity(dim=-1),
         }
         one_of("method", method, heads)
         one_of("encoder", encoder, ("graph", "linear", "none"))
         self.trains = self.learns = method != "cosine"
+        self.sees_graph = self.learns and encoder == "graph"
         self.standardise, self.encoder = Standardise(dim), nn.Identity()
-        if self.learns and encoder == "graph":
+        if self.sees_graph:
             self.encoder, dim = GraphEncoder(dim, hidden, dropout), hidden[-1]
         elif self.learns and encoder == "linear":
             self.encoder, dim = nn.Linear(dim, hidden[-1]), hidden[-1]
         self.head = heads[method]()
-
-    @property
-    def sees_graph(self) -> bool:
-        return isinstance(self.encoder, GraphEncoder)
 
     def encode(self, features: Tensor, support: Tensor | None = None, generator=None) -> Tensor:
         """Standardised features (N, d) -> (N, h). Without a support every item is seen alone."""
@@ -82,9 +80,7 @@ class PairNetwork(Method):
         return self.head.score(a, b) if self.learns else self.head(a, b)
 
     @torch.no_grad()
-    def encode_contexts(
-        self, features: Tensor, contexts: Sequence[Context]
-    ) -> tuple[Tensor, list[list[int]], list[list[int]]]:
+    def encode_contexts(self, features: Tensor, contexts: Sequence[Context]) -> tuple:
         """`embed_contexts`; an encoder that sees items alone encodes each of them once."""
         if self.sees_graph:
             return embed_contexts(self.encoder, features, contexts)
@@ -92,13 +88,7 @@ class PairNetwork(Method):
         return self.encode(features), outfits, [[c.items[i] for i in c.choices] for c in contexts]
 
     def losses(
-        self,
-        features: Tensor,
-        pairs: Tensor,
-        same: Tensor,
-        attributes: Tensor | None = None,
-        support: Tensor | None = None,
-        generator=None,
+        self, features: Tensor, pairs: Tensor, same, attributes=None, support=None, generator=None
     ) -> dict[str, Tensor]:
         """The head's terms, means over all P pairs, of standardised features (N, d), pairs (P, 2)
         of items, same (P,) of 1 and 0, attributes (N, A) of 0, 1 and NaN for unknown.
@@ -108,7 +98,8 @@ class PairNetwork(Method):
         the first term carries: minimise the sum, and weigh terms by `attribute_weight` only.
         """
         encoded, learning = self.encode(features, support, generator), torch.is_grad_enabled()
-        items, parameters, terms = encoded.detach(), list(self.head.parameters()), {}
+        parameters = [p for p in self.head.parameters() if p.requires_grad]
+        items, terms = encoded.detach(), {}
         gradients = [torch.zeros_like(tensor) for tensor in (items, *parameters)]
         for part, target in zip(pairs.split(CHUNK), same.split(CHUNK), strict=True):
             ends, share = part.T.flatten(), len(part) / len(pairs)
@@ -130,6 +121,5 @@ class PairNetwork(Method):
             terms[first] = terms[first] + (carrier - carrier.detach())
         return terms
 
-    def parameter_groups(self, lr: float, weight_decay: float) -> list[dict]:
-        """All parameters decay alike."""
+    def parameter_groups(self, lr: float, weight_decay: float) -> list[dict]:  # all decay
         return [{"params": list(self.parameters()), "lr": lr, "weight_decay": weight_decay}]

@@ -1,8 +1,7 @@
 """Pairs to learn a similarity from: as many that belong together as that do not (PAN, Sec. 2.3).
 
-NOTE the official code differs in what it lets through: on Polyvore negatives may be pairs of an
-item with itself and may come twice; on CUB they may come twice. Here no pair has an item twice and
-no pair comes twice, in either order.
+NOTE in the official code negatives may come twice, and on Polyvore be pairs of an item with itself.
+Here no pair has an item twice and no pair comes twice, in either order.
 """
 
 import torch
@@ -36,9 +35,8 @@ def pairs_from_edges(
     """All edges as positives and as many negatives, drawn uniformly, without replacement.
 
     Undirected edges (E, 2) between `nodes` items -> pairs (2 E, 2) long, the edges first, and same
-    (2 E,) float32 of 1. and 0. `known` (K, 2) are more edges that negatives avoid, as those set
-    aside for message passing. Raises ValueError for edges of an item with itself, twice or out of
-    range, and where too few pairs are no edges.
+    (2 E,) float32 of 1. and 0. Negatives avoid the edges `known` (K, 2) too. Raises ValueError for
+    edges of an item with itself, twice or out of range, and where too few pairs are no edges.
     """
     taken = _numbers(edges, nodes, "edges")
     if twice := len(taken) - len(taken.unique()):
@@ -66,15 +64,15 @@ def _with_negatives(together: Tensor, nodes: int, generator, accept) -> tuple[Te
     return torch.cat([together, _pair_of(apart)]), same
 
 
-def _distinct(total: int, count: int, generator: Generator, accept=None) -> Tensor:
+def _distinct(total: int, count: int, generator: Generator, accept=lambda n: n >= 0) -> Tensor:
     """`count` distinct numbers below `total` that `accept` lets through; there must be as many."""
-    accepted = lambda number: number if accept is None else number[accept(number)]
     if total <= max(8 * count, 2**20):
-        return accepted(torch.randperm(total, generator=generator))[:count]
+        number = torch.randperm(total, generator=generator)
+        return number[accept(number)][:count]
     kept = torch.empty(0, dtype=torch.int64)
     while len(kept) < count:
         drawn = torch.randint(total, (2 * count,), generator=generator)
-        kept = torch.cat([kept, accepted(drawn)])
+        kept = torch.cat([kept, drawn[accept(drawn)]])
         value, place = kept.sort(stable=True)
         first = torch.ones_like(value, dtype=torch.bool)
         first[1:] = value[1:] != value[:-1]

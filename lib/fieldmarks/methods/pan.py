@@ -77,8 +77,7 @@ class PAN(nn.Module):
         dim: d, features of an image.  attributes: A, annotated ones.  free: see above.
         none_slot: one more supervised concept, for pairs whose label has no attribute at all.
         rule: f_a, which makes one label of two images; see `pair_labels`.
-        attribute_weight: lambda; NOTE not given in the paper, 1e-5 on CUB and 10 on Polyvore in the
-            official code.
+        attribute_weight: lambda. NOTE only the official code has it: 1e-5 on CUB, 10 on Polyvore.
     """
 
     def __init__(
@@ -131,21 +130,17 @@ def pair_labels(a: Tensor, b: Tensor, rule: Rule) -> Tensor:
     """f_a (Sec. 2.1.1): attributes of two images -> attributes of the pair, elementwise.
 
     "and": both have it.  "or": either.  "xor": one, the other not.  "xnor": both or neither.
-    Values are 0, 1 and NaN for unknown (ValueError for others; `binarise` makes them of fractions),
-    booleans and integers too; the result is float32 unless the input is wider.
-
-    NOTE an attribute unknown in either image is unknown for the pair, even where logic would settle
-    it (0 "and" unknown): the official code masks such entries.
+    Values are 0, 1 and NaN for unknown, of any type (ValueError for others; see `binarise`); the
+    result is float32 unless the input is wider. NOTE an attribute unknown in either image is
+    unknown for the pair, even where logic would settle it: the official code masks such entries.
     """
     one_of("rule", rule, RULES)
     a, b = at_least_float32(a), at_least_float32(b)
     for values in (a, b):
         wrong = values[~((values == 0) | (values == 1) | values.isnan())]
         if len(wrong):
-            cure = "binarise(attributes, threshold) makes 0 and 1 of fractions"
-            raise ValueError(
-                f"attributes must be 0, 1 or NaN for unknown, got {wrong[0]:g}: {cure}"
-            )
+            given = f"got {wrong[0]:g}: binarise(attributes) first"
+            raise ValueError(f"attributes must be 0, 1 or NaN for unknown, {given}")
     return RULES[rule](a, b)
 
 
@@ -156,10 +151,8 @@ def binarise(attributes: Tensor, threshold: float = 0.5) -> Tensor:
 
 
 def with_none_slot(labels: Tensor) -> Tensor:
-    """Append the label "none", 1 where a pair has none of the attributes: (..., A) -> (..., A + 1).
-
-    It is unknown (NaN) where no attribute is known to be there and some are unknown.
-    """
+    """Append the label "none", 1 where a pair has none of the attributes: (..., A) -> (..., A + 1);
+    NaN where no attribute is known to be there and some are unknown."""
     none = torch.where(labels.isnan().any(-1), torch.nan, 1.0).to(labels.dtype)
     none = none.masked_fill((labels == 1).any(-1), 0.0)
     return torch.cat([labels, none[..., None]], dim=-1)
@@ -180,10 +173,8 @@ def similarity_loss(concept_logits: Tensor, relevance_logits: Tensor, same: Tens
 
 
 def attribute_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """L_el^BCE of eq. 4: for each pair the mean over its known attributes, then over pairs.
-
-    (P, A) twice -> (). Targets are 0, 1 or NaN; a pair with nothing known counts as 0.
-    """
+    """L_el^BCE of eq. 4, (P, A) twice -> (): for each pair the mean over its known attributes, 0 if
+    there are none, then the mean over pairs."""
     known = ~targets.isnan()
     targets = torch.where(known, targets, 0.0).to(logits.dtype)
     each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")

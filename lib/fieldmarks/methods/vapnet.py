@@ -119,8 +119,8 @@ class VAPNet(Method):
         """Eq. 8 of feature maps (B, C, h, w). NOTE the print lacks its minus sign."""
         embedding, weight = pool(features), self.classifier.weight
         if self.cosine_head:
-            logits = F.linear(F.normalize(embedding.float(), dim=1), F.normalize(weight, dim=1))
-            logits = 20 * logits  # (B, N)
+            unit = F.normalize(embedding.float(), dim=1)
+            logits = 20 * F.linear(unit, F.normalize(weight, dim=1))  # (B, N)
         else:
             logits = self.classifier(embedding).float()
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
@@ -128,9 +128,8 @@ class VAPNet(Method):
     def constrain(self, local: Tensor, at_boxes: Tensor) -> Tensor:
         """Eq. 5 or 6 from g(F_L) and g(F_G), each (B, M, C).
 
-        NOTE eq. 6 says that mean encoders have no parameters to learn and leaves open whether
-        gradients pass through them to the features. They do not here unless `grad_through_teacher`:
-        a teacher that moves towards its pupil teaches less.
+        NOTE eq. 6 leaves open whether gradients pass through mean encoders to the features. They do
+        not here unless `grad_through_teacher`: a teacher that moves to its pupil teaches less.
         """
         pupils = self.local_encoder(local), self.global_encoder(at_boxes)
         if self.constraint == "direct":
@@ -160,10 +159,9 @@ def attribute_constraint(
 ) -> Tensor:
     """Eq. 6, or eq. 5 where encoders stand for their means: KL(mean_of_local || own_local) +
     KL(mean_of_global || own_global), summed over M, mean over B, of (B, M, k) before the softmax:
-
     own_local T_L(F_L), own_global T_G(F_G), mean_of_local E[T_G](F_L), mean_of_global E[T_L](F_G).
-    NOTE the print takes logarithms of raw outputs, which may be negative; a softmax over k makes
-    them distributions.
+
+    NOTE the print takes logarithms of raw outputs, which may be negative: hence the softmax.
     """
 
     def divergence(teacher: Tensor, pupil: Tensor) -> Tensor:
@@ -177,8 +175,8 @@ def attribute_constraint(
 def patch_boxes(height: int, width: int, grids: tuple[int, ...] = GRIDS) -> Tensor:
     """All patches of all grids (Sec. 3.2): for each n, n x n cells of floor(H/n) x floor(W/n) px.
 
-    (sum of n^2, 4) long, x1 y1 x2 y2 in pixels, x2 and y2 exclusive; by grid, then row by row.
-    Raises ValueError where the image has fewer pixels a side than a grid has cells.
+    (sum of n^2, 4) long, x1 y1 x2 y2 in pixels, x2 and y2 exclusive; by grid, then row by row. An
+    image with fewer pixels a side than a grid has cells raises ValueError.
     """
     boxes, most = [], min(height, width)
     for n in grids:
@@ -191,9 +189,7 @@ def patch_boxes(height: int, width: int, grids: tuple[int, ...] = GRIDS) -> Tens
     return torch.cat(boxes)
 
 
-def sample_patch_index(
-    count: int, views: int, grids: tuple[int, ...], uniform_over: str, generator=None
-) -> Tensor:
+def sample_patch_index(count: int, views: int, grids, uniform_over: str, generator=None) -> Tensor:
     """Rows of `patch_boxes` for the views of each image: (count, views), drawn with replacement."""
     cells = torch.tensor([n * n for n in grids])
     if uniform_over == "patches":
@@ -207,9 +203,8 @@ def roi_average(features: Tensor, boxes: Tensor, image_size: tuple[int, int]) ->
     """g(F_G): RoIAlign (He et al. 2017, aligned) of every box to 7 x 7 cells, then their average.
 
     Features (B, C, h, w), boxes (B, M, 4) in pixels of images of image_size -> (B, M, C), equal to
-    torchvision's roi_align with 2 x 2 samples a cell. Bilinear sampling on a regular lattice and
-    averaging are linear and separable, so both together are one weight for each row times one for
-    each column of the map: a single matrix product.
+    torchvision's roi_align with 2 x 2 samples a cell. Sampling on a regular lattice and averaging
+    are linear and separable: together one weight for each row times one for each column.
     """
     x1, y1, x2, y2 = boxes.float().unbind(-1)
     rows = _sampling_weights(y1, y2, image_size[0], features.shape[-2])  # (B, M, h)

@@ -1,11 +1,10 @@
-"""Search among hash codes: packed eight bits to a byte, searched by faiss, saved in a file that anyone
-can load.
+"""Search among hash codes by Hamming distance, packed eight bits to a byte, in faiss's files.
 
     index = CodeIndex.build(gallery_codes)
     index.save(folder / "codes.faiss")
     distances, positions = CodeIndex.load(folder / "codes.faiss").search(query_codes, k=10)
 
-Codes are (N, k) of -1/+1, as `to_codes` gives them; distances are Hamming distances, 0 .. k.
+Codes are (N, k) of -1/+1. ValueError for other values, no codes, or codes of another length.
 """
 
 import json
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from fieldmarks.checks import one_of
 from fieldmarks.codes import as_bits
-from fieldmarks.search.lists import Lists, note_of
+from fieldmarks.search.lists import Lists
 
 FLAT_UP_TO = 1_000_000  # an exact search of 48 bits takes about 5 ms a query on one core
 CODES_PER_LIST = 39  # fewer distinct ones are too few to place a centre (faiss's own limit)
@@ -27,32 +26,15 @@ SEED = 0
 
 
 def pack(codes) -> np.ndarray:
-    """(N, k) of -1/+1 -> (N, ceil(k / 8)) uint8: +1 is a set bit, the first highest, then zeros.
-
-    Raises:
-        ValueError: no codes, or a value other than -1 and +1.
-    """
+    """(N, k) of -1/+1 -> (N, ceil(k / 8)) uint8: +1 is a set bit, the first highest, then zeros."""
     return np.packbits(as_bits(codes), axis=1)
-
-
-def unpack(packed: np.ndarray, bits: int) -> Tensor:
-    """The codes that were packed: (N, ceil(bits / 8)) uint8 -> (N, bits) float32 of -1/+1.
-
-    Raises:
-        ValueError: these cannot be packed codes of that length.
-    """
-    _check_packed(packed, bits)
-    unpacked = np.unpackbits(packed, axis=1)
-    if unpacked[:, bits:].any():
-        raise ValueError(f"these codes are longer than {bits} bits: the padding is not zero")
-    return torch.from_numpy(unpacked[:, :bits]).float() * 2 - 1
 
 
 class CodeIndex(Lists):
     """A gallery of codes to search; make one with `build` or `load`.
 
-    "flat" compares a query with every code: exact. "ivf" keeps the codes in lists around centres, and
-    compares a query only with the `probes` lists nearest to it; see `recall_against_exact`.
+    "flat" compares a query with every code: exact. "ivf" keeps the codes in lists around centres,
+    and compares it with the `probes` nearest lists alone; see `recall_against_exact`.
     """
 
     def __init__(self, index: faiss.IndexBinary, bits: int):
@@ -61,31 +43,20 @@ class CodeIndex(Lists):
 
     @classmethod
     def build(cls, codes, kind: str = "auto") -> "CodeIndex":
-        """Args:
-            codes: (N, k) of -1/+1; results name them by their position here.
-            kind: "flat", "ivf", or "auto": flat up to a million codes, ivf beyond.
-
-        Raises:
-            ValueError: no codes, a value other than -1 and +1, or an unknown kind.
-        """
+        """Of codes (N, k), named by their position. "auto": "flat" up to a million, else "ivf"."""
         one_of("kind", kind, ("auto", "flat", "ivf"))
-        bits = as_bits(codes)
-        if kind == "auto":
-            kind = "flat" if len(bits) <= FLAT_UP_TO else "ivf"
-        packed = np.packbits(bits, axis=1)
-        index = _flat(packed) if kind == "flat" else _ivf(packed)
+        packed, bits = pack(codes), np.shape(codes)[1]
+        if kind == "flat" or kind == "auto" and len(packed) <= FLAT_UP_TO:
+            return cls.of_packed(packed, bits)
+        index = _ivf(packed)
         index.add(packed)
-        return cls(index, bits.shape[1])
+        return cls(index, bits)
 
     @classmethod
     def of_packed(cls, packed: np.ndarray, bits: int) -> "CodeIndex":
-        """A flat index of codes as `pack` gives them, which may be mapped into memory.
-
-        Raises:
-            ValueError: no codes, or of another length.
-        """
+        """A flat index of codes as `pack` gives them, which may be mapped into memory."""
         _check_packed(packed, bits)
-        index = _flat(packed)
+        index = faiss.IndexBinaryFlat(8 * packed.shape[1])
         index.add(np.ascontiguousarray(packed))
         return cls(index, bits)
 
@@ -94,19 +65,8 @@ class CodeIndex(Lists):
         return "ivf" if isinstance(self._index, faiss.IndexBinaryIVF) else "flat"
 
     def search(self, codes, k: int) -> tuple[Tensor, Tensor]:
-        """The k nearest codes of each query, nearest first; at equal distances lower position first.
-
-        NOTE where more codes lie at the k-th distance than there is room for, faiss chooses which.
-
-        Args:
-            codes: (Q, bits) of -1/+1.  k: 1 .. len(self).
-
-        Returns:
-            distances (Q, k) and positions (Q, k), int64.
-
-        Raises:
-            ValueError: k out of range, codes of another length, or a value other than -1 and +1.
-        """
+        """Distances and positions of the k nearest of each query (Q, bits), (Q, k) int64, nearest
+        first; ties: lower position first. NOTE faiss chooses among ties at the k-th distance."""
         distances, positions = self._search(self._pack_queries(codes), k)
         return torch.from_numpy(distances), torch.from_numpy(positions)
 
@@ -116,36 +76,26 @@ class CodeIndex(Lists):
         return self._search(packed, k)
 
     def recall_against_exact(self, codes, k: int) -> float:
-        """The share of results as near as the exact k-th nearest; 1 if flat. Arguments of `search`."""
+        """The share of the results of `search` as near as the exact k-th nearest; 1 if flat."""
         queries = self._pack_queries(codes)
-        flat = faiss.IndexBinaryFlat(self._index.d)
-        flat.add(self._index.reconstruct_n(0, len(self)))
-        exact, _ = CodeIndex(flat, self.bits)._search(queries, k)
+        flat = CodeIndex.of_packed(self._index.reconstruct_n(0, len(self)), self.bits)
+        exact, _ = flat._search(queries, k)
         found, _ = self._search(queries, k)
         return float((found <= exact[:, -1:]).mean())
 
     def save(self, path: Path) -> None:
-        """Write a faiss binary index, and beside it `path`.json with the length of the codes.
-
-        Raises:
-            OSError: one of them cannot be written.
-        """
+        """A faiss binary index, and beside it `path`.json with the length of the codes."""
         self._write(path, faiss.write_index_binary, bits=self.bits, codes=len(self))
 
     @classmethod
     def load(cls, path: Path) -> "CodeIndex":
-        """What `save` wrote.
-
-        Raises:
-            FileNotFoundError: the index or its .json is missing.
-            ValueError: one of them cannot be read, or they do not belong together.
-        """
-        note = note_of(path)
+        """What `save` wrote: FileNotFoundError where a file is missing, ValueError where one cannot
+        be read or they do not belong together."""
+        note = Path(f"{path}.json")
         for file in (Path(path), note):
             if not file.is_file():
-                raise FileNotFoundError(
-                    f"there is no '{file}': an index is two files, '{path}' and '{note}'"
-                )
+                files = f"'{path}' and '{note}'"
+                raise FileNotFoundError(f"there is no '{file}': an index is two files, {files}")
         try:
             index = faiss.read_index_binary(str(path))
         except RuntimeError as error:
@@ -156,34 +106,20 @@ class CodeIndex(Lists):
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f'\'{note}\' must hold "bits" and "codes", whole numbers') from error
         if index.d != -(-bits // 8) * 8 or index.ntotal != size:
-            raise ValueError(
-                f"'{note}' tells of {size} codes of {bits} bits, but '{path}' holds {index.ntotal} "
-                f"of up to {index.d}: these files do not belong together; save the index again"
-            )
+            counts = f"{size} codes of {bits} bits, but '{path}' holds {index.ntotal} of {index.d}"
+            raise ValueError(f"'{note}' tells of {counts}: these files do not belong together")
         return cls(index, bits)
 
     def _pack_queries(self, codes) -> np.ndarray:
-        bits = as_bits(codes)
-        if bits.shape[1] != self.bits:
-            raise ValueError(
-                f"the codes have {bits.shape[1]} bits, those in the index have {self.bits}: "
-                "they must be equal"
-            )
-        return np.packbits(bits, axis=1)
+        packed, bits = pack(codes), np.shape(codes)[1]
+        if bits != self.bits:
+            raise ValueError(f"the codes have {bits} bits, those in the index have {self.bits}")
+        return packed
 
     def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         if not 1 <= k <= len(self):
-            raise ValueError(
-                f"k must lie between 1 and the {len(self)} codes of the index, got {k}"
-            )
-        distances, positions = self._index.search(queries, k)
-        short = (positions < 0).any(axis=1)  # the lists looked into held fewer than k
-        if short.any():
-            probes, self.probes = self.probes, self.lists
-            try:
-                distances[short], positions[short] = self._index.search(queries[short], k)
-            finally:
-                self.probes = probes
+            raise ValueError(f"k must lie between 1 and {len(self)}, got {k}")
+        distances, positions = self._find(queries, k, k)
         order = np.lexsort((positions, distances), axis=1)
         distances = np.take_along_axis(distances, order, axis=1)
         return distances.astype(np.int64), np.take_along_axis(positions, order, axis=1)
@@ -191,22 +127,14 @@ class CodeIndex(Lists):
 
 def _check_packed(packed: np.ndarray, bits: int) -> None:
     width = -(-bits // 8)
-    if bits < 1 or packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != width:
-        raise ValueError(
-            f"packed codes of {bits} bits are (N, {width}) uint8, got {packed.shape} {packed.dtype}"
-        )
-
-
-def _flat(packed: np.ndarray) -> faiss.IndexBinary:
-    return faiss.IndexBinaryFlat(8 * packed.shape[1])
+    if bits < 1 or packed.dtype != np.uint8 or packed.shape[1:] != (width,):
+        given = f"{packed.shape} {packed.dtype}"
+        raise ValueError(f"packed codes of {bits} bits are (N, {width}) uint8, got {given}")
 
 
 def _ivf(packed: np.ndarray) -> faiss.IndexBinary:
-    """About sqrt(N) inverted lists; an eighth of them finds 98 % even of random codes of 48 bits.
-
-    Centres are fitted to distinct codes: trained codes repeat, and k-means cannot place more centres
-    than there are points.
-    """
+    """About sqrt(N) lists; an eighth of them finds 98 % even of random codes of 48 bits. Centres
+    are fitted to distinct codes, for trained codes repeat."""
     lists = round(len(packed) ** 0.5)
     sample = min(len(packed), SAMPLE_PER_LIST * lists)
     chosen = np.random.default_rng(SEED).choice(len(packed), sample, replace=False)

@@ -13,8 +13,7 @@ from fieldmarks.show.style import COLOURS, HAIRLINE, INK, MARGIN, MARKERS, MUTED
 
 
 def distance_histograms(methods: Mapping[str, tuple], bits: int) -> Picture:
-    """How far queries lie from the database codes of their own class, and from those of the nearest
-    other class; a panel a method.
+    """How far queries lie from codes of their own class and of the nearest other; a panel a method.
 
     Args:
         methods: name -> (own, other), (Q,) mean or smallest distances in 0 .. bits each.
@@ -82,16 +81,14 @@ def radius_curves(methods: Mapping[str, tuple]) -> Picture:
 def usage_board(
     methods: Mapping[str, tuple[Sequence[float], Sequence]], notes: Sequence[str]
 ) -> Picture:
-    """How codes use their bits, a column a method: the share of +1 in each bit, and below it the
-    correlation of bits.
+    """How codes use their bits, a column a method: the share of +1 in each, and their correlation.
 
     Args:
         methods: name -> (balance (k,), correlation (k, k), NaN for a bit that never changes).
         notes: a line under each name, such as the number of distinct codes.
     """
     if len(methods) != len(notes) or not methods:
-        given = f"{len(methods)} methods but {len(notes)} notes"
-        raise ValueError(f"{given}: give one of each, at least one")
+        raise ValueError(f"{len(methods)} methods but {len(notes)} notes: give one of each")
     side, gutter, top = 2.2, 0.75, MARGIN + 1.35
     width = 2 * MARGIN + len(methods) * (side + gutter) + 0.75
     figure = Picture(top + MARGIN + side + 0.4, width, photographs=False)

@@ -56,9 +56,8 @@ def pair_board(
     Raises:
         ValueError: numbers that do not fit, or contributions that are not relevance times score.
     """
-    contributions, relevance, scores = (
-        as_array(values).astype(float) for values in (contributions, relevance, scores)
-    )
+    parts = contributions, relevance, scores
+    contributions, relevance, scores = (as_array(part).astype(float) for part in parts)
     maps = [_checked_maps(len(first), *column) for column in maps or ()]
     numbers = {"contributions": contributions, "relevance": relevance, "scores": scores}
     check_lengths(first=first, second=second, **numbers, captions=captions)
@@ -101,7 +100,11 @@ def pair_board(
         style = [COLOURS[0]] * top, relevance.max(), "relevance; filled: contribution"
         _concept_bars(axes, relevance[pair, order], contributions[pair, order], *style)
         axes = figure.box(bars_left + 0.66 * width + 0.3, bars_top, 0.34 * width, height)
-        _score_dots(axes, scores[pair, order])
+        rows, dots = np.arange(top), scores[pair, order]
+        axes.hlines(rows, 0, dots, color=HAIRLINE, lw=1.2)
+        axes.plot(dots, rows, ls="none", marker="o", ms=4.5, color=COLOURS[1], clip_on=False)
+        axes.set(xlim=(0, 1), xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
+        bar_axes(axes, top, "concept score")
         for row, concept in enumerate(order):
             y, style = bars_top + row_height * (row + 0.5), {"size": SMALL + 0.5, **AT_BAR}
             figure.write(bars_left - 0.08, y, names[concept], **style, room=NAME - 0.1)
@@ -132,9 +135,8 @@ def importance(
     Raises:
         ValueError: numbers that do not fit.
     """
-    relevance, contribution = (
-        as_array(values).astype(float) for values in (relevance_mean, contribution_mean)
-    )
+    means = relevance_mean, contribution_mean
+    relevance, contribution = (as_array(mean).astype(float) for mean in means)
     check_lengths(names=names, relevance_mean=relevance, contribution_mean=contribution)
     groups = [""] * len(names) if groups is None else groups
     check_lengths(names=names, groups=groups)
@@ -162,14 +164,13 @@ def question_rows(rows: Sequence[Blank], titles: Sequence[str] | None = None) ->
     """Fill-in-the-blank questions, one a row: the outfit with its blank, the choices with scores.
 
     The right answer is marked; where the model chooses another, that is marked as wrong. What it
-    chooses is also said in words: the highest score, the first of equals.
+    chooses, the highest score, the first of equals, is also said in words.
 
     Args:
         rows: questions.  titles: one above each.
 
     Raises:
-        ValueError: no question, one without items or choices, or scores, answer or place that do
-            not fit.
+        ValueError: nothing to show, or items, choices, scores, answer or place that do not fit.
     """
     check_lengths(rows=rows, titles=rows if titles is None else titles)
     for number, row in enumerate(rows):
@@ -225,15 +226,6 @@ def _concept_bars(axes: Axes, lengths, filled, colours, longest: float, label: s
     axes.barh(rows, lengths, BAR, fill=False, edgecolor=colours, lw=1.0)
     axes.set_xlim(0, max(1.08 * longest, 1e-6))
     bar_axes(axes, len(lengths), label)
-
-
-def _score_dots(axes: Axes, scores) -> None:
-    rows = np.arange(len(scores))
-    axes.hlines(rows, 0, scores, color=HAIRLINE, lw=1.2)
-    axes.plot(scores, rows, ls="none", marker="o", ms=4.5, color=COLOURS[1], clip_on=False)
-    axes.set_xlim(0, 1)
-    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-    bar_axes(axes, len(scores), "concept score")
 
 
 def _blank(axes: Axes, side: float) -> None:

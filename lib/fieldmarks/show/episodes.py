@@ -16,8 +16,7 @@ def episode_board(
     names: Sequence[str],
     title: str = "",
 ) -> Picture:
-    """An episode: for each class its supports and its queries, right or with the class that they
-    were taken for.
+    """An episode: for each class its supports and its queries, with what wrong ones were taken for.
 
     Args:
         supports: W rows of S images.  queries: W rows of Q images.

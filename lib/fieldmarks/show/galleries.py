@@ -14,18 +14,6 @@ from fieldmarks.show.style import CENTRED, GAP, LINE, MARGIN, MUTED, SMALL, WIDT
 COSINE = "cosine to the query"
 
 
-def gallery(
-    query_images: Sequence,
-    result_images: Sequence[Sequence],
-    correct,
-    scores=None,
-    titles: Sequence[str] | None = None,
-    score: str = COSINE,
-) -> Picture:
-    """Queries on the left, their nearest neighbours beside them, best first; see `before_after`."""
-    return before_after(query_images, {"": (result_images, correct, scores)}, titles, score)
-
-
 def before_after(
     query_images: Sequence,
     methods: Mapping[str, tuple],
@@ -176,12 +164,11 @@ def _checked(name: str, queries: int, images, correct, scores=None) -> tuple:
         raise ValueError(f"{prefix}every query needs the same number of results, at least one")
     for what, values in (("correct", correct), ("scores", scores)):
         if values is not None and values.shape != shape:
-            raise ValueError(
-                f"{prefix}{what} must have shape {shape} like the results, got {values.shape}"
-            )
+            got = f"{what} must have shape {shape} like the results, got {values.shape}"
+            raise ValueError(prefix + got)
     return images, correct, scores
 
 
-# Interim, until fieldlab and the experiments import these from `picture` and `style`.
-from fieldmarks.show.picture import as_array as _array, save  # noqa
-from fieldmarks.show.style import ACCENT, HAIRLINE, RIGHT, WRONG  # noqa
+# Interim, until tests/fieldlab and experiment.keep import these from `style` and `picture`.
+from fieldmarks.show.picture import save  # noqa
+from fieldmarks.show.style import RIGHT, WRONG  # noqa

@@ -1,7 +1,7 @@
 """Maps and plots: response maps over photographs, training curves, a map of an embedding space.
 
 Plain arrays or tensors in, a figure out; see `picture` for the images. Heat is drawn in inferno,
-whose lightness rises evenly; where there is little of it, the photograph shows through.
+whose lightness rises evenly; where there is little, the photograph shows through.
 """
 
 import warnings
@@ -24,14 +24,7 @@ DISCRIMINATIVE = (0.79, 0.19, 0.12)  # red, as the frames of FCAENet's Fig. 8
 
 
 def blend(image, response, strength: float = 0.7) -> np.ndarray:
-    """A response map over its photograph.
-
-    Args:
-        image: (H, W, 3).  response: (h, w) in [0, 1].  strength: of the heat, at most.
-
-    Returns:
-        (H, W, 3) float32 in [0, 1].
-    """
+    """A response map (h, w) in [0, 1] over its photograph: (H, W, 3) float32 in [0, 1]."""
     image, response = as_rgb(image), np.clip(as_array(response).astype(np.float32), 0, 1)
     if response.ndim != 2:
         raise ValueError(f"a response map must be (h, w), got {response.shape}")
@@ -43,13 +36,6 @@ def blend(image, response, strength: float = 0.7) -> np.ndarray:
     photograph = 0.6 * image + 0.4 * grey  # paler colours, so that heat is not taken for plumage
     alpha = strength * response**2  # broad maps must not hide what they lie on
     return ((1 - alpha) * photograph + alpha * HEAT(response[:, :, 0])[:, :, :3]).astype(np.float32)
-
-
-def overlay(
-    image, response, title: str = "", legend: str = "response, share of its maximum"
-) -> Picture:
-    """One photograph with its response map and a legend of the colours."""
-    return map_grid([("", [image], [response], [()])], [title] if title else None, legend)
 
 
 def map_grid(
@@ -69,12 +55,9 @@ def map_grid(
         if maps is not None and len(maps) != len(images):
             raise ValueError(f'row "{label}" has {len(images)} images but {len(maps)} maps')
     if count == 0 or (titles is not None and len(titles) != count):
-        given = len(titles or ())
-        raise ValueError(f"rows hold up to {count} images, titles are {given}")
-    label_width, gap = 1.05 if any(row[0] for row in rows) else 0.0, 0.05
-    bar = 0.75 if any(row[2] is not None for row in rows) else 0.0
-    largest = 2.2 if count > 1 else 4.0
-    side = min((WIDTH - 2 * MARGIN - label_width - bar - (count - 1) * gap) / count, largest)
+        raise ValueError(f"rows hold up to {count} images, titles are {len(titles or ())}")
+    label_width, bar, gap = 1.05, 0.75 if any(row[2] is not None for row in rows) else 0.0, 0.05
+    side = min((WIDTH - 2 * MARGIN - label_width - bar - (count - 1) * gap) / count, 2.2)
     head = 0.0 if titles is None else 0.34
     height = len(rows) * (side + gap) - gap
     lefts = [MARGIN + label_width + place * (side + gap) for place in range(count)]
@@ -98,11 +81,8 @@ def map_grid(
 
 def hottest_boxes(heat, size: int, count: int) -> list[tuple[int, int, int, int]]:
     """Boxes x1 y1 x2 y2 of size x size with their upper left corner at the hottest pixel of (H, W)
-    heat, then at the hottest that leaves them apart.
-
-    The n hottest pixels lie in one blob (FCAENet, Sec. 4.5.3): drawn all, their boxes would be one
-    smear.
-    """
+    heat, then at the hottest that leaves them apart: boxes of all hot pixels would be one blob
+    (FCAENet, Sec. 4.5.3)."""
     heat = as_array(heat).copy()
     height, width = heat.shape
     found = []
@@ -119,9 +99,8 @@ def curves(
     """Training curves: each loss term on the left, scores in per cent on the right.
 
     Args:
-        history: one record per epoch, such as {"epoch": 1, "attribute": 3.2, "recall@1": 0.31}. A
-            value may be missing or None, as a score is between evaluations; without "epoch" records
-            count from 1.
+        history: records such as {"epoch": 1, "attribute": 3.2, "recall@1": 0.31}, in which a value
+            may be missing or None; without "epoch" they count from 1.
         scores: names of fractions in [0, 1]; every other name is a loss, but for times and rates.
     """
     names = list(dict.fromkeys(name for record in history for name in record))
@@ -144,8 +123,7 @@ def curves(
             found += values
         plain_axes(axes, "epoch", label)
         first, last = axes.dataLim.intervalx
-        # one epoch alone would stretch its axis over fractions
-        axes.set_xlim(first - 0.3, last + 0.3)
+        axes.set_xlim(first - 0.3, last + 0.3)  # one epoch alone would take all of its axis
         largest, smallest = max(found, default=0.0), min(found, default=np.inf)
         if factor == 1 and smallest > 0 and largest / smallest > 30:
             axes.set_yscale("log")
@@ -174,8 +152,8 @@ def embedding_map(
     """
     points, labels = as_array(points).astype(float), as_array(labels)
     if points.ndim != 2 or points.shape[1] != 2 or labels.shape != points.shape[:1]:
-        given = f"{points.shape} and {labels.shape}"
-        raise ValueError(f"points must be (N, 2) and labels (N,), got {given}")
+        shapes = f"{points.shape} and {labels.shape}"
+        raise ValueError(f"points must be (N, 2) and labels (N,), got {shapes}")
     if thumbnails is not None and len(thumbnails) != len(points):
         raise ValueError(f"{len(points)} points but {len(thumbnails)} thumbnails")
     head = 0.3 if title else 0.0
@@ -184,8 +162,8 @@ def embedding_map(
     axes = figure.box(MARGIN, MARGIN + head, WIDTH - 2 * MARGIN, 6.6 - 2 * MARGIN - 0.2)
     low, high = points.min(axis=0), points.max(axis=0)
     room = 0.06 * np.maximum(high - low, 1e-9)
-    (left, bottom), (right, top) = low - room, high + room
-    axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
+    xlim, ylim = zip(low - room, high + room, strict=True)
+    axes.set(xlim=xlim, ylim=ylim, xticks=[], yticks=[])
     axes.spines[:].set_color(HAIRLINE)
     classes, place = np.unique(labels, return_inverse=True)
     colours = [COLOURS[number % len(COLOURS)] for number in range(len(classes))]
@@ -194,8 +172,8 @@ def embedding_map(
         mine = points[place == number]
         marker = MARKERS[number // len(COLOURS) % len(MARKERS)]
         axes.scatter(*mine.T, s=16, color=colour, marker=marker, lw=0, alpha=0.75)
-        # a point, not a gap between two
-        middles.append(mine[((mine - np.median(mine, axis=0)) ** 2).sum(axis=1).argmin()])
+        distance = ((mine - np.median(mine, axis=0)) ** 2).sum(axis=1)
+        middles.append(mine[distance.argmin()])  # a point, not a gap between two
     for index in _spread(points) if thumbnails is not None else ():
         image = as_rgb(thumbnails[index])
         small = OffsetImage(image, zoom=34 / max(image.shape[:2]))
@@ -216,19 +194,14 @@ def project(embeddings, seed: int = 0, neighbours: int = 15) -> np.ndarray:
         shape = embeddings.shape
         raise ValueError(f"a projection needs (N, D) embeddings with at least 4 rows, got {shape}")
     with warnings.catch_warnings():
-        # a seed means one thread: known and wanted
-        warnings.filterwarnings("ignore", message="n_jobs value")
-        return UMAP(
-            n_neighbors=min(neighbours, len(embeddings) - 1),
-            metric="cosine",
-            random_state=seed,
-            init="random" if len(embeddings) < 16 else "spectral",
-        ).fit_transform(embeddings)
+        warnings.filterwarnings("ignore", message="n_jobs value")  # a seed means one thread
+        near = {"n_neighbors": min(neighbours, len(embeddings) - 1), "metric": "cosine"}
+        init = "random" if len(embeddings) < 16 else "spectral"
+        return UMAP(**near, random_state=seed, init=init).fit_transform(embeddings)
 
 
 def _name_places(figure: Picture, axes, places, names, colours, above: float) -> None:
-    """Write names `above` points above places of the map, moved apart and into the axes where they
-    would overlap or be cut off, with a line to the place."""
+    """Names `above` points above places, but moved apart and into the axes, with a line between."""
     frame, points = axes.get_window_extent(), 72 / figure.dpi
     at = axes.transData.transform(places) * points  # in points, as all here
     texts, ground = [], {"fc": "white", "alpha": 0.75, "lw": 0, "pad": 1}
@@ -245,8 +218,8 @@ def _name_places(figure: Picture, axes, places, names, colours, above: float) ->
 
 
 def move_apart(middles, sizes, low, high, rounds: int = 500) -> np.ndarray:
-    """Boxes (n, 2) middles and sizes, moved little by little until none overlaps another, along the
-    axis on which it takes least, and kept between `low` and `high`: their new middles (n, 2)."""
+    """Boxes, given by middles and sizes (n, 2), moved along the axis on which it takes least until
+    none overlaps another, and kept between `low` and `high`: their new middles (n, 2)."""
     middles, sizes = np.array(middles, float), np.asarray(sizes, float)
     need = (sizes[:, None] + sizes) / 2  # (n, n, 2)
     order = np.sign(np.subtract.outer(np.arange(len(sizes)), np.arange(len(sizes))))
@@ -268,16 +241,14 @@ def _spread(points: np.ndarray, columns: int = 14, rows: int = 10) -> list[int]:
     low, high = points.min(axis=0), points.max(axis=0)
     place = (points - low) / np.maximum(high - low, 1e-9) * (columns, rows)
     field = np.minimum(place.astype(int), (columns - 1, rows - 1))
-    distance = ((place - field - 0.5) ** 2).sum(axis=1)
-    chosen = {}
-    for index in np.argsort(distance, kind="stable"):
-        if field[index].sum() % 2 == 0:
-            chosen.setdefault(tuple(field[index]), int(index))
-    return list(chosen.values())
+    order = np.argsort(((place - field - 0.5) ** 2).sum(axis=1), kind="stable")
+    order = order[field[order].sum(axis=1) % 2 == 0]
+    first = np.unique(field[order], axis=0, return_index=True)[1]
+    return order[np.sort(first)].tolist()
 
 
 def _heat_bar(figure: Picture, left: float, top: float, height: float, label: str) -> None:
     """The colours as they look over a middle grey photograph."""
     colours = blend(np.full((1, 256), 0.6, np.float32), np.linspace(0, 1, 256)[None, :])[0]
     heat = ScalarMappable(cmap=LinearSegmentedColormap.from_list("heat", colours))
-    figure.colour_bar((left, top, 0.14, height), heat, label).set_ticks([0, 0.5, 1])
+    figure.colour_bar((left, top, 0.14, height), heat, label, ticks=(0, 0.5, 1))

@@ -14,8 +14,8 @@ from fieldmarks.show.names import names_of_concepts
 
 
 def pair_board(method, first: Tensor, second: Tensor, captions: Sequence[str]) -> Figure:
-    """Pairs of images with their concepts and maps of what lies where: what speaks for the
-    similarity, against it, and for the concept that contributes most. Without concepts maps alone.
+    """Pairs of images with their concepts and Grad-CAM: what speaks for the similarity, against it,
+    and for the concept that contributes most. Of a method without concepts the maps alone.
 
     Args:
         method: a `PairMethod`.
@@ -27,22 +27,20 @@ def pair_board(method, first: Tensor, second: Tensor, captions: Sequence[str]) -
     if not isinstance(head, PAN):  # no concepts to name
         rows = []
         for side, title in enumerate(("one", "the other")):
-            rows.append((title, pictures[side], None))
-            rows.append(("for the similarity", pictures[side], speaks_for[side]))
-            rows.append(("against it", pictures[side], against[side]))
+            responses = None, speaks_for[side], against[side]
+            titles = title, "for the similarity", "against it"
+            rows += [(t, pictures[side], r) for t, r in zip(titles, responses, strict=True)]
         return maps.map_grid(rows, captions)
     with torch.no_grad():
         _, scores, relevance = head(method.embed(first), method.embed(second))
     strongest, each = (scores * relevance).argmax(1), torch.arange(len(first))
-    concept = pair_maps(
-        method, lambda a, b: head.similarity.logits(a, b)[0][each, strongest], first, second
-    )
+    target = lambda a, b: head.similarity.logits(a, b)[0][each, strongest]
+    concept = pair_maps(method, target, first, second)
     names = names_of_concepts(head, method.attribute_names)
     titles = [names[number] for number in strongest.tolist()]
     columns = [("for", *speaks_for), ("against", *against), (titles, *concept)]
-    return concepts.pair_board(
-        *pictures, scores * relevance, relevance, scores, names, captions, columns
-    )
+    numbers = scores * relevance, relevance, scores
+    return concepts.pair_board(*pictures, *numbers, names, captions, columns)
 
 
 def pair_maps(

@@ -13,8 +13,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -42,8 +40,7 @@ class Picture(Figure):
     """A figure that a notebook shows when it is the last value of a cell.
 
     Args:
-        height, width: in inches.
-        photographs: shown as JPEG, to keep the notebook small; else as PNG.
+        height, width: in inches.  photographs: shown as JPEG, to keep a notebook small.
     """
 
     def __init__(self, height: float, width: float = WIDTH, *, photographs: bool = True):
@@ -83,10 +80,7 @@ class Picture(Figure):
     def write(
         self, x: float, y: float, text: str, *, room: float = 0, lines: int = 1, **options
     ) -> Text:
-        """Text at a place in inches from the top left, cut to `lines` lines of `room` inches.
-
-        Other options are those of `Figure.text`.
-        """
+        """Text, with the options of `Figure.text`, cut to `lines` lines of `room` inches."""
         width, height = self.get_size_inches()
         options = {"size": TEXT, "color": INK, "linespacing": 1.15} | options
         text = wrap(text, room, options["size"], lines) if room else text
@@ -113,13 +107,12 @@ class Picture(Figure):
         ends = MARGIN / width, 1 - MARGIN / width
         self.add_artist(Line2D(ends, (1 - y / height,) * 2, color=HAIRLINE, lw=0.8))
 
-    def colour_bar(self, place: tuple, colours: ScalarMappable, label: str) -> Colorbar:
+    def colour_bar(self, place: Sequence[float], colours, label: str, ticks=None) -> None:
         """What colours stand for; the place is left, top, width, height in inches."""
-        bar = self.colorbar(colours, cax=self.box(*place))
+        bar = self.colorbar(colours, cax=self.box(*place), ticks=ticks)
         bar.set_label(label, size=SMALL, color=MUTED)
         bar.ax.tick_params(labelsize=SMALL, colors=MUTED, length=2)
         bar.outline.set_edgecolor(HAIRLINE)
-        return bar
 
     def key(self, right: str, wrong: str, note: str = "") -> None:
         """What the signs of `mark` say, and a note, at the foot."""
@@ -192,11 +185,10 @@ def name_lines(axes: Axes, **options) -> None:
 
 
 def save(figure: Figure, path: str | os.PathLike, dpi: int = 120) -> Path:
-    """Write a PNG or JPEG, complete or not at all. At most 150 dpi.
+    """Write a PNG or JPEG of at most 150 dpi, complete or not at all.
 
     Raises:
-        ValueError: another file type, or a resolution that would bloat a notebook.
-        OSError: the disk refuses.
+        ValueError: another file type or resolution.  OSError: the disk refuses.
     """
     path = Path(path)
     kind = path.suffix.lower()[1:]
@@ -237,6 +229,7 @@ def check_something(values: Sequence, what: str) -> None:
 
 
 def check_lengths(**parts: Sequence) -> None:
+    """As many of each, at least one."""
     lengths = {name: len(part) for name, part in parts.items()}
     check_something([name for name in lengths if lengths[name]], " and ".join(lengths))
     if len(set(lengths.values())) != 1 or 0 in lengths.values():

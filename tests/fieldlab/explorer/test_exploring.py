@@ -1,4 +1,5 @@
-"""What can be explored, on which pictures, what is found there and why; and the panels, clicked without a browser."""
+"""What can be explored, on which pictures, what is found there and why; the panels, clicked without
+a browser."""
 
 import io
 import json
@@ -9,81 +10,83 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from fieldlab.explorer import exploring
+from fieldlab.cascade import in_stages
+from fieldlab.explorer import exploring, gallery
 from fieldlab.explorer.panels import Explorer
+from fieldmarks.backbones import create_backbone
 from fieldmarks.evaluation.recall import nearest
-from fieldmarks.experiments import fewshot, hashing, open_set
+from fieldmarks.experiments.fewshot import FewShot, few_shot_split
+from fieldmarks.experiments.hashing import Hashing
+from fieldmarks.experiments.open_set import OpenSet
+from helpers.experiments import arguments
 from PIL import Image
 
-BIRDS = "12 classes, 8 images, 64 px, seed 0, standard"
-SMALL = [
-    "resize=64",
-    "size=48",
-    "backbone=resnet10t",
-    "weights=none",
-    "device=cpu",
-    "progress=none",
-]
+BIRDS = {"classes": 12, "images": 8, "size": 64}
+SMALL = {
+    "resize": 64,
+    "size": 48,
+    "backbone": "resnet10t",
+    "weights": "none",
+    "device": "cpu",
+    "progress": "none",
+}
+HASHED = {
+    "epochs": 1,
+    "passes": 1,
+    "max_classes": 4,
+    "batch_size": 4,
+    "regions": 9,
+    "region_size": 8,
+}
+FEW = {
+    "hidden": [16],
+    "free": 5,
+    "epochs": 4,
+    "ways": 3,
+    "shots": 2,
+    "queries": 6,
+    "episodes": 20,
+    "validation_episodes": 10,
+}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Runs of VAPNet, FCAENet with two lengths, ITQ and PAN on birds, and of VAPNet on other birds."""
+    """Runs of VAPNet, FCAENet of two lengths, ITQ and PAN on birds; of SCDA on other birds."""
     home = tmp_path_factory.mktemp("exploring")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FIELDMARKS_CACHE", str(home / "cache"))
-        own = [*SMALL, f"fieldguide={BIRDS}"]
-        hashed = [
-            "epochs=1",
-            "passes=1",
-            "max_classes=4",
-            "batch_size=4",
-            "regions=9",
-            "region_size=8",
-        ]
-        few = [
-            "hidden=16",
-            "concepts=5",
-            "epochs=4",
-            "ways=3",
-            "shots=2",
-            "queries=6",
-            "episodes=20",
-            "validation_episodes=10",
-        ]
-        for name, main, words in (
-            (
-                "other",
-                open_set.main,
-                [*SMALL, "fieldguide=6 classes, 4 images, 64 px, seed 0, standard", "method=scda"],
-            ),
-            ("vapnet", open_set.main, [*own, "epochs=1", "batch_size=8"]),
-            ("itq", hashing.main, [*own, "method=itq", "bits=8", "max_classes=4"]),
-            ("fcaenet-8", hashing.main, [*own, *hashed, "bits=8"]),
-            ("fcaenet-12", hashing.main, [*own, *hashed, "bits=12"]),
-            ("pan", fewshot.main, [*own, *few]),
+        others = {"generated": {"classes": 6, "images": 4, "size": 64}}
+        for name, kind, values in (
+            ("other", OpenSet, {**others, "method": "scda"}),
+            ("vapnet", OpenSet, {"epochs": 1, "batch_size": 8}),
+            ("itq", Hashing, {"method": "itq", "bits": 8, "max_classes": 4}),
+            ("fcaenet-8", Hashing, {**HASHED, "bits": 8}),
+            ("fcaenet-12", Hashing, {**HASHED, "bits": 12}),
+            ("pan", FewShot, FEW),
         ):
-            assert main([*words, f"out={home / 'runs' / name}"]) == 0
+            out = {"out": str(home / "runs" / name)}
+            assert kind.main(arguments({**SMALL, "generated": BIRDS, **values, **out})) == 0
         yield home / "runs"
 
 
 @pytest.fixture(scope="module")
 def runs(folder):
-    found = {run.folder.name: run for run in exploring.explorable(folder)[0]}
+    found = {run.folder.name: run for run in gallery.explorable(folder)[0]}
     assert set(found) == {"pan", "fcaenet-12", "fcaenet-8", "vapnet", "other"}
     return found
 
 
 @pytest.fixture(scope="module")
-def gallery(runs):
-    return exploring.common_gallery([runs["vapnet"], runs["fcaenet-8"], runs["pan"]])
+def pictures(runs):
+    return gallery.common_gallery([runs["vapnet"], runs["fcaenet-8"], runs["pan"]])
 
 
 # ---- runs and pictures
 
 
 def test_runs_without_a_network_are_told_apart(folder):
-    good, others = exploring.explorable(folder)
+    good, others = gallery.explorable(folder)
     assert [run.folder.name for run in others] == ["itq"] and len(good) == 5
     ended = [run.result["finished"] for run in good]
     assert ended == sorted(ended, reverse=True)
@@ -91,7 +94,7 @@ def test_runs_without_a_network_are_told_apart(folder):
 
 def test_the_first_choice_has_every_experiment_and_code_length_of_the_latest_data(runs):
     latest_first = sorted(runs.values(), key=lambda run: run.folder.name == "other")
-    names = [run.folder.name for run in exploring.first_choice(latest_first)]
+    names = [run.folder.name for run in gallery.first_choice(latest_first)]
     assert (
         names[0] == "vapnet"
         and sorted(names[1:3]) == ["fcaenet-12", "fcaenet-8"]
@@ -99,94 +102,88 @@ def test_the_first_choice_has_every_experiment_and_code_length_of_the_latest_dat
     )
 
 
-def test_the_gallery_holds_what_no_run_has_learnt_from(runs, gallery):
-    learnt = set()
-    train, _ = open_set.load_split(open_set.Parameters(**parameters(runs["vapnet"])))
-    learnt |= set(train.paths)
-    database, _ = hashing.load_split(hashing.Parameters(**parameters(runs["fcaenet-8"])))
-    learnt |= set(database.paths)
-    p = fewshot.Parameters(**parameters(runs["pan"]))
-    whole = fewshot.load_images(p)
-    parts = fewshot.few_shot_split(whole)
-    learnt |= {*parts["base"].paths, *parts["validation"].paths}
-    assert gallery.paths == [path for path in whole.paths if path not in learnt] and 2 <= len(
-        gallery
-    ) < len(whole)
-    for position in range(len(gallery)):
-        row = whole.paths.index(gallery.paths[position])
-        assert gallery.class_of(position) == whole.class_names[int(whole.labels[row])]
-        assert gallery.is_new_to(runs["vapnet"], position) == (
-            gallery.class_of(position) not in {train.class_names[c] for c in train.labels}
-        )
+def opened(kind, run, tmp_path):
+    """The experiment of a run, anew."""
+    values = {**run.result["parameters"], "out": str(tmp_path / run.folder.name)}
+    return kind(kind.Parameters(**{n: as_tuple(value) for n, value in values.items()}))
 
 
-def parameters(run):
-    return {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in run.result["parameters"].items()
-    }
+def as_tuple(value):
+    return tuple(value) if isinstance(value, list) else value
 
 
-def test_pictures_of_classes_that_were_learnt_are_not_new(runs):
-    gallery = exploring.common_gallery([runs["fcaenet-8"]])
-    news = [gallery.is_new_to(runs["fcaenet-8"], position) for position in range(len(gallery))]
+def test_the_gallery_holds_what_no_run_has_learned_from(runs, pictures, tmp_path):
+    train = opened(OpenSet, runs["vapnet"], tmp_path).train_set
+    database = opened(Hashing, runs["fcaenet-8"], tmp_path).database_set
+    images = opened(FewShot, runs["pan"], tmp_path).load_images()
+    parts = few_shot_split(images)
+    learned = {*train.paths, *database.paths, *parts["base"].paths, *parts["validation"].paths}
+    assert pictures.paths == [path for path in images.paths if path not in learned]
+    assert 2 <= len(pictures) < len(images)
+    for position in range(len(pictures)):
+        row = images.paths.index(pictures.paths[position])
+        assert pictures.class_of(position) == images.class_names[int(images.labels[row])]
+        seen = {train.class_names[c] for c in train.labels}
+        is_new = pictures.class_of(position) not in seen
+        assert pictures.is_new_to(runs["vapnet"].folder, position) == is_new
+
+
+def test_pictures_of_classes_that_were_learned_are_not_new(runs):
+    pictures = gallery.common_gallery([runs["fcaenet-8"]])
+    news = [
+        pictures.is_new_to(runs["fcaenet-8"].folder, position) for position in range(len(pictures))
+    ]
     assert set(news) == {True, False}
-    assert len({gallery.class_of(position) for position, new in enumerate(news) if not new}) == 4
+    assert len({pictures.class_of(position) for position, new in enumerate(news) if not new}) == 4
 
 
 def test_runs_of_different_data_are_one_clear_line(runs):
     with pytest.raises(
         ValueError,
-        match=r"^these runs are of different data, pick runs of one data set: vapnet .* is of fieldguide \(12 .*; scda is of",
-    ) as told:
-        exploring.common_gallery([runs["vapnet"], runs["other"]])
-    assert "\n" not in str(told.value)
+        match=r"^these runs are of different data, pick runs of one data set: vapnet .* is of "
+        r"fieldguide \(classes 12, .*; scda is of",
+    ) as raised:
+        gallery.common_gallery([runs["vapnet"], runs["other"]])
+    assert "\n" not in str(raised.value)
     with pytest.raises(ValueError, match="no run is picked"):
-        exploring.common_gallery([])
+        gallery.common_gallery([])
 
 
 def test_pictures_that_have_changed_or_moved_are_noticed(runs, tmp_path):
-    source = next(path for path in exploring.common_gallery([runs["vapnet"]]).paths).parents[2]
+    source = next(path for path in gallery.common_gallery([runs["vapnet"]]).paths).parents[2]
     moved = shutil.copytree(source, tmp_path / "birds")
     run = runs["vapnet"]._replace(result=json.loads(json.dumps(runs["vapnet"].result)))
     run.result["parameters"]["root"] = str(moved)
-    assert len(exploring.common_gallery([run])) == 48
+    assert len(gallery.common_gallery([run])) == 48
     next((moved / "images").rglob("*.jpg")).rename(tmp_path / "gone.jpg")
     with pytest.raises(FileNotFoundError, match="birds"):
-        exploring.common_gallery([run])
+        gallery.common_gallery([run])
     run.result["data_fingerprint"] = "0 1"
     run.result["parameters"]["root"] = str(source)
     with pytest.raises(ValueError, match="have changed since"):
-        exploring.common_gallery([run])
+        gallery.common_gallery([run])
 
 
 def test_no_runs_say_what_makes_some(tmp_path):
     with pytest.raises(
         FileNotFoundError, match="no finished run below .*: make some with make demo"
     ):
-        exploring.explorable(tmp_path)
+        gallery.explorable(tmp_path)
 
 
 def test_a_folder_of_ones_own_has_no_labels_and_leaves_out_what_cannot_be_read(tmp_path):
     for number in range(3):
         Image.new("RGB", (50, 40), (80 * number, 0, 0)).save(tmp_path / f"{number}.png")
     (tmp_path / "broken.jpg").write_bytes(b"no")
-    gallery = exploring.own_gallery(tmp_path)
-    assert [path.name for path in gallery.paths] == [
-        "0.png",
-        "1.png",
-        "2.png",
-    ] and gallery.labels is None
-    assert (
-        {path.name for path in gallery.left_out} == {"broken.jpg"}
-        and gallery.words(1) == "1.png"
-        and gallery.is_right(0, 1) is None
-    )
+    pictures = gallery.own_gallery(tmp_path)
+    assert [path.name for path in pictures.paths] == ["0.png", "1.png", "2.png"]
+    assert pictures.labels is None and {path.name for path in pictures.left_out} == {"broken.jpg"}
+    assert pictures.title(1) == "1.png" and pictures.is_right(0, 1) is None
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no picture"):
-        exploring.own_gallery(tmp_path / "empty")
+        gallery.own_gallery(tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match="there is no folder"):
-        exploring.own_gallery(tmp_path / "nothing")
+        gallery.own_gallery(tmp_path / "nothing")
 
 
 # ---- uploads
@@ -219,19 +216,19 @@ def archived():
         ("a.jpg", lambda: b"", "not a picture"),
         ("a.jpg", lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
         ("../../etc/passwd", lambda: b"root", "^passwd cannot"),
-        ("a.jpg", lambda: bytes(exploring.UPLOAD_BYTES + 1), "8.0 MB: upload at most 8 MB"),
+        ("a.jpg", lambda: bytes(gallery.UPLOAD_BYTES + 1), "8.0 MB: upload at most 8 MB"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_what_cannot_be_used_is_refused_and_leaves_nothing(tmp_path, name, content, says):
-    with pytest.raises(ValueError, match=says) as told:
-        exploring.save_upload(name, content(), tmp_path)
-    assert "\n" not in str(told.value) and list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match=says) as raised:
+        gallery.save_upload(name, content(), tmp_path)
+    assert "\n" not in str(raised.value) and list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", exploring.FORMATS)
+@pytest.mark.parametrize("kind", gallery.FORMATS)
 def test_pictures_of_all_named_formats_are_taken(tmp_path, kind):
-    path = exploring.save_upload(
+    path = gallery.save_upload(
         f"x/bird.{kind}", encoded(Image.new("RGB", (30, 20), "red"), kind), tmp_path
     )
     assert path.parent == tmp_path and Image.open(path).size == (30, 20)
@@ -240,90 +237,81 @@ def test_pictures_of_all_named_formats_are_taken(tmp_path, kind):
 # ---- finding
 
 
-def test_embeddings_are_found_by_cosine_without_the_query_itself(runs, gallery):
-    finder = exploring.open_finder(runs["vapnet"], gallery, "cpu")
+def neighbours(results):
+    return results.index[0].tolist(), results.scores[0].tolist()
+
+
+def test_embeddings_are_found_by_cosine_without_the_query_itself(runs, pictures):
+    finder = exploring.open_finder(runs["vapnet"], pictures, "cpu")
     for query in (0, 5):
-        found = finder.find(finder.rows[query], 6, query)
-        naive = sorted(
-            (
-                (float(finder.rows[query] @ row), -place)
-                for place, row in enumerate(finder.rows)
-                if place != query
-            ),
-            reverse=True,
-        )[:6]
-        assert [-place for _, place in naive] == found.positions
-        assert found.scores == pytest.approx([score for score, _ in naive], abs=1e-5)
-    assert len(finder.find(finder.rows[0], 10**6, 0).positions) == len(gallery) - 1
-    assert len(finder.find(finder.rows[0], 10**6).positions) == len(gallery)
+        results = finder.find(query, 6)
+        positions, scores = neighbours(results)
+        cosines = [(float(finder.rows[query] @ row), -n) for n, row in enumerate(finder.rows)]
+        naive = sorted((pair for pair in cosines if pair[1] != -query), reverse=True)[:6]
+        assert [-place for _, place in naive] == positions
+        assert scores == pytest.approx([score for score, _ in naive], abs=1e-5)
+        right = [pictures.is_right(position, query) for position in positions]
+        assert results.correct[0].tolist() == right
+    assert len(neighbours(finder.find(0, 10**6))[0]) == len(pictures) - 1
+    other = finder.find(pictures.paths[0], 10**6)
+    assert len(neighbours(other)[0]) == len(pictures) and other.correct is None
 
 
-def test_codes_are_found_by_the_bits_that_differ_ties_in_one_random_order(runs, gallery):
-    finder = exploring.open_finder(runs["fcaenet-8"], gallery, "cpu")
-    finder.rows = torch.where(
-        torch.randn(len(gallery), 8, generator=torch.Generator().manual_seed(1)) > 0, 1.0, -1.0
-    )
-    found = finder.find(finder.rows[3], len(gallery), 3)
-    naive = [int((finder.rows[3] != finder.rows[place]).sum()) for place in found.positions]
-    assert found.scores == naive == sorted(naive) and sorted(found.positions) == [
-        p for p in range(len(gallery)) if p != 3
-    ]
-    assert found == finder.find(finder.rows[3], len(gallery), 3)
-    finder.rows = torch.ones(len(gallery), 8)
-    tied = finder.find(finder.rows[3], len(gallery), 3).positions
-    assert sorted(tied) == [p for p in range(len(gallery)) if p != 3] and tied != sorted(tied)
+def test_codes_are_found_by_the_bits_that_differ_ties_in_one_random_order(runs, pictures):
+    finder = exploring.open_finder(runs["fcaenet-8"], pictures, "cpu")
+    generator = torch.Generator().manual_seed(1)
+    finder.rows = torch.where(torch.randn(len(pictures), 8, generator=generator) > 0, 1.0, -1.0)
+    positions, scores = neighbours(finder.find(3, len(pictures)))
+    others = [place for place in range(len(pictures)) if place != 3]
+    naive = [int((finder.rows[3] != finder.rows[place]).sum()) for place in positions]
+    assert scores == naive == sorted(naive) and sorted(positions) == others
+    assert (positions, scores) == neighbours(finder.find(3, len(pictures)))
+    finder.rows = torch.ones(len(pictures), 8)
+    tied, _ = neighbours(finder.find(3, len(pictures)))
+    assert sorted(tied) == others and tied != sorted(tied)
 
 
-def test_pan_finds_by_its_similarity(runs, gallery):
-    finder = exploring.open_finder(runs["pan"], gallery, "cpu")
-    found = finder.find(finder.describe(2), 5, 2)
-    with torch.no_grad():
-        naive = {}
-        for place in range(len(gallery)):
-            concepts, relevance = finder.model.concepts(finder.rows[2], finder.rows[place])
-            naive[place] = float((concepts * relevance).sum())
+def test_pan_finds_by_its_similarity(runs, pictures):
+    finder = exploring.open_finder(runs["pan"], pictures, "cpu")
+    positions, scores = neighbours(finder.find(2, 5))
+    naive = {}
+    for place in range(len(pictures)):
+        concepts, relevance = finder.model.concepts(finder.rows[2], finder.rows[place])
+        naive[place] = float((concepts * relevance).sum())
     naive.pop(2)
-    assert found.positions == sorted(naive, key=naive.get, reverse=True)[:5]
-    assert found.scores == pytest.approx([naive[place] for place in found.positions], abs=1e-5)
+    assert positions == sorted(naive, key=naive.get, reverse=True)[:5]
+    assert scores == pytest.approx([naive[place] for place in positions], abs=1e-5)
 
 
-def test_stages_are_a_shortlist_by_codes_then_cosine_then_concepts(runs, gallery):
+def test_stages_are_a_shortlist_by_codes_then_cosine_then_concepts(runs, pictures):
     codes, ranking, pan = (
-        exploring.open_finder(runs[name], gallery, "cpu") for name in ("fcaenet-8", "vapnet", "pan")
+        exploring.open_finder(runs[name], pictures, "cpu")
+        for name in ("fcaenet-8", "vapnet", "pan")
     )
-    staged = exploring.in_stages(codes, ranking, pan, 2, k=3, shortlist=7)
-    listed = codes.find(codes.rows[2], 7, 2).positions
-    cosine = {
-        place: float(
-            ranking.rows[2]
-            @ ranking.rows[place]
-            / ranking.rows[2].norm()
-            / ranking.rows[place].norm()
-        )
-        for place in listed
-    }
-    assert (
-        staged.found.positions == sorted(listed, key=lambda place: -cosine[place])[:3]
-        and 2 not in listed
-    )
-    assert staged.found.scores == pytest.approx(sorted(cosine.values(), reverse=True)[:3], abs=1e-5)
-    for place, concepts in zip(staged.found.positions, staged.concepts):
-        scores, relevance = pan.model.concepts(pan.rows[2], pan.rows[place])
-        naive = sorted(zip((scores * relevance).tolist(), pan.model.names), reverse=True)[:3]
-        assert [value for _, value in concepts] == pytest.approx(
-            [value for value, _ in naive], abs=1e-6
-        )
-        assert {name for name, _ in concepts} <= set(pan.model.names)
-    assert len(staged.stages) == 3 and all(seconds > 0 for _, seconds in staged.stages)
-    without = exploring.in_stages(codes, ranking, None, 2, k=3, shortlist=7)
-    assert without.found == staged.found and without.concepts == [] and len(without.stages) == 2
+    answer = in_stages(2, codes, ranking, pan, k=3, shortlist=7)
+    listed, _ = neighbours(codes.find(2, 7))
+    unit = ranking.rows / ranking.rows.norm(dim=1, keepdim=True)
+    cosine = {place: float(unit[2] @ unit[place]) for place in listed}
+    positions, scores = zip(*answer.hits, strict=True)
+    assert list(positions) == sorted(listed, key=lambda place: -cosine[place])[:3]
+    assert 2 not in listed
+    assert scores == pytest.approx(sorted(cosine.values(), reverse=True)[:3], abs=1e-5)
+    for place, reason in zip(positions, answer.reasons, strict=True):
+        concepts, relevance = pan.model.concepts(pan.rows[2], pan.rows[place])
+        naive = sorted((concepts * relevance).tolist(), reverse=True)
+        assert [value for _, value in reason.concepts] == pytest.approx(naive[:3], abs=1e-6)
+        assert reason.similarity == pytest.approx(sum(naive), abs=1e-5)
+        assert {name for name, _ in reason.concepts} <= set(pan.model.names)
+    assert len(answer.stages) == 3 and all(stage.seconds > 0 for stage in answer.stages)
+    without = in_stages(2, codes, ranking, k=3, shortlist=7)
+    assert without.hits == answer.hits and without.reasons == [] and len(without.stages) == 2
 
 
-def test_the_frozen_network_is_the_one_before_training(runs, gallery):
-    finder = exploring.open_frozen(runs["vapnet"], gallery, "cpu")
+def test_the_frozen_network_is_the_one_before_training(runs, pictures):
+    finder = exploring.open_frozen(runs["vapnet"], pictures, "cpu")
     p = runs["vapnet"].result["parameters"]
     torch.manual_seed(p["seed"])
-    fresh = exploring.create_backbone(p["backbone"], p["weights"], p["size"]).eval()
+    fresh = create_backbone(p["backbone"], p["weights"], p["size"]).eval()
     with torch.no_grad():
         expected = fresh(exploring.views_of(finder, 4)).mean((2, 3))[0]
     torch.testing.assert_close(
@@ -332,25 +320,25 @@ def test_the_frozen_network_is_the_one_before_training(runs, gallery):
 
 
 @pytest.mark.parametrize("name", ["vapnet", "fcaenet-8", "pan"])
-def test_a_file_is_described_as_the_same_picture_in_the_gallery(runs, gallery, name):
-    finder = exploring.open_finder(runs[name], gallery, "cpu")
-    torch.testing.assert_close(finder.describe(gallery.paths[6]), finder.rows[6], atol=1e-4, rtol=0)
+def test_a_file_gets_the_row_of_the_same_picture_in_the_gallery(runs, pictures, name):
+    finder = exploring.open_finder(runs[name], pictures, "cpu")
+    torch.testing.assert_close(finder.row(pictures.paths[6]), finder.rows[6], atol=1e-4, rtol=0)
 
 
 # ---- why
 
 
 @pytest.mark.parametrize("name", ["vapnet", "fcaenet-8"])
-def test_maps_of_a_pair_trade_places_with_the_pair(runs, gallery, name):
-    finder = exploring.open_finder(runs[name], gallery, "cpu")
+def test_maps_of_a_pair_trade_places_with_the_pair(runs, pictures, name):
+    finder = exploring.open_finder(runs[name], pictures, "cpu")
     one, other = exploring.why_alike(finder, 0, 9), exploring.why_alike(finder, 9, 0)
     assert one.maps.shape == (2, 48, 48) and 0 <= one.maps.min() and one.maps.max() <= 1
     torch.testing.assert_close(one.maps, other.maps.flip(0), atol=1e-4, rtol=0)
     torch.testing.assert_close(one.pictures[0], other.pictures[1])
 
 
-def test_erasing_takes_away_what_the_mask_of_algorithm_1_says(runs, gallery):
-    erasing = exploring.Erasing(exploring.open_finder(runs["fcaenet-8"], gallery, "cpu"), 1)
+def test_erasing_takes_away_what_the_mask_of_algorithm_1_says(runs, pictures):
+    erasing = exploring.Erasing(exploring.open_finder(runs["fcaenet-8"], pictures, "cpu"), 1)
     picture, share = erasing.erased(7, 5)
     naive = np.ones((48, 48), bool)
     order = sorted(
@@ -372,14 +360,14 @@ def test_erasing_takes_away_what_the_mask_of_algorithm_1_says(runs, gallery):
     )
 
 
-def test_views_are_cells_of_the_chosen_grids(runs, gallery):
-    finder = exploring.open_finder(runs["vapnet"], gallery, "cpu")
+def test_views_are_cells_of_the_chosen_grids(runs, pictures):
+    finder = exploring.open_finder(runs["vapnet"], pictures, "cpu")
     drawn = exploring.draw_views(finder, 0, (2, 4), 8, seed=1)
     assert set(drawn.grids) == {2, 4} and len(drawn.views) == 8
-    for box, n, view in zip(drawn.boxes.tolist(), drawn.grids, drawn.views):
+    for box, n, view in zip(drawn.boxes.tolist(), drawn.grids, drawn.views, strict=True):
         side = 48 // n
         assert box[2] - box[0] == box[3] - box[1] == side and box[0] % side == box[1] % side == 0
-        inside = drawn.whole[box[1] : box[3], box[0] : box[2]]
+        inside = drawn.picture[box[1] : box[3], box[0] : box[2]]
         assert view.shape == (48, 48, 3) and abs(float(view.mean() - inside.mean())) < 0.03
     assert torch.equal(drawn.boxes, exploring.draw_views(finder, 0, (2, 4), 8, seed=1).boxes)
     with pytest.raises(ValueError, match="no grid is chosen"):
@@ -399,7 +387,7 @@ def said(place):
 
 
 def test_panels_follow_the_query(explorer):
-    explorer.ask(3)
+    explorer.search_with(3)
     before = [row.items for row in explorer._row_box.children]
     explorer._choice.chosen = 6
     assert (
@@ -409,7 +397,7 @@ def test_panels_follow_the_query(explorer):
     for row in explorer._row_box.children:
         assert len(row.items) == 10 and {item["mark"] for item in row.items} <= {"right", "wrong"}
     (vapnet, positions), row = explorer._shown[0], explorer._rows[0]
-    for item, position in zip(row.items, positions):
+    for item, position in zip(row.items, positions, strict=True):
         same = explorer.gallery.labels[position] == explorer.gallery.labels[explorer.query]
         assert (item["mark"] == "right") == bool(same)
     scores, found = nearest(vapnet.rows[explorer.query][None], vapnet.rows, 11)
@@ -432,7 +420,7 @@ def test_the_code_length_chooses_among_runs(explorer):
 def test_every_kind_of_result_can_be_explained(explorer):
     for number, (finder, _) in enumerate(explorer._shown):
         explorer._rows[number].chosen = 1
-        words = explorer._why.value
+        words = explorer.why.value
         assert words.count("<img") == (1 if finder.name.startswith("pan") else 4) and (
             "bits differ" in words
         ) == ("bits" in finder.name)
@@ -442,16 +430,16 @@ def test_every_kind_of_result_can_be_explained(explorer):
 
 
 def test_a_search_in_stages_needs_codes_and_embeddings(explorer):
-    explorer.ask(3)
+    explorer.search_with(3)
     explorer.search_in_stages()
-    assert len(explorer._staged.items) == 10 and said(explorer._stage_words).count(" ms") == 3
+    assert len(explorer._staged.items) == 10 and said(explorer._stage_text).count(" ms") == 3
     opened, explorer.finders = (
         explorer.finders,
         [finder for finder in explorer.finders if "fcaenet" not in finder.name],
     )
     explorer.search_in_stages()
     explorer.finders = opened
-    assert "open a hashing run and one of VAPNet" in said(explorer._stage_words)
+    assert "open a hashing run and one of VAPNet" in said(explorer._stage_text)
 
 
 def test_an_upload_becomes_the_query_and_a_bad_one_changes_nothing(explorer):
@@ -470,7 +458,7 @@ def test_an_upload_becomes_the_query_and_a_bad_one_changes_nothing(explorer):
 
 def test_mixed_runs_leave_what_was_open_as_it_is(explorer):
     before = explorer.gallery
-    explorer._picker.value = tuple(range(5))
+    explorer._picker.value = [run for _, run in explorer._picker.options]
     explorer._reopen()
     assert (
         "these runs are of different data" in said(explorer._runs_message)
@@ -488,7 +476,7 @@ def test_without_runs_the_panels_say_so_and_offer_nothing(tmp_path):
         control.layout.display == "none"
         for panel in (explorer.choice, explorer.results, explorer.map)
         for control in panel.children
-        if not isinstance(control, type(explorer._why))
+        if not isinstance(control, type(explorer.why))
     )
 
 

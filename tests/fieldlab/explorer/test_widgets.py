@@ -1,4 +1,4 @@
-"""Widgets without a browser: what they hold, refuse and say; tests/browser clicks them."""
+"""Widgets without a browser: what they hold, refuse and say; tests/fieldlab/browser clicks them."""
 
 import base64
 import io
@@ -66,17 +66,24 @@ def test_frames_have_the_colours_of_the_galleries():
 
 
 def test_the_map_shows_the_card_of_what_is_pointed_at():
-    asked = []
+    shown = []
 
-    def look(position):
-        asked.append(position)
+    def card_of(position):
+        shown.append(position)
         return {"source": "s", "name": f"bird {position}"}
 
-    chart = widgets.PictureMap(look, points=[[0, 0], [1, 1]])
+    chart = widgets.PictureMap(card_of, points=[[0, 0], [1, 1]])
     chart.hovered = 1
     assert chart.card == {"source": "s", "name": "bird 1", "position": 1}
     chart.hovered = 7  # not a point: said by a page that is behind
-    assert chart.card == {} and asked == [1]
+    assert chart.card == {} and shown == [1]
+
+
+def test_boxes_that_are_there_twice_have_one_frame():
+    image, box = np.full((40, 40, 3), 128, np.uint8), [0, 0, 20, 20]
+    once, twice = (widgets.framed(image, torch.tensor(boxes)) for boxes in ([box], [box, box]))
+    differ = (once != twice).any(axis=2).nonzero()
+    assert 0 < len(differ[0]) and max(differ[0]) < 30 and max(differ[1]) < 40  # the numbers alone
 
 
 def test_uploads_reach_whom_they_are_for():

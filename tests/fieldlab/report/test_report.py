@@ -1,3 +1,6 @@
+import base64
+import io
+import json
 import re
 
 import numpy as np
@@ -10,7 +13,7 @@ from fieldlab.report.report import gather, write_report
 from fieldlab.report.tables import arrange, row_of
 from fieldlab.report.wording import Cell, bounds, cells, cells_not_run, other_cells, percent, points
 from fieldmarks.experiments.result import read_result, write_result
-from helpers.runs import bare, make_run  # noqa: E402
+from helpers.runs import bare, make_run
 from PIL import Image
 
 
@@ -266,8 +269,8 @@ def test_a_page_and_markdown_say_what_was_measured_on_what_and_what_it_means(run
     for words in (
         "2 finished runs below out",
         "None, Table 1, on fieldguide: A table",
-        "<b>lr</b> 0.5 <i>(paper: 0.1)</i>",
-        "Not the paper&#x27;s setting",
+        "<strong>lr</strong> 0.5 <em>(paper: 0.1)</em>",
+        "Not the paper's setting",
         "1,000 images of 50 classes",
         "✓ supported",
         "More is better",
@@ -279,11 +282,11 @@ def test_a_page_and_markdown_say_what_was_measured_on_what_and_what_it_means(run
         assert words in text, words
     for words in (
         "- ✓ **supported**: More is better",
-        "lr 0.5 (paper: 0.1)",
+        "**lr** 0.5 *(paper: 0.1)*",
         "| one | ",
         "*69.5*",
         "(a/top_ten.jpg)",
-        "data abc",
+        "**data**: abc",
     ):
         assert words in plain, words
     assert (
@@ -305,7 +308,7 @@ def test_everything_a_number_comes_from_is_there(runs_of):
         "data": "abc",
     }
     for name, value in facts.items():
-        assert f"<dt>{name}</dt><dd>{value}</dd>" in text, name
+        assert f"<li><strong>{name}</strong>: {value}</li>" in text, name
     assert (
         "lr 0.5; grids [2, 4]; flag true; behaviour good; seed 3" in text
         and f"torch {environment['torch']}" in text
@@ -313,18 +316,37 @@ def test_everything_a_number_comes_from_is_there(runs_of):
     )
 
 
-def test_a_picture_comes_once_and_only_of_a_rows_first_seed(runs_of):
+def test_a_picture_comes_once_unfolded_and_only_of_a_rows_first_seed(runs_of):
     make_run(runs_of / "a")
     make_run(runs_of / "b", "one + two")
     last = make_run(runs_of / "c", "one + two", seed=1)
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(last / "top_ten.jpg")
     text = write_report(gather(runs_of))[0].read_text()
     (link,) = re.findall(r'href="#(figure-\w+)"', text)
-    assert (
-        text.count("src=") == 1
-        and f'<figure id="{link}">' in text
-        and "Figures, in the folder: top_ten.jpg" in text
+    before, figure, _ = text.partition(f'<figure id="{link}">')
+    assert figure and before.count("<details") == before.count("</details>")
+    assert text.count("src=") == 1
+    assert "<strong>figures, in the folder</strong>: top_ten.jpg" in text
+
+
+def test_pictures_are_as_large_as_they_were_and_charts_the_same_to_the_pixel(runs_of):
+    folder = make_run(runs_of / "a")
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "curves.png")
+    change_result(folder, figures=["top_ten.jpg", "curves.png"])
+    text = write_report(gather(runs_of))[0].read_text()
+    photograph, chart = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+        for data in re.findall(r'src="data:image/webp;base64,([^"]+)"', text)
     )
+    assert photograph.shape == (20, 30, 3) and 'width="30" height="20"' in text
+    np.testing.assert_array_equal(chart, noise)
+
+
+def change_result(folder, **changes):
+    file = folder / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 def test_the_page_stays_a_sensible_size(runs_of, monkeypatch):
@@ -334,12 +356,13 @@ def test_the_page_stays_a_sensible_size(runs_of, monkeypatch):
     assert "src=" not in text and "top_ten.jpg, in the folder; this page is full" in text
 
 
-def test_a_figure_that_went_is_named(runs_of):
-    (make_run(runs_of / "a") / "top_ten.jpg").unlink()
-    assert (
-        "top_ten.jpg, which is no longer in the folder"
-        in write_report(gather(runs_of))[0].read_text()
-    )
+def test_a_figure_that_went_or_is_damaged_is_named(runs_of):
+    figure = make_run(runs_of / "a") / "top_ten.jpg"
+    figure.write_bytes(figure.read_bytes()[:50])
+    assert "top_ten.jpg, in the folder<" in write_report(gather(runs_of))[0].read_text()
+    figure.unlink()
+    text = write_report(gather(runs_of))[0].read_text()
+    assert "top_ten.jpg, which is no longer in the folder" in text
 
 
 def test_text_from_outside_is_text(runs_of):
@@ -369,7 +392,7 @@ def test_only_complete_runs_count(tmp_path):
     good, cut = make_run(tmp_path / "good"), make_run(tmp_path / "cut")
     (cut / "result.json").write_text((cut / "result.json").read_text()[:200])
     (tmp_path / "failed").mkdir()
-    (tmp_path / "failed" / "result.json").write_text('{"schema": 1, "status": "failed"}')
+    (tmp_path / "failed" / "result.json").write_text('{"schema": 2, "status": "failed"}')
     assert [run.folder for run in find_results(tmp_path)] == [good] and read_result(cut) is None
 
 
@@ -383,7 +406,7 @@ def test_no_runs_is_one_line_that_says_how_to_make_one(tmp_path):
 
 def test_a_result_that_lacks_what_every_run_writes_is_named(tmp_path):
     (tmp_path / "result.json").write_text(
-        '{"schema": 1, "status": "complete", "card": "", "metrics": {}}'
+        '{"schema": 2, "status": "complete", "card": "", "metrics": {}}'
     )
     with pytest.raises(
         ValueError,

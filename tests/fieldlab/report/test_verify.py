@@ -6,7 +6,9 @@ import torch
 from fieldlab import cli
 from fieldlab.report.saved import NothingSaved, measure_again
 from fieldlab.report.verify import differences, verify
-from helpers.runs import LABELS, finished, make_run, naive_hits  # noqa: E402
+from fieldmarks.evaluation.hamming import mean_average_precision
+from fieldmarks.experiments.hashing import Hashing
+from helpers.runs import LABELS, finished, make_run, naive_hits
 from safetensors.torch import load_file, save_file
 
 
@@ -22,9 +24,8 @@ def change(folder, **changes):
 
 
 def test_recall_of_each_query_from_embeddings(tmp_path):
-    run = finished(
-        make_run(tmp_path / "run", metrics={"recall@1": 0.5, "recall@3": 0.5, "map@r": 0.5})
-    )
+    change(make_run(tmp_path / "run"), parameters={"ks": [1, 3]})
+    run = finished(tmp_path / "run")
     embeddings = load_file(run.folder / "embeddings.safetensors")["embeddings"]
     found = measure_again(*run)
     for k in (1, 3):
@@ -39,52 +40,38 @@ def test_recall_of_each_query_from_embeddings(tmp_path):
 
 
 def test_queries_and_gallery_apart(tmp_path):
-    folder = make_run(
-        tmp_path / "run",
-        counts={"train": 9, "query": 2, "gallery": 3, "classes": 2, "train_classes": 2},
-    )
+    counts = {"train": 9, "query": 2, "gallery": 3, "classes": 2, "train_classes": 2}
+    folder = make_run(tmp_path / "run", counts=counts)
     tensors = {"embeddings": torch.eye(5)[[0, 1, 0, 1, 1]], "labels": torch.tensor([7, 8, 8, 8, 7])}
     save_file(tensors, folder / "embeddings.safetensors")
-    with pytest.raises(
-        ValueError, match="does not say which images are queries and which the gallery"
-    ):
-        measure_again(*finished(folder))
-    save_file(
-        tensors | {"query": torch.tensor([0, 1]), "gallery": torch.tensor([2, 3, 4])},
-        folder / "embeddings.safetensors",
-    )
-    found = measure_again(*finished(folder))
-    assert found.values["recall@1"].tolist() == [0.0, 1.0] and found.asked.tolist() == [7, 8]
+    assert "queries: 2 are written, 5 are saved" in differences(finished(folder))
+    parts = {"query": torch.tensor([0, 1]), "gallery": torch.tensor([2, 3, 4])}
+    save_file(tensors | parts, folder / "embeddings.safetensors")
+    scores = measure_again(*finished(folder))
+    assert scores.values["recall@1"].tolist() == [0.0, 1.0] and scores.asked.tolist() == [7, 8]
 
 
 def test_codes(tmp_path):
-    from fieldmarks.experiments.hashing import measure
-
     generator = torch.Generator().manual_seed(3)
-    codes = torch.randint(2, (50, 8), generator=generator) * 2.0 - 1
+    codes = (torch.randint(2, (50, 8), generator=generator) * 2 - 1).char()
     labels = torch.randint(4, (50,), generator=generator)
-    expected = measure(codes[:20], labels[:20], codes[20:], labels[20:], top=7, resamples=2000)
-    folder = make_run(
-        tmp_path / "run",
-        experiment="hashing",
-        given={"top": 7},
-        metrics=expected.metrics,
-        intervals=expected.intervals,
-    )
-    save_file(
-        {
-            "query_codes": codes[:20].char(),
-            "query_labels": labels[:20],
-            "database_codes": codes[20:].char(),
-            "database_labels": labels[20:],
-        },
-        folder / "codes.safetensors",
-    )
+    saved = {
+        "query_codes": codes[:20],
+        "query_labels": labels[:20],
+        "database_codes": codes[20:],
+        "database_labels": labels[20:],
+    }
+    kind = {"experiment": "hashing", "module": "fieldmarks.experiments.hashing"}
+    scores = Hashing.measure(saved, {"top": 7, "seed": 0})
+    outcome = {"metrics": scores.metrics, "intervals": scores.intervals}
+    folder = make_run(tmp_path / "run", given={"top": 7}, **kind, **outcome)
+    save_file(saved, folder / "codes.safetensors")
     assert differences(finished(folder)) == []
-    assert (
-        measure_again(*finished(folder)).values["map"].tolist()
-        == expected.average_precision.tolist()
+    again = measure_again(*finished(folder))
+    naive = mean_average_precision(
+        *(part.float() if part.dtype == torch.int8 else part for part in saved.values()), top=7
     )
+    assert again.metrics["map"] == pytest.approx(naive)
     change(folder, metrics={"class_codes": 0.125}, parameters={"top": 6})
     lines = differences(finished(folder))
     assert {line.split(":")[0] for line in lines} == {"map", "map_stable", "class_codes"}
@@ -144,11 +131,15 @@ def test_missing_and_damaged_files_are_faults(tmp_path, damage, expected):
 
 
 @pytest.mark.parametrize(
-    "experiment, words", [("unheard", "unheard saves no"), ("", "a run of unknown kind saves no")]
+    "kind, message",
+    [
+        ({"experiment": "unheard", "module": "unheard.of"}, "unheard saves no"),
+        ({"experiment": "", "module": ""}, "a run of unknown kind saves no"),
+    ],
 )
-def test_kinds_that_save_nothing_are_named_and_are_no_faults(tmp_path, experiment, words):
-    run = finished(make_run(tmp_path / "one", experiment=experiment))
-    with pytest.raises(NothingSaved, match=words):
+def test_kinds_that_save_nothing_are_named_and_are_no_faults(tmp_path, kind, message):
+    run = finished(make_run(tmp_path / "one", **kind))
+    with pytest.raises(NothingSaved, match=message):
         measure_again(*run)
     found = verify([run], tmp_path)
     assert not found.faults and len(found.beyond) == 1

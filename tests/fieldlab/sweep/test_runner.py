@@ -1,61 +1,33 @@
 import json
-import multiprocessing
 import os
 import signal
-import sys
-import time
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 from fieldlab.cards.card import load_card
-from fieldlab.sweep import board, runner
+from fieldlab.sweep import board, cluster, runner
 from fieldlab.sweep.plan import plan
 from fieldlab.sweep.sweep import run_all
+from helpers.sweeping import drive, stand_in, wait_until
 from rich.console import Console
-
-# Stands in for papermill where only the runner is in question: the same arguments, in a tenth of the time.
-STAND_IN = """
-import json, os, subprocess, sys, time, pathlib, yaml
-_, notebook, executed, _, parameters, *_ = sys.argv
-p = {"steps": -1, **yaml.safe_load(open(parameters))}
-folder = pathlib.Path(p["out"])
-with open(folder.parent / "executed", "a") as counter:
-    counter.write(f"{p['behaviour']} {p['steps']}\\n")
-print("epoch   1/2  loss 0.5", flush=True)
-behaviour = p["behaviour"]
-if behaviour == "stubborn":
-    import signal
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-if behaviour in ("hangs", "stubborn") and not (folder.parent / "go").exists():
-    for _ in range(2):
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
-    (folder / "hanging").touch()
-    time.sleep(600)
-if behaviour == "no kernel" and open(folder.parent / "executed").read().count("no kernel") < p["steps"]:
-    sys.exit("RuntimeError: Kernel died before replying to kernel_info")
-if behaviour == "killed":
-    os.kill(os.getpid(), 9)
-if behaviour == "dies":
-    sys.exit("nbclient.exceptions.DeadKernelError: Kernel died\\n")
-result = {"schema": 1, "status": "complete", "parameters": p, "metrics": {"recall@1": 0.5}}
-if behaviour == "other":
-    p["lr"] = 77.0
-if behaviour != "silent":
-    text = json.dumps(result)
-    (folder / "result.json").write_text(text[:50] if behaviour == "cut" else text)
-if behaviour == "fails late":
-    sys.exit("late")
-"""
 
 
 @pytest.fixture
-def stand_in(tmp_path, monkeypatch) -> tuple[str, ...]:
-    (tmp_path / "stand_in.py").write_text(STAND_IN)
-    command = (sys.executable, str(tmp_path / "stand_in.py"))
-    monkeypatch.setattr(runner, "PAPERMILL", command)
+def papermill(tmp_path, monkeypatch) -> None:
+    """A stand-in for it."""
+    for name, value in stand_in(tmp_path).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(runner, "GRACE", 0.2)
-    return command
+    monkeypatch.setattr(runner, "PATIENCE", 0.1)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The client of one embedded worker."""
+    with cluster.embedded(1) as client:
+        yield client
 
 
 def runs_of(lab, *behaviours: str, out: Path | None = None, settings=()) -> list:
@@ -67,44 +39,29 @@ def runs_of(lab, *behaviours: str, out: Path | None = None, settings=()) -> list
 
 
 def executions(lab) -> list[str]:
-    return (lab.folder / "out" / "paper-table1" / "executed").read_text().splitlines()
+    """Their behaviours."""
+    lines = (lab.folder / "out" / "paper-table1" / "executed").read_text().splitlines()
+    return [line.split(" ", 2)[2] for line in lines]
 
 
-def wait_for(file: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not file.exists():
-        assert time.monotonic() < deadline, f"{file} did not appear"
-        time.sleep(0.02)
-
-
-def _sweep(runs: list, output: Path) -> None:
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a shell's background job is born with Ctrl-C ignored
-    sys.stdout = output.open("w")
-    with board.open_board(runs) as lines:
-        outcomes = run_all(runs, 300, lines)
-    sys.stdout.close()
-    sys.exit(130 if outcomes[-1].state == "stopped" else 0)
+def states(outcomes) -> list[str]:
+    return [outcome.state for outcome in outcomes]
 
 
 @pytest.fixture
-def in_process(lab):
-    """Starts a sweep in a process of its own, whose exit code tells how it ended; what it prints goes to lab/output."""
+def sweep(lab):
+    """Starts a sweep of the card that was written last in a process of its own."""
     started = []
 
-    def start(runs: list) -> multiprocessing.Process:
-        sweep = multiprocessing.get_context("fork").Process(
-            target=_sweep, args=(runs, lab.folder / "output")
-        )
-        sweep.start()
-        started.append((sweep, runs))
-        return sweep
+    def start(runs: list) -> subprocess.Popen:
+        process = drive(lab.folder / "labs" / "paper" / "table1.yaml", lab.folder / "out")
+        started.append((process, runs))
+        return process
 
     yield start
-    for sweep, runs in started:
-        sweep.kill()
-        sweep.join()
+    for process, runs in started:
+        process.kill()
+        process.communicate()
         for run in runs:
             runner.stop_processes(run.folder, at_once=True)
 
@@ -187,12 +144,12 @@ def test_settings(lab, tmp_path, monkeypatch):
     [
         ("demmo", [], "paper-table1 has no profile 'demmo': did you mean 'demo'?"),
         ("demo", ["lr"], "--set 'lr' is not of the form key=value"),
-        ("demo", ["rl=1"], "--set rl=1: the notebook has no parameter 'rl': did you mean 'lr'?"),
+        ("demo", ["rl=1"], "--set rl=1: unknown parameter 'rl': did you mean 'lr'?"),
         ("demo", ["lr=fast"], "--set lr=fast: parameter 'lr' is 'fast': it must be a number"),
         (
             "demo",
             ["lr=[1"],
-            "--set lr=[1: '[1' cannot be read as a number, true or false, or a list",
+            "--set lr=[1: '[1' cannot be read as a number, true or false, a list or a mapping",
         ),
         ("demo", ["out=x"], "--set out=x: 'out' cannot be given: the runner sets it"),
         ("demo", ["seed=[]"], "--set seed=[]: give one seed or a list of different ones"),
@@ -216,8 +173,18 @@ def test_settings(lab, tmp_path, monkeypatch):
         ),
         (
             "demo",
+            ["flag=false", "steps.fieldguide=1"],
+            "--set steps: it is what the rows of paper-table1 differ in",
+        ),
+        (
+            "demo",
+            ["generated=[1]"],
+            "--set generated=[1]: parameter 'generated' is [1]: it must be dict",
+        ),
+        (
+            "demo",
             ["root=/nowhere"],
-            "the folder of fieldguide is not there: '/nowhere' (--set root.fieldguide=DIR, or FIELDMARKS_FIELDGUIDE)",
+            "the folder of fieldguide does not exist: '/nowhere' (--set root.fieldguide=DIR, or FIELDMARKS_FIELDGUIDE)",
         ),
     ],
 )
@@ -231,10 +198,10 @@ def test_settings_that_do_not_fit(lab, monkeypatch, profile, settings, expected)
 # ---- papermill itself
 
 
-def test_a_sweep_by_papermill(lab, capsys):
+def test_a_sweep_by_papermill(alone, lab, capsys):
     runs = runs_of(lab, "raises", "good", settings=["lr=1e-5"])
     with board.open_board(runs) as lines:
-        failed, done = run_all(runs, 300, lines)
+        failed, done = run_all(alone, runs, 300, lines)
     assert (failed.state, done.state) == ("failed", "done") and done.metrics == {
         "recall@2": 0.75,
         "recall@1": 0.5,
@@ -261,26 +228,24 @@ def test_a_sweep_by_papermill(lab, capsys):
     assert (runs[1].folder / "work.ipynb").stat().st_mtime_ns == before
 
 
-def test_ctrl_c_stops_the_kernel_and_what_it_started(lab, in_process):
+def test_ctrl_c_stops_the_kernel_and_what_it_started(lab, sweep):
     runs = runs_of(lab, "hangs", "good")
-    run, sweep = runs[0], in_process(runs)
-    wait_for(run.folder / "hanging")
-    assert (
-        len(runner.processes_of(run.folder)) == 3
-    )  # papermill, the kernel, a process of the kernel's
-    os.kill(sweep.pid, signal.SIGINT)
-    sweep.join(60)
-    assert sweep.exitcode == 130
-    assert (
-        lab.folder / "output"
-    ).read_text() == "stopped paper-table1  0 hangs  fieldguide  seed 0\n"
+    run, driver = runs[0], sweep(runs)
+    wait_until((run.folder / "hanging").exists)
+    assert len(runner.processes_of(run.folder)) == 3  # papermill, the kernel, a process of its own
+    os.killpg(driver.pid, signal.SIGINT)
+    output, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 130 and errors == ""
+    first, last = output.splitlines()
+    assert first == "stopped paper-table1  0 hangs  fieldguide  seed 0"
+    assert last.startswith("2 runs: 2 left; the same command resumes from here")
     assert runner.processes_of(run.folder) == []
 
 
 # ---- the runner, with a stand-in for papermill
 
 
-def test_a_run_that_hangs_is_stopped_at_its_limit_with_all_that_it_started(lab, stand_in):
+def test_a_run_that_hangs_is_stopped_at_its_limit_with_all_that_it_started(lab, papermill):
     (run,) = runs_of(lab, "stubborn")
     outcome = runner.execute(run, 3)
     assert outcome.state == "failed" and outcome.error == "stopped at its time limit of 3 s"
@@ -297,30 +262,25 @@ def test_a_run_that_hangs_is_stopped_at_its_limit_with_all_that_it_started(lab, 
         ("dies", "nbclient.exceptions.DeadKernelError: Kernel died"),
     ],
 )
-def test_no_result_is_a_failure_whatever_else_was_said(lab, stand_in, behaviour, error):
+def test_no_result_is_a_failure_whatever_else_was_said(lab, papermill, behaviour, error):
     (run,) = runs_of(lab, behaviour)
     outcome = runner.execute(run, 60)
     assert (outcome.state, outcome.error) == ("failed", error) and len(executions(lab)) == 1
 
 
-def test_a_complete_result_is_success_whatever_else_was_said(lab, stand_in):
+def test_a_complete_result_is_success_whatever_else_was_said(lab, papermill):
     (run,) = runs_of(lab, "fails late")
     assert runner.execute(run, 60).state == "done"
 
 
-def test_one_that_fails_fails_only_itself_and_only_it_is_run_again(lab, stand_in):
+def test_one_that_fails_fails_only_itself_and_only_it_is_run_again(alone, lab, papermill):
     runs = runs_of(lab, "good", "silent", "fails late")
-    assert [outcome.state for outcome in run_all(runs, 60)] == ["done", "failed", "done"]
-    assert [outcome.state for outcome in run_all(runs, 60)] == ["earlier", "failed", "earlier"]
-    assert [line.split(" -")[0] for line in executions(lab)] == [
-        "good",
-        "silent",
-        "fails late",
-        "silent",
-    ]
+    assert states(run_all(alone, runs, 60)) == ["done", "failed", "done"]
+    assert states(run_all(alone, runs, 60)) == ["earlier", "failed", "earlier"]
+    assert executions(lab) == ["good", "silent", "fails late", "silent"]
 
 
-def test_a_result_that_was_cut_off_or_is_another_runs_is_not_taken_for_this_one(lab, stand_in):
+def test_a_result_that_was_cut_off_or_is_another_runs_is_not_taken_for_this_one(lab, papermill):
     (run,) = runs_of(lab, "good")
     runner.execute(run, 60)
     file = run.folder / "result.json"
@@ -334,7 +294,7 @@ def test_a_result_that_was_cut_off_or_is_another_runs_is_not_taken_for_this_one(
 @pytest.mark.parametrize(
     "fails, state, starts", [(2, "done", 2), (99, "failed", runner.KERNEL_STARTS)]
 )
-def test_only_a_kernel_that_does_not_start_is_tried_again(lab, stand_in, fails, state, starts):
+def test_only_a_kernel_that_does_not_start_is_tried_again(lab, papermill, fails, state, starts):
     (run,) = runs_of(lab, "no kernel", settings=[f"steps={fails}"])
     outcome = runner.execute(run, 60)
     assert outcome.state == state and len(executions(lab)) == starts
@@ -344,56 +304,64 @@ def test_only_a_kernel_that_does_not_start_is_tried_again(lab, stand_in, fails, 
 
 
 def test_a_killed_runner_loses_no_finished_run_and_leaves_nothing_running(
-    lab, stand_in, in_process
+    alone, lab, papermill, sweep
 ):
     runs = runs_of(lab, "good", "hangs", "good")
-    sweep = in_process(runs)
-    wait_for(runs[1].folder / "hanging")
-    sweep.kill()
-    sweep.join(60)
+    driver = sweep(runs)
+    wait_until((runs[1].folder / "hanging").exists)
+    driver.kill()
+    driver.communicate(timeout=60)
     orphans = runner.processes_of(runs[1].folder)
     assert len(orphans) == 3
     (runs[1].folder.parent / "go").touch()  # this time it does not hang
-    assert [outcome.state for outcome in run_all(runs, 60)] == ["earlier", "done", "done"]
+    assert states(run_all(alone, runs, 60)) == ["earlier", "done", "done"]
     assert len(executions(lab)) == 4
     assert not any(process.is_running() and process.status() != "zombie" for process in orphans)
 
 
-def test_sigterm_stops_a_sweep_as_ctrl_c_does(lab, stand_in, in_process):
+def test_sigterm_stops_a_sweep_as_ctrl_c_does(lab, papermill, sweep):
     runs = runs_of(lab, "hangs", "good")
-    run, sweep = runs[0], in_process(runs)
-    wait_for(run.folder / "hanging")
-    sweep.terminate()
-    sweep.join(60)
-    assert (
-        sweep.exitcode == 130
-        and len(executions(lab)) == 1
-        and runner.processes_of(run.folder) == []
-    )
+    run, driver = runs[0], sweep(runs)
+    wait_until((run.folder / "hanging").exists)
+    driver.terminate()
+    driver.communicate(timeout=60)
+    assert driver.returncode == 130 and len(executions(lab)) == 1
+    assert runner.processes_of(run.folder) == []
 
 
-def test_a_run_that_another_runner_is_at_is_left_to_it(lab, stand_in, in_process):
+def test_a_run_that_another_runner_is_at_is_left_to_it(lab, papermill, sweep):
     (run,) = runs_of(lab, "hangs")
-    sweep = in_process([run])
-    wait_for(run.folder / "hanging")
-    assert runner.execute(run, 60) == runner.Outcome(
-        "busy", error="another runner is at work on it"
-    )
+    driver = sweep([run])
+    wait_until((run.folder / "hanging").exists)
+    busy = runner.Outcome("busy", error="another runner is at work on it")
+    assert runner.execute(run, 60) == busy
     assert len(runner.processes_of(run.folder)) == 3
-    sweep.terminate()
-    sweep.join(60)
+    driver.terminate()
+    driver.communicate(timeout=60)
 
 
-def test_a_folder_that_cannot_be_written_fails_only_its_run(lab, stand_in):
+def test_a_result_of_an_earlier_edition_is_neither_counted_nor_written_over(lab, papermill):
+    (run,) = runs_of(lab, "old")
+    assert runner.execute(run, 60).state == "failed" and runner.finished(run) is None
+    before = (run.folder / "result.json").read_text()
+    outcome = runner.execute(run, 60)
+    assert outcome.state == "failed" and len(executions(lab)) == 1
+    assert outcome.error == (
+        f"'{run.folder}' was made by an earlier edition: run it again, or use a new folder"
+    )
+    assert (run.folder / "result.json").read_text() == before
+
+
+def test_a_folder_that_cannot_be_written_fails_only_its_run(alone, lab, papermill):
     bad, good = runs_of(lab, "good", "fails late")
     bad.folder.parent.mkdir(parents=True)
     bad.folder.touch()
-    outcomes = run_all([bad, good], 60)
-    assert [outcome.state for outcome in outcomes] == ["failed", "done"]
+    outcomes = run_all(alone, [bad, good], 60)
+    assert states(outcomes) == ["failed", "done"]
     assert outcomes[0].error == f"File exists ('{bad.folder}')"
 
 
-def test_parameters_reach_papermill_as_what_they_are(lab, stand_in):
+def test_parameters_reach_papermill_as_what_they_are(lab, papermill):
     (run,) = runs_of(lab, "good", settings=["lr=1e-7", "flag=false", "grids=[1]"])
     runner.execute(run, 60)
     written = yaml.safe_load((run.folder / "parameters.yaml").read_text())  # as papermill reads it
@@ -406,12 +374,12 @@ def test_parameters_reach_papermill_as_what_they_are(lab, stand_in):
 # ---- the table in a terminal
 
 
-def test_the_table_shows_every_state(lab, stand_in):
+def test_the_table_shows_every_state(alone, lab, papermill):
     runs = runs_of(lab, "good", "silent", "good", "hangs")
     with open(os.devnull, "w") as nowhere:
         console = Console(file=nowhere, force_terminal=True, width=120)
         with console.capture() as captured, board.Board(runs, console) as table:
-            run_all(runs[:2], 60, table)
+            run_all(alone, runs[:2], 60, table)
             table.started(2)
             (runs[2].folder).mkdir()
             (runs[2].folder / "papermill.log").write_text("Executing\nepoch   3/10  loss 0.1\n")

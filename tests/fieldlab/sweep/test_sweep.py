@@ -10,11 +10,11 @@ import threading
 
 import pytest
 from fieldlab.cards.card import load_card
-from fieldlab.sweep import board, cluster, estimate, runner, sweep
+from fieldlab.sweep import board, cluster, estimate, runner
 from fieldlab.sweep.plan import plan
 from fieldlab.sweep.runner import Outcome
 from fieldlab.sweep.sweep import run_all
-from helpers.sweeping import Workers, drive, stand_in, sweep_with_kills, wait_until  # noqa: E402
+from helpers.sweeping import Workers, drive, stand_in, sweep_with_kills, wait_until
 from rich.console import Console
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -22,10 +22,10 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 @pytest.fixture
 def runs_of(lab, tmp_path, monkeypatch):
-    """Runs of the given behaviours, by a stand-in for papermill that workers in other processes find too."""
+    """Runs of the given behaviours, by a stand-in for papermill that other processes find too."""
     for name, value in stand_in(tmp_path).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sweep, "PATIENCE", 0.1)
+    monkeypatch.setattr(runner, "PATIENCE", 0.1)
     monkeypatch.setattr(runner, "GRACE", 0.5)
 
     def make(*behaviours: str, profile="demo", settings=(), seeds=(0,)) -> list:
@@ -68,6 +68,13 @@ def executions(runs) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
+@pytest.fixture(scope="module")
+def alone():
+    """The client of one embedded worker."""
+    with cluster.embedded(1) as client:
+        yield client
+
+
 def states(outcomes) -> list[str]:
     return [outcome.state for outcome in outcomes]
 
@@ -90,9 +97,9 @@ class Recorder(board.Silent):
 # ---- one after another
 
 
-def test_a_failed_run_is_tried_again_after_the_others(runs_of):
+def test_a_failed_run_is_tried_again_after_the_others(alone, runs_of):
     runs, seen = runs_of("fails twice", "good"), Recorder()
-    assert states(run_all(runs, 60, seen, retries=2)) == ["done", "done"]
+    assert states(run_all(alone, runs, 60, seen, retries=2)) == ["done", "done"]
     assert [event for event in seen.events if event[1] != "started"] == [
         (0, "again"),
         (1, "done"),
@@ -101,9 +108,9 @@ def test_a_failed_run_is_tried_again_after_the_others(runs_of):
     ]
 
 
-def test_no_more_retries_than_allowed(runs_of):
+def test_no_more_retries_than_allowed(alone, runs_of):
     runs = runs_of("fails twice", "good")
-    outcomes = run_all(runs, 60, retries=1)
+    outcomes = run_all(alone, runs, 60, retries=1)
     assert (
         states(outcomes) == ["failed", "done"]
         and outcomes[0].error == "ValueError: not yet"
@@ -117,9 +124,9 @@ def test_no_more_retries_than_allowed(runs_of):
     )
 
 
-def test_two_runners_on_one_folder_share_its_runs(runs_of):
+def test_two_runners_on_one_folder_share_its_runs(alone, runs_of):
     runs = runs_of("waits", "good")
-    other = threading.Thread(target=run_all, args=(runs, 60))
+    other = threading.Thread(target=run_all, args=(alone, runs, 60))
     other.start()
     wait_until((runs[0].folder / "waiting").exists)
     seen = Recorder()
@@ -129,23 +136,24 @@ def test_two_runners_on_one_folder_share_its_runs(runs_of):
         (runs[0].folder.parent / "go").touch()
 
     threading.Thread(target=release).start()
-    assert states(run_all(runs, 60, seen))[0] == "earlier"
+    with cluster.embedded(1) as client:
+        assert states(run_all(client, runs, 60, seen))[0] == "earlier"
     other.join()
     assert len(executions(runs)) == 2
 
 
-def test_a_data_root_that_vanishes_fails_only_the_runs_that_need_it(runs_of, tmp_path):
+def test_a_data_root_that_vanishes_fails_only_the_runs_that_need_it(alone, runs_of, tmp_path):
     (tmp_path / "cub").mkdir()
     (tmp_path / "cars").mkdir()
     roots = [f"root.cub={tmp_path}/cub", f"root.cars={tmp_path}/cars", "lr=0.2"]
     cub, gone, cars, kept = runs_of("removes its root", "good", profile="paper", settings=roots)
     (tmp_path / "cars" / "image").touch()  # os.rmdir fails there
-    outcomes = run_all([cub, gone, kept], 60)
+    outcomes = run_all(alone, [cub, gone, kept], 60)
     assert states(outcomes) == ["done", "failed", "done"]
-    assert outcomes[1].error == f"the folder of cub is not there any more: '{tmp_path}/cub'"
+    assert outcomes[1].error == f"the folder of cub does not exist any more: '{tmp_path}/cub'"
 
 
-def test_a_full_disk_fails_the_run_in_words(runs_of):
+def test_a_full_disk_fails_the_run_in_words(alone, runs_of):
     """As the limit on the size of files, which gives the same error half-way through a write."""
     (run,) = runs_of("good")
     child = os.fork()
@@ -156,7 +164,7 @@ def test_a_full_disk_fails_the_run_in_words(runs_of):
         expected = Outcome("failed", outcome.seconds, error=f"File too large ('{run.folder}')")
         os._exit(0 if outcome == expected else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert runner.finished(run) is None and states(run_all([run], 60)) == ["done"]
+    assert runner.finished(run) is None and states(run_all(alone, [run], 60)) == ["done"]
 
 
 # ---- an embedded cluster
@@ -170,9 +178,8 @@ def test_two_workers_run_two_at_once_with_a_share_of_threads_and_a_gpu_each(
     monkeypatch.setattr(cluster, "gpus", lambda: ("GPU-a", "GPU-b"))
     monkeypatch.setattr(cluster.tempfile, "gettempdir", lambda: str(tmp_path))
     runs = runs_of("meets", "meets", "good", "fails twice")
-    with cluster.embedded(2) as pool:
-        assert pool.slots() == 2
-        outcomes = run_all(runs, 60, pool=pool)
+    with cluster.embedded(2) as client:
+        outcomes = run_all(client, runs, 60)
     assert (
         states(outcomes) == ["done", "done", "done", "failed"]
         and outcomes[3].error == "ValueError: not yet"
@@ -257,7 +264,7 @@ def test_ctrl_c_stops_all_workers_and_a_killed_driver_is_taken_up(runs_of, drive
     output, errors = first.communicate(timeout=60)
     assert (first.returncode, errors) == (130, "")
     assert sorted(line[:8] for line in output.splitlines()) == ["3 runs: ", "stopped ", "stopped "]
-    assert "3 left; the same command goes on from here" in output
+    assert "3 left; the same command resumes from here" in output
     assert not any(runner.processes_of(run.folder) for run in runs)
 
     for run in runs[:2]:
@@ -269,8 +276,8 @@ def test_ctrl_c_stops_all_workers_and_a_killed_driver_is_taken_up(runs_of, drive
     orphans = [process for run in runs for process in runner.processes_of(run.folder)]
     assert len(orphans) == 2
     (runs[0].folder.parent / "go").touch()
-    with cluster.embedded(2) as pool:
-        assert set(states(run_all(runs, 60, pool=pool))) <= {"done", "earlier"}
+    with cluster.embedded(2) as client:
+        assert set(states(run_all(client, runs, 60))) <= {"done", "earlier"}
     assert not any(process.is_running() and process.status() != "zombie" for process in orphans)
     assert not any(line.split()[1] == "again" for line in executions(runs))
 
@@ -291,8 +298,8 @@ def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch):
 
 
 def test_workers_without_the_library_are_one_line(workers, tmp_path, monkeypatch):
-    with cluster.connected(workers.address) as pool:
-        wait_until(lambda: pool.slots() == 2)
+    with cluster.connected(workers.address) as client:
+        wait_until(lambda: len(client.nthreads()) == 2)
     (tmp_path / "of_tomorrow.py").write_text("def _is_here(): pass")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(cluster, "_is_here", importlib.import_module("of_tomorrow")._is_here)
@@ -306,10 +313,10 @@ def test_workers_without_the_library_are_one_line(workers, tmp_path, monkeypatch
 
 def test_a_lost_worker_loses_nothing_and_each_takes_one_run_at_a_time(runs_of, workers):
     runs = runs_of("waits", "good", "good")
-    with cluster.connected(workers.address) as pool:
-        wait_until(lambda: pool.slots() == 2)
+    with cluster.connected(workers.address) as client:
+        wait_until(lambda: len(client.nthreads()) == 2)
         outcomes = []
-        sweeping = threading.Thread(target=lambda: outcomes.extend(run_all(runs, 60, pool=pool)))
+        sweeping = threading.Thread(target=lambda: outcomes.extend(run_all(client, runs, 60)))
         sweeping.start()
         wait_until((runs[0].folder / "waiting").exists)
         wait_until(lambda: all(runner.finished(run) for run in runs[1:]))
@@ -385,7 +392,9 @@ def test_a_lost_scheduler_is_one_line_and_nothing_is_left_running(
 
 def write_outcome(run, state: str, seconds: float) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
-    runner.write_json(run.folder / "outcome.json", runner._record(run, Outcome(state, seconds)))
+    record = {"card": run.card, "profile": run.profile, "row": run.row, "dataset": run.dataset}
+    record |= {"seconds": seconds, "state": state}
+    runner.write_json(run.folder / "outcome.json", record)
 
 
 def test_estimates_come_from_the_same_row_else_from_the_profile(runs_of):
@@ -415,7 +424,7 @@ def test_estimates_come_from_the_same_row_else_from_the_profile(runs_of):
     ],
 )
 def test_an_estimate_in_words(expected, count, words):
-    assert estimate.in_words(expected, count) == f"estimate: {words}"
+    assert estimate.estimate(expected, count) == f"estimate: {words}"
 
 
 def test_progress_and_time_left_are_read_from_the_log(tmp_path):

@@ -1,7 +1,5 @@
 import pytest
 import torch
-from torchvision.transforms import functional as tv
-
 from fieldmarks.data.augment import (
     TestViews,
     TrainingViews,
@@ -10,6 +8,7 @@ from fieldmarks.data.augment import (
     normalise,
     random_boxes,
 )
+from torchvision.transforms import functional as tv
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
@@ -18,7 +17,7 @@ def canvas_of(*sizes, seed=0):
     torch.manual_seed(seed)
     sizes = torch.tensor(sizes)
     canvas = torch.zeros(len(sizes), 3, *sizes.max(0).values.tolist(), dtype=torch.uint8)
-    for place, (h, w) in zip(canvas, sizes.tolist()):
+    for place, (h, w) in zip(canvas, sizes.tolist(), strict=True):
         place[:, :h, :w] = torch.randint(1, 256, (3, h, w), dtype=torch.uint8)
     return canvas, sizes
 
@@ -31,7 +30,7 @@ def drawing(seed, rows=slice(None), total=None):
 def test_test_views_are_the_centre_crop():
     canvas, sizes = canvas_of((128, 180), (140, 128), (128, 128))
     views = TestViews(112, resize=128, **PLAIN)(canvas, sizes)
-    for view, image, (h, w) in zip(views, canvas, sizes.tolist()):
+    for view, image, (h, w) in zip(views, canvas, sizes.tolist(), strict=True):
         torch.testing.assert_close(view, tv.center_crop(image[:, :h, :w], [112, 112]).float() / 255)
 
 
@@ -41,7 +40,8 @@ def test_jitter_equals_torchvision_in_the_same_order():
         torch.rand(4, 3, 8, 8) * 0.5 + 0.2,
         torch.tensor([[1.1, 0.9, 1.2], [0.8, 1.1, 0.7], [1, 1, 1], [1.2, 0.8, 1.1]]),
     )
-    for image, (b, c, s), ours in zip(images, factors.tolist(), jitter_colours(images, factors)):
+    results = jitter_colours(images, factors)
+    for image, (b, c, s), ours in zip(images, factors.tolist(), results, strict=True):
         grey = tv.rgb_to_grayscale(
             image * b
         ).mean()  # contrast by hand: torchvision clamps in between

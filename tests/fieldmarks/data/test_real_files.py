@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
-
 from fieldmarks.data import catalog
 from fieldmarks.data.decoding import decode, unreadable
-from fieldmarks.data.layouts import food101, nabirds, vegfru
+from fieldmarks.data.layouts.reading import Copy
 from fieldmarks.data.pixels import PixelCache
+from PIL import Image, ImageOps
 
 pytestmark = pytest.mark.filterwarnings("ignore:cub. .* each image gets the attributes:UserWarning")
 
@@ -153,7 +152,9 @@ def test_full_cub_has_the_usual_few_shot_classes(real_data, full_cub):
         )
         count = Counter("/".join(Path(path).parts[-2:]) for path in file["image_names"])
         chosen = [
-            path for path, label in zip(images.paths, images.labels.tolist()) if label % 4 in rest
+            path
+            for path, label in zip(images.paths, images.labels.tolist(), strict=True)
+            if label % 4 in rest
         ]
         assert count == Counter("/".join(path.parts[-2:]) for path in chosen)
 
@@ -166,7 +167,7 @@ def test_image_attributes_in_the_official_numbers(full_cub):
     tails = [" 1.5", " 0 1.509", " 2.7 1 1"]
     content = "".join(
         f"{i} {a} {p} {c}{tails[(i + a) % 3]}\n"
-        for i, a, p, c in zip(ids, numbers, present, certainty)
+        for i, a, p, c in zip(ids, numbers, present, certainty, strict=True)
     )
     file = full_cub / "attributes" / "image_attribute_labels.txt"
     file.parent.mkdir()
@@ -182,7 +183,7 @@ def test_image_attributes_in_the_official_numbers(full_cub):
 
 
 def test_aircraft_has_the_official_counts(real_data, tmp_path):
-    """The real labels, which other projects keep in lists of their own, written in the official format."""
+    """The real labels, which other projects list in their own way, in the official format."""
     source = real_data / "annotations" / "fgvc_aircraft" / "hawkeye"
     home = tmp_path / "fgvc-aircraft-2013b" / "data"
     (home / "images").mkdir(parents=True)
@@ -202,9 +203,8 @@ def test_aircraft_has_the_official_counts(real_data, tmp_path):
 
 @pytest.fixture
 def without_photographs(monkeypatch):
-    """Loads by the lists alone: 300,000 empty files would take a minute, and small trees test the search for them."""
-    for layout in (nabirds, vegfru, food101):
-        monkeypatch.setattr(layout, "require_files", lambda *_: None)
+    """Loads by the lists alone: 300,000 empty files would take a minute."""
+    monkeypatch.setattr(Copy, "require", lambda *_: None)
 
 
 def test_nabirds_has_the_official_counts(real_data, without_photographs):
@@ -272,13 +272,13 @@ def test_food101_lists_and_names_say_the_same_in_both_forms(
 
     def rows(images):
         names = ("/".join(path.parts[-2:]) for path in images.paths)
-        return dict(zip(names, zip(images.labels.tolist(), images.split)))
+        return dict(zip(names, zip(images.labels.tolist(), images.split, strict=True), strict=True))
 
     assert rows(text) == rows(json_)
 
 
 def test_vegfru_train_list_and_official_counts(real_data, without_photographs, tmp_path):
-    """The real train list; the other two made up from its folders with as many lines as the official ones."""
+    """The real train list; the other two made up from its folders, as long as the official ones."""
     train = (real_data / "annotations" / "vegfru" / "vegfru_train.txt").read_text().splitlines()
     folders = list(dict.fromkeys((line.rpartition("/")[0], line.split()[1]) for line in train))
     (tmp_path / "vegfru_list").mkdir()

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from fieldguide.birds.guide import make_fieldguide
+from fieldmarks import load_run
 from fieldmarks.checkpoints import load_checkpoint
 from fieldmarks.data import catalog
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.evaluation.episodes import prototype_scores, sample_episodes
 from fieldmarks.evaluation.outfits import mean_area_under_curves
 from fieldmarks.experiments import fewshot
-from fieldmarks.experiments.experiment import load_run
-from fieldmarks.experiments.fewshot import TEST_SEED, UNTRAINED, FewShot, Parameters
+from fieldmarks.experiments.fewshot import SEEDS, UNTRAINED, FewShot, Parameters
 from fieldmarks.experiments.pairs import HEADS, random_pairs
 from fieldmarks.experiments.parameters import parse
 from fieldmarks.experiments.result import read_result
@@ -307,7 +307,7 @@ def test_prototypes_classify_the_standardised_features(birds, tmp_path):
 def test_concepts_are_measured_by_the_attributes_of_pairs(birds, tmp_path):
     e = FewShot(parameters(birds, tmp_path / "run"))
     found = mean_area_under_curves(*e.concept_scores(pairs=16))
-    pairs = random_pairs(e.novel.images.labels, 16, TEST_SEED)[0]
+    pairs = random_pairs(e.novel.images.labels, 16, SEEDS["novel"])[0]
     known, areas = e.novel.images.attributes, []
     with torch.no_grad():
         encoded = e.method.encode(e.novel.features)

@@ -3,12 +3,12 @@ import dataclasses
 import pytest
 import torch
 from fieldguide.birds.guide import make_fieldguide
+from fieldmarks import load_run
 from fieldmarks.data.augment import TrainingViews
 from fieldmarks.data.batches import SampledStream
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.evaluation.code_usage import distinct_class_codes
 from fieldmarks.evaluation.hamming import mean_average_precision
-from fieldmarks.experiments.experiment import load_run
 from fieldmarks.experiments.hashing import SHALLOW, Hashing, Parameters
 from fieldmarks.experiments.parameters import parse
 from fieldmarks.experiments.result import read_result
@@ -119,7 +119,9 @@ def test_a_finished_run_comes_back_as_it_was_trained(straight, birds, tmp_path):
         load_run(folder, "cpu")
 
 
-@pytest.mark.parametrize("stop_at", [2, 4, 7])
+@pytest.mark.parametrize(
+    "stop_at", [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(7, marks=pytest.mark.slow)]
+)
 def test_a_run_resumed_ends_as_a_straight_one_codes_included(straight, birds, tmp_path, stop_at):
     """Four steps make an iteration, at whose end the codes are renewed: before, at and after."""
     experiment, _, scores = straight
@@ -304,7 +306,7 @@ def test_the_whole_experiment_from_a_command_line(birds, tmp_path):
 
 
 def test_an_iteration_goes_several_times_through_its_sample(birds, tmp_path):
-    experiment = Hashing(parameters(birds, tmp_path / "run"))
+    experiment = Hashing(parameters(birds, tmp_path / "run", epochs=1))
     stream, ends = experiment.stream, []
     experiment.method.after_epoch = lambda: ends.append(True)
     first, second = (torch.cat(stream.plan(iteration)) for iteration in (0, 1))
@@ -320,7 +322,7 @@ def test_an_iteration_goes_several_times_through_its_sample(birds, tmp_path):
         for name in ("images", "positives"):
             assert torch.equal(batch[name], resumed[name])
     experiment.train()
-    assert len(ends) == 3  # after the last batch of each iteration
+    assert len(ends) == 1  # after the last batch of the iteration
 
 
 def test_a_positive_is_another_image_of_the_class_and_every_other_one_comes(birds, tmp_path):

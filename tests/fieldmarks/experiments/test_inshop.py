@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from fieldguide.birds.guide import make_fieldguide
+from fieldmarks import load_run
 from fieldmarks.evaluation.recall import recall_at_k
 from fieldmarks.experiments import inshop, open_set
-from fieldmarks.experiments.experiment import load_run
 from fieldmarks.experiments.hashing import Hashing
 from fieldmarks.experiments.inshop import InShop, Parameters
 from fieldmarks.experiments.models import load_model

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 from fieldguide.birds.guide import make_fieldguide
+from fieldmarks import load_run
 from fieldmarks.data import catalog
 from fieldmarks.evaluation.recall import recall_at_k
-from fieldmarks.experiments.experiment import load_run
 from fieldmarks.experiments.open_set import OpenSet, Parameters
 from fieldmarks.experiments.parameters import parse
 from fieldmarks.experiments.result import read_result
 from fieldmarks.files import release
-from helpers.experiments import arguments, finish, measured_again, run, start
+from helpers.experiments import arguments, measured_again, run, start
 from PIL import Image
 
 SMALL = {
@@ -83,23 +83,30 @@ def test_from_data_to_result(birds, tmp_path):
     assert parse(Parameters, result["parameters"]) == p
 
 
-def test_what_is_saved_gives_the_metrics_again(birds, tmp_path):
-    folder = finish(OpenSet(parameters(birds, tmp_path / "run")))
-    scores = measured_again(OpenSet, folder)
-    assert list(scores.metrics) == ["recall@1", "recall@2", "recall@4", "recall@8", "map@r"]
-    assert scores.metrics.keys() == scores.intervals.keys()
+@pytest.fixture(scope="module")
+def trained(birds, tmp_path_factory):
+    """A run without result.json so far: (experiment, history, scores)."""
+    return run(OpenSet(parameters(birds, tmp_path_factory.mktemp("trained"))))
 
 
-def test_a_finished_run_comes_back_as_it_was_trained(birds, tmp_path):
-    experiment, history, scores = run(OpenSet(parameters(birds, tmp_path / "run")))
+def test_a_finished_run_comes_back_as_it_was_trained(trained):
+    experiment, history, scores = trained
     with pytest.raises(ValueError, match="is not a finished run"):
-        load_run(tmp_path / "run")
+        load_run(experiment.folder)
     experiment.finish(history, scores)
-    method = load_run(tmp_path / "run", "cpu")
+    method = load_run(experiment.folder, "cpu")
     assert not method.training and method.backbone.image_size == 48 and method.backbone.resize == 64
     with torch.no_grad():
         embeddings = method.embed(experiment.test_images(range(5)))
     torch.testing.assert_close(embeddings, scores.saved["embeddings"][:5], rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_saved_gives_the_metrics_again(trained):
+    experiment, history, scores = trained
+    experiment.finish(history, scores)
+    scores = measured_again(OpenSet, experiment.folder)
+    assert list(scores.metrics) == ["recall@1", "recall@2", "recall@4", "recall@8", "map@r"]
+    assert scores.metrics.keys() == scores.intervals.keys()
 
 
 @pytest.mark.parametrize(

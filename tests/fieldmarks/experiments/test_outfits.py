@@ -6,10 +6,10 @@ from itertools import combinations
 import pytest
 import torch
 from fieldguide.garments.wardrobe import make_wardrobe
+from fieldmarks import load_run
 from fieldmarks.data.layouts import polyvore
 from fieldmarks.evaluation.outfits import auc_interval
 from fieldmarks.experiments import outfits
-from fieldmarks.experiments.experiment import load_run
 from fieldmarks.experiments.outfits import OutfitMatching, Parameters
 from fieldmarks.experiments.pairs import HEADS, WITH_ATTRIBUTES
 from fieldmarks.experiments.parameters import parse
@@ -344,13 +344,13 @@ def test_the_fingerprint_is_that_of_items_questions_and_attributes(wardrobe):
     def load(split="nondisjoint"):
         return polyvore.load(wardrobe, split, name="wardrobe")
 
-    data, same = load(), outfits.fingerprint(load())
-    assert outfits.fingerprint(data) == same and len(same) == 16
+    data, same = load(), load().fingerprint
+    assert data.fingerprint == same and len(same) == 16
     data.attributes[3, 4] = 1 - data.attributes[3, 4]
-    assert outfits.fingerprint(data) != same
+    assert data.fingerprint != same
     data = load()
     data.blanks["test"].pop()
-    assert outfits.fingerprint(data) != same != outfits.fingerprint(load("disjoint"))
+    assert data.fingerprint != same != load("disjoint").fingerprint
 
 
 @pytest.mark.parametrize(

@@ -17,17 +17,17 @@ def sigmoid(x):
 
 def linear(layer, x):
     return [
-        sum(w * v for w, v in zip(row, x)) + bias
-        for row, bias in zip(layer.weight.tolist(), layer.bias.tolist())
+        sum(w * v for w, v in zip(row, x, strict=True)) + bias
+        for row, bias in zip(layer.weight.tolist(), layer.bias.tolist(), strict=True)
     ]
 
 
 def difference(x, y):
-    return [abs(u - v) for u, v in zip(x, y)]
+    return [abs(u - v) for u, v in zip(x, y, strict=True)]
 
 
 def naive_scores(head, a, b):
-    pairs = zip(a.tolist(), b.tolist())
+    pairs = zip(a.tolist(), b.tolist(), strict=True)
     if isinstance(head, AttributeSimilarityHead):
 
         def predicted(x):
@@ -72,10 +72,12 @@ def test_scores_and_losses_equal_their_formulas(name):
     assert terms["similarity"].item() == pytest.approx(sum(map(bce, expected, same.tolist())) / 6)
     if name != "plain":
         total = 0.0
-        for x, labels in zip([*a.tolist(), *b.tolist()], [*labels_a.tolist(), *labels_b.tolist()]):
+        for x, labels in zip(
+            [*a.tolist(), *b.tolist()], [*labels_a.tolist(), *labels_b.tolist()], strict=True
+        ):
             each = [
                 bce(sigmoid(z), t)
-                for z, t in zip(linear(head.classifier, x), labels)
+                for z, t in zip(linear(head.classifier, x), labels, strict=True)
                 if not math.isnan(t)
             ]
             total += sum(each) / max(len(each), 1)

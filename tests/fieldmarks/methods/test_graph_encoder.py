@@ -11,6 +11,7 @@ from fieldmarks.methods.graph_encoder import (
     kept_features,
     neighbourhood,
     outfit_context,
+    outfit_edges,
     question_context,
 )
 
@@ -84,11 +85,11 @@ def naive_layer(layer, features, support):
         ]
         row = []
         for u, (own, other) in enumerate(
-            zip(layer.own.weight.tolist(), layer.neighbours.weight.tolist())
+            zip(layer.own.weight.tolist(), layer.neighbours.weight.tolist(), strict=True)
         ):
             value = max(
-                sum(w * x for w, x in zip(own, features[i]))
-                + sum(w * x for w, x in zip(other, mean)),
+                sum(w * x for w, x in zip(own, features[i], strict=True))
+                + sum(w * x for w, x in zip(other, mean, strict=True)),
                 0.0,
             )
             norm = layer.norm
@@ -134,7 +135,7 @@ def test_gradients_through_the_sparse_support():
         )
         for matrix in (support, support.to_dense())
     )
-    for one, other in zip(sparse, dense):
+    for one, other in zip(sparse, dense, strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -145,8 +146,8 @@ def test_runs_under_autocast():
         Graph.of(random_edges(), 12).support(),
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = encoder(features, support)
-    torch.testing.assert_close(found, encoder(features, support), atol=0.1, rtol=0.1)
+        result = encoder(features, support)
+    torch.testing.assert_close(result, encoder(features, support), atol=0.1, rtol=0.1)
 
 
 def test_feature_dropout_keeps_the_mean_and_is_seeded():
@@ -187,7 +188,7 @@ def test_standardise_learns_from_the_training_set_and_survives_constants():
 
 
 def naive_walk(adjacency, start, count):
-    """Level by level: nodes in the order of discovery; an edge belongs to the end that is visited first."""
+    """Level by level, in the order of discovery; an edge is of the end that is visited first."""
     order, i = [start], 0
     while i < len(order):
         order += [other for other in sorted(adjacency[order[i]]) if other not in order]
@@ -213,7 +214,7 @@ def edges_of(context):
     return {frozenset((context.items[u], context.items[v])) for u, v in context.edges}
 
 
-# 0-1-2 is an outfit; 1 was also worn with 5, 2 with 6 and 7; 8 and 9 are an outfit of their own; 3 is alone.
+# 0-1-2 is an outfit; 1 was also worn with 5, 2 with 6 and 7; 8-9 is an outfit; 3 is alone.
 LARGE = torch.tensor([[0, 1], [0, 2], [1, 2], [1, 5], [2, 6], [2, 7], [6, 7], [8, 9], [0, 8]])
 
 
@@ -254,6 +255,19 @@ def test_question_context_shows_the_outfit_and_hides_the_answer():
     assert [repeated.items[i] for i in repeated.outfit + repeated.choices] == [0, 1, 0, 1, 8, 8]
 
 
+def test_edges_join_items_of_one_outfit_once():
+    result = outfit_edges([[2, 0, 1], [1, 0], [3, 3, 2], [4]])
+    assert result.tolist() == [[0, 1], [0, 2], [1, 2], [2, 3]]
+    assert outfit_edges([]).shape == (0, 2)
+
+
+def test_without_a_support_every_item_is_seen_alone():
+    encoder, features = random_encoder().float(), torch.randn(12, 5)
+    none = Graph.of(torch.empty(0, 2, dtype=torch.int64), 12).support()
+    assert torch.equal(encoder(features), encoder(features, none))
+    torch.testing.assert_close(encoder(features)[3:4], encoder(features[3:4]))
+
+
 def test_a_long_walk_from_one_choice_does_not_show_that_another_belongs_to_the_outfit():
     neighbours = Graph.of(torch.tensor([[5, 6], [6, 1], [1, 7], [1, 8]]), 9).neighbours()
     assert edges_of(question_context(neighbours, [1], [5, 7], 10)) == {
@@ -273,7 +287,7 @@ def test_contexts_embed_as_in_a_large_graph_that_has_only_their_edges(batch):
         question_context(neighbours, [4, 6], [8, 9], 2),
     ] * 2
     embeddings, outfits, choices = embed_contexts(encoder, features, contexts, batch)
-    for context, outfit, offered in zip(contexts, outfits, choices):
+    for context, outfit, offered in zip(contexts, outfits, choices, strict=True):
         own = torch.tensor(
             [[context.items[u], context.items[v]] for u, v in context.edges], dtype=torch.int64
         ).reshape(-1, 2)

@@ -67,7 +67,7 @@ def rows(outputs):
 
 
 def dot(a, b):
-    return sum(x * y for x, y in zip(a, b))
+    return sum(x * y for x, y in zip(a, b, strict=True))
 
 
 def naive_softplus(x):
@@ -79,7 +79,13 @@ def recorded(method, batches, activate):
     memory = {}
     for batch in batches:
         outputs = rows(activate(method.representation(batch["images"])))
-        memory.update(zip(batch["index"].tolist(), zip(outputs, batch["labels"].tolist())))
+        memory.update(
+            zip(
+                batch["index"].tolist(),
+                zip(outputs, batch["labels"].tolist(), strict=True),
+                strict=True,
+            )
+        )
     return memory
 
 
@@ -92,7 +98,9 @@ def test_dpsh_equals_its_formula():
         terms = losses(method, batch)
         memory = recorded(method, BATCHES[: last + 1], lambda u: u)
         likelihood, distance = [], []
-        for u, label in zip(rows(method.representation(batch["images"])), batch["labels"].tolist()):
+        for u, label in zip(
+            rows(method.representation(batch["images"])), batch["labels"].tolist(), strict=True
+        ):
             for other, other_label in memory.values():
                 theta, s = dot(u, other) / 2, float(label == other_label)
                 likelihood.append(-(s * theta - naive_softplus(theta)))
@@ -115,7 +123,7 @@ def test_dsh_equals_its_formula():
         for i in range(len(outputs)):
             for j in range(i + 1, len(outputs)):
                 squared, y = (
-                    sum((a - b) ** 2 for a, b in zip(outputs[i], outputs[j])),
+                    sum((a - b) ** 2 for a, b in zip(outputs[i], outputs[j], strict=True)),
                     float(labels[i] != labels[j]),
                 )
                 pairs.append((1 - y) / 2 * squared + y / 2 * max(2 * 6 - squared, 0))
@@ -139,6 +147,7 @@ def test_hashnet_equals_its_formula():
         for h, label in zip(
             rows(torch.tanh(scale * method.representation(batch["images"]))),
             batch["labels"].tolist(),
+            strict=True,
         ):
             for other, other_label in memory.values():
                 product, s = dot(h, other), float(label == other_label)
@@ -211,7 +220,7 @@ def test_gradients_in_double_precision():
     )
     labels = torch.tensor([0, 0, 1, 2])
     for margin in (2.0, 6.0):
-        assert torch.autograd.gradcheck(lambda x: contrastive_loss(x, labels, margin), u)
+        assert torch.autograd.gradcheck(contrastive_loss, (u, labels, margin))
 
 
 @pytest.mark.parametrize("kind", [0.0, 1.0])
@@ -391,7 +400,7 @@ def score(method):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_raises_mean_average_precision(name):
-    # Six classes are few: HashNet needs its authors' sharpness, and DPSH gets stuck where batch normalisation does not help.
+    # Six classes are few: HashNet needs its authors' sharpness, and DPSH batch normalisation.
     options = {"norm": "group" if name == "dsh" else "batch", "sharpness": 10 / 12}
     before, after = (score(train(name, epochs=epochs, **options)[0]) for epochs in (0, 25))
     assert after > before + 0.15, (before, after)

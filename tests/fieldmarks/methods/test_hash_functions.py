@@ -27,7 +27,7 @@ def one_thread():
 
 
 def clusters(count=240, classes=6, dimensions=16, seed=0, spread=1.0):
-    """Classes around means that lie close together and far from the origin: a small part of the features separates them."""
+    """Classes around means that lie close together and far from the origin."""
     generator = torch.Generator().manual_seed(seed)
     means = 10 + 2 * torch.randn(classes, dimensions, generator=torch.Generator().manual_seed(99))
     labels = torch.arange(count) % classes
@@ -122,20 +122,20 @@ def test_itq_rotates_the_principal_subspace_and_loses_less_than_pca(seed, bits):
 
 def naive_waves(extent, bits, width=0.5):
     """Every eigenvalue of every side, sorted."""
-    found = []
+    result = []
     for side, length in enumerate(extent):
         for mode in range(1, bits + 1):
-            found.append(
+            result.append(
                 (1 - math.exp(-(width**2) / 2 * abs(mode * math.pi / length) ** 2), mode, side)
             )
-    return [(side, mode) for _, mode, side in sorted(found)[:bits]]
+    return [(side, mode) for _, mode, side in sorted(result)[:bits]]
 
 
 @pytest.mark.parametrize("extent", [(2.0, 1.1), (1.0, 1.0), (9.7, 1.3, 4.1)])
 @pytest.mark.parametrize("bits", [1, 2, 5, 14])
 def test_waves_have_the_smallest_eigenvalues(extent, bits):
     side, mode = smoothest_waves(torch.tensor(extent, dtype=torch.float64), bits)
-    assert list(zip(side.tolist(), mode.tolist())) == naive_waves(extent, bits)
+    assert list(zip(side.tolist(), mode.tolist(), strict=True)) == naive_waves(extent, bits)
 
 
 def test_a_side_without_extent_has_no_wave():
@@ -153,7 +153,7 @@ def test_spectral_hashing_of_a_rectangle_is_the_sine_formula(bits):
     points = torch.rand(300, 2, generator=generator).double() * 12 - torch.tensor(
         [4.0, 3.0]
     )  # some lie outside the rectangle
-    for point, code in zip(points.tolist(), function(points).tolist()):
+    for point, code in zip(points.tolist(), function(points).tolist(), strict=True):
         expected = []
         for side, mode in naive_waves((8.0, 3.1), bits):
             along = point[side] - (-3, 1)[side]
@@ -174,10 +174,10 @@ def test_spectral_hashing_does_not_see_where_features_lie():
 def test_principal_directions_are_those_of_numpy_and_point_one_way():
     features = clusters()[0].double()
     centred = features - features.mean(0)
-    found = principal_directions(centred, 5)
+    result = principal_directions(centred, 5)
     expected = torch.from_numpy(np.linalg.svd(centred.numpy(), full_matrices=False)[2][:5])
-    torch.testing.assert_close((found * expected).sum(1).abs(), torch.ones(5).double())
-    assert all(row[row.abs().argmax()] > 0 for row in found)
+    torch.testing.assert_close((result * expected).sum(1).abs(), torch.ones(5).double())
+    assert all(row[row.abs().argmax()] > 0 for row in result)
 
 
 def test_ridge_regression_is_least_squares_with_extra_rows():
@@ -194,12 +194,16 @@ def test_ridge_regression_is_least_squares_with_extra_rows():
 
 
 def sdh_objective(codes, classifier, target, projected, nu):
-    """The whole of it, entry by entry; |W|^2 and |P|^2 are left out, which do not depend on the codes."""
+    """Entry by entry, without |W|^2 and |P|^2, which do not depend on the codes."""
     total = 0.0
-    for code, wanted, guess in zip(codes.tolist(), target.tolist(), projected.tolist()):
+    for code, wanted, guess in zip(
+        codes.tolist(), target.tolist(), projected.tolist(), strict=True
+    ):
         for c, y in enumerate(wanted):
-            total += (y - sum(b * w[c] for b, w in zip(code, classifier.tolist()))) ** 2
-        total += nu * sum((b - f) ** 2 for b, f in zip(code, guess))
+            total += (
+                y - sum(b * w[c] for b, w in zip(code, classifier.tolist(), strict=True))
+            ) ** 2
+        total += nu * sum((b - f) ** 2 for b, f in zip(code, guess, strict=True))
     return total
 
 
@@ -227,9 +231,9 @@ def test_discrete_descent_never_raises_the_objective_and_ends_where_no_bit_can_i
 
 
 def same_class_first(codes, labels, others, other_labels):
-    """The share of queries whose nearest codes, all at the smallest distance, are of their class; naive."""
+    """The share of queries whose nearest codes, ties included, are of their class; naive."""
     score = 0.0
-    for row, label in zip(hamming(codes, others), labels):
+    for row, label in zip(hamming(codes, others), labels, strict=True):
         nearest = row == row.min()
         score += (other_labels[nearest] == label).float().mean().item()
     return score / len(codes)

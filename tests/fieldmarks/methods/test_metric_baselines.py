@@ -48,7 +48,10 @@ def test_proxynca_equals_its_formula_with_the_positive_in_the_denominator():
     proxies = F.normalize(method.loss.proxies, dim=1)
     squared = torch.tensor([[((e - p) ** 2).sum().item() for p in proxies] for e in embedding])
     expected = torch.stack(
-        [-(-9 * row).log_softmax(0)[label] for row, label in zip(squared, batch["labels"])]
+        [
+            -(-9 * row).log_softmax(0)[label]
+            for row, label in zip(squared, batch["labels"], strict=True)
+        ]
     ).mean()
     torch.testing.assert_close(
         method.losses(**batch)["metric"].detach(), expected, rtol=1e-4, atol=1e-4
@@ -111,7 +114,7 @@ def test_scda_pools_the_selected_descriptors():
     features = torch.rand(2, 5, 6, 6)
     backbone = nn.Identity()
     embedding = SCDA(backbone).embed(features)
-    for feature, row in zip(features, embedding):
+    for feature, row in zip(features, embedding, strict=True):
         region = largest_region((feature.sum(0) > feature.sum(0).mean()).tolist())
         chosen = torch.stack([feature[:, y, x] for y, x in sorted(region)])
         expected = torch.cat(

@@ -4,8 +4,8 @@ from decimal import Decimal, getcontext
 import pytest
 import torch
 from fieldmarks.methods.pan import (
-    ConceptSimilarity,
     PAN,
+    ConceptSimilarity,
     attribute_loss,
     binarise,
     pair_labels,
@@ -25,14 +25,14 @@ def naive_pair(head: ConceptSimilarity, a: list[float], b: list[float]):
 
     def linear(layer):
         return [
-            sum(w * abs(x - y) for w, x, y in zip(row, a, b)) + bias
-            for row, bias in zip(layer.weight.tolist(), layer.bias.tolist())
+            sum(w * abs(x - y) for w, x, y in zip(row, a, b, strict=True)) + bias
+            for row, bias in zip(layer.weight.tolist(), layer.bias.tolist(), strict=True)
         ]
 
     concepts = [sigmoid(z) for z in linear(head.concept)]
     powers = [math.exp(r) for r in linear(head.relevance)]
     relevance = [power / sum(powers) for power in powers]
-    return sum(c * r for c, r in zip(concepts, relevance)), concepts, relevance
+    return sum(c * r for c, r in zip(concepts, relevance, strict=True)), concepts, relevance
 
 
 def random_head(dim=6, concepts=4, seed=0):
@@ -78,7 +78,7 @@ def test_symmetric_to_the_bit_and_within_0_and_1(scale):
             30.0
         )  # every sigmoid rounds to 1: the weighted mean must not exceed it
         outputs = head(a, b)
-        assert all(torch.equal(x, y) for x, y in zip(outputs, head(b, a)))
+        assert all(torch.equal(x, y) for x, y in zip(outputs, head(b, a), strict=True))
         assert all(0 <= x.min() and x.max() <= 1 for x in outputs)
         torch.testing.assert_close(outputs[2].sum(-1), torch.ones(200))
 
@@ -158,8 +158,8 @@ def naive_bce(p, target):
 def naive_attribute_loss(probabilities, targets):
     """For each pair the mean over its known attributes, 0 if none; then the mean over pairs."""
     total = 0.0
-    for row, labels in zip(probabilities, targets):
-        terms = [naive_bce(p, t) for p, t in zip(row, labels) if not math.isnan(t)]
+    for row, labels in zip(probabilities, targets, strict=True):
+        terms = [naive_bce(p, t) for p, t in zip(row, labels, strict=False) if not math.isnan(t)]
         total += sum(terms) / len(terms) if terms else 0.0
     return total / len(targets)
 
@@ -183,16 +183,20 @@ def test_losses_equal_equation_4(attributes, free, none_slot):
     ).double()
     a, b, same, labels_a, labels_b = labelled_pairs(attributes)
     terms = head.losses(a, b, same, labels_a, labels_b) if attributes else head.losses(a, b, same)
-    naive = [naive_pair(head.similarity, x, y) for x, y in zip(a.tolist(), b.tolist())]
+    naive = [naive_pair(head.similarity, x, y) for x, y in zip(a.tolist(), b.tolist(), strict=True)]
     assert len(naive[0][1]) == attributes + none_slot + free
-    expected = sum(naive_bce(p, e) for (p, _, _), e in zip(naive, same.tolist())) / len(naive)
+    expected = sum(
+        naive_bce(p, e) for (p, _, _), e in zip(naive, same.tolist(), strict=True)
+    ) / len(naive)
     assert terms["similarity"].item() == pytest.approx(expected)
     assert list(terms) == ["similarity", "attributes"][: 2 if attributes else 1]
     if not attributes:
         return
     targets = []
-    for row_a, row_b in zip(labels_a.tolist(), labels_b.tolist()):
-        row = [NAN if math.isnan(x + y) else float(x != y) for x, y in zip(row_a, row_b)]
+    for row_a, row_b in zip(labels_a.tolist(), labels_b.tolist(), strict=True):
+        row = [
+            NAN if math.isnan(x + y) else float(x != y) for x, y in zip(row_a, row_b, strict=True)
+        ]
         if none_slot:
             row.append(0.0 if 1.0 in row else NAN if any(map(math.isnan, row)) else 1.0)
         targets.append(row)
@@ -243,7 +247,9 @@ def test_the_loss_stays_true_and_differentiable_where_p_rounds_to_0_or_1(size, s
             getcontext().prec = 400
             z = [Decimal(x) for x in concepts.detach()[0].tolist()]
             powers = [Decimal(x).exp() for x in relevance.detach()[0].tolist()]
-            p = sum(power / sum(powers) / (1 + (-x).exp()) for power, x in zip(powers, z))
+            p = sum(
+                power / sum(powers) / (1 + (-x).exp()) for power, x in zip(powers, z, strict=True)
+            )
             assert loss.item() == pytest.approx(float(-(p if same else 1 - p).ln()), rel=1e-9)
 
 

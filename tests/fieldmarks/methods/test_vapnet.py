@@ -129,14 +129,47 @@ def test_sampling_over_patches_is_uniform_and_over_grids_gives_each_grid_its_sha
     drawn = sample_patch_index(20_000, 4, (2, 4, 8, 16), "patches", generator)
     assert drawn.min() == 0 and drawn.max() == 339
     shares = torch.stack(
-        [((drawn >= a - b) & (drawn < a)).float().mean() for a, b in zip(cells.cumsum(0), cells)]
+        [
+            ((drawn >= a - b) & (drawn < a)).float().mean()
+            for a, b in zip(cells.cumsum(0), cells, strict=True)
+        ]
     )
     torch.testing.assert_close(shares, cells / 340, atol=0.005, rtol=0)
     drawn = sample_patch_index(20_000, 4, (2, 4, 8, 16), "grids", generator)
     shares = torch.stack(
-        [((drawn >= a - b) & (drawn < a)).float().mean() for a, b in zip(cells.cumsum(0), cells)]
+        [
+            ((drawn >= a - b) & (drawn < a)).float().mean()
+            for a, b in zip(cells.cumsum(0), cells, strict=True)
+        ]
     )
     torch.testing.assert_close(shares, torch.full((4,), 0.25), atol=0.005, rtol=0)
+
+
+@pytest.mark.parametrize("uniform_over", ["patches", "grids"])
+def test_boxes_are_drawn_with_the_generator_in_a_fixed_order(uniform_over):
+    method = VAPNet(TinyBackbone(), 4, views=3, grids=(2, 4), uniform_over=uniform_over)
+    boxes = method.sample_boxes(5, 32, 48, seeded(7))
+    generator = seeded(7)
+    if uniform_over == "patches":
+        index = torch.randint(20, (5, 3), generator=generator)
+    else:
+        grid = torch.randint(2, (5, 3), generator=generator)
+        within = torch.rand(5, 3, generator=generator, dtype=torch.float64)
+        index = torch.where(grid == 0, (4 * within).long(), 4 + (16 * within).long())
+    assert torch.equal(boxes, patch_boxes(32, 48, (2, 4))[index])
+    torch.manual_seed(7)
+    assert torch.equal(boxes, method.sample_boxes(5, 32, 48))  # torch's own generator
+
+
+def test_boxes_may_be_given_and_else_follow_the_generator():
+    method = VAPNet(TinyBackbone(), 4, views=2, attributes=5, grids=(2, 4))
+    drawn = [method.losses(**batch_of(), generator=seeded(s))["L_c"].item() for s in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    boxes = method.sample_boxes(3, 32, 32, seeded(1))
+    assert method.losses(**batch_of(), boxes=boxes)["L_c"].item() == drawn[0]
+    one = method.losses(**batch_of(), boxes=boxes[:, :1])["L_c"].item()  # any number of views
+    other = method.losses(**batch_of(), boxes=boxes[:, 1:])["L_c"].item()
+    assert one + other == pytest.approx(drawn[0], rel=1e-5)
 
 
 def test_losses_equal_the_equations_computed_view_by_view():
@@ -224,7 +257,7 @@ def test_mean_encoders_do_not_learn_and_pass_gradients_only_if_asked(through):
     method = VAPNet(TinyBackbone(), 4, views=2, attributes=5, grad_through_teacher=through)
     local, at_box = torch.randn(2, 3, 2, 6).unbind(0)
     local.requires_grad_()
-    # The own encoders are silenced, so that only the teacher's way is left for a gradient to the features.
+    # The own encoders are silenced: only the teacher's way is left for a gradient to the features.
     nn.init.zeros_(method.local_encoder.weight)
     method.constrain(local, at_box).backward()
     assert (local.grad.abs().sum() > 0) == through

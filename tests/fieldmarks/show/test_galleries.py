@@ -3,17 +3,16 @@ import io
 import numpy as np
 import pytest
 import torch
-from fieldmarks.show.galleries import (
-    before_after,
-    class_board,
-    classes_at_a_glance,
-    gallery,
-    patch_board,
-)
+from fieldmarks.show.galleries import before_after, class_board, classes_at_a_glance, patch_board
 from fieldmarks.show.style import ACCENT, NEUTRAL, RIGHT, WRONG
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
+
+
+def gallery(queries, results, correct, scores=None, titles=None):
+    """Of one method, which needs no name."""
+    return before_after(queries, {"": (results, correct, scores)}, titles)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from fieldmarks.show.maps import (
     hottest_boxes,
     map_grid,
     move_apart,
-    overlay,
     project,
 )
 from matplotlib.colors import to_rgb
@@ -54,16 +53,13 @@ def test_responses_are_enlarged_as_torch_does():
     assert np.allclose(shown, expected[:, :, None] ** 2 * HEAT(expected)[:, :, :3], atol=1e-5)
 
 
-def test_overlays_and_grids_are_labelled_and_complete(real_data):
+def test_grids_are_labelled_and_complete(real_data):
     folder = sorted((real_data / "CUB_200_2011" / "images").iterdir())[2]
     photographs = [
         np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.iterdir())[:3]
     ]
-    single = overlay(
-        photographs[0],
-        spot(),
-        title="a title that is far too long for a narrow photograph of a bird",
-    )
+    long = "a title that is far too long for a narrow photograph of a bird"
+    single = map_grid([("response", photographs[:1], spot()[None])], titles=[long])
     responses = torch.tensor(np.stack([spot()] * 3))
     rows = [
         ("image", photographs, None),

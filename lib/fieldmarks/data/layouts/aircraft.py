@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fieldmarks.data.imageset import ImageSet
-from fieldmarks.data.layouts.reading import Copy, number, once, read_lines
+from fieldmarks.data.layouts.reading import Copy, number, once, read_rows
 
 TREE = """  fgvc-aircraft-2013b/
     data/
@@ -19,31 +19,23 @@ TREE = """  fgvc-aircraft-2013b/
 
 
 def load(root: Path) -> ImageSet:
-    """Read the folder ``fgvc-aircraft-2013b``, its ``data`` folder or its parent.
-
-    All three parts of the split are pooled. The classes stand in the order of variants.txt: the
-    paper that splits them in halves does not say which order it used. Raises as `catalog.load`.
-    """
-    below = ["fgvc-aircraft-2013b/data", "data"]
-    copy = Copy("aircraft", TREE, root, ["variants.txt"], below)
-    variants = copy.home / "variants.txt"
+    """Read the folder ``fgvc-aircraft-2013b``, its ``data`` folder or its parent; all three parts
+    are pooled. The classes stand in the order of variants.txt: the paper that splits them in halves
+    does not say which order it used. Raises as `catalog.load`."""
+    copy = Copy("aircraft", TREE, root, ["variants.txt"], ["fgvc-aircraft-2013b/data", "data"])
     lists = {part: copy.home / f"images_variant_{part}.txt" for part in ("train", "val", "test")}
     copy.require(list(lists.values()))
     # A name may hold spaces ("Beechcraft 1900"), so that a whole line is one name.
-    names = {name: name for _, (name,) in read_lines(variants, 1)}
-    rows = [(part, *row) for part, file in lists.items() for row in read_lines(file, 2)]
+    names = {name: name for _, (name,) in read_rows(copy.home / "variants.txt", 1)}
+    rows = [(part, *row) for part, file in lists.items() for row in read_rows(file, 2)]
     for _, place, (_, variant) in rows:
         if variant not in names:
-            raise ValueError(f"{place}: variant {variant!r} is not in {variants}")
+            raise ValueError(f"{place}: variant {variant!r} is not in variants.txt")
     ids = list(once((place, image) for _, place, (image, _) in rows))
     paths = [copy.home / "images" / f"{image}.jpg" for image in ids]
-    return copy.images(
-        paths,
-        [variant for *_, (_, variant) in rows],
-        names,
-        split=[part for part, *_ in rows],
-        boxes=_boxes(copy.home / "images_box.txt", ids),
-    )
+    variants, split = [variant for *_, (_, variant) in rows], [part for part, *_ in rows]
+    boxes = _boxes(copy.home / "images_box.txt", ids)
+    return copy.images(paths, variants, names, split=split, boxes=boxes)
 
 
 def _boxes(file: Path, ids: list[str]) -> Tensor | None:
@@ -51,7 +43,7 @@ def _boxes(file: Path, ids: list[str]) -> Tensor | None:
     if not file.is_file():
         return None
     box_of = {}
-    for place, (image, *corners) in read_lines(file, 5):
+    for place, (image, *corners) in read_rows(file, 5):
         x1, y1, x2, y2 = (number(place, word) for word in corners)
         box_of[image] = (x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1)
     if absent := set(ids).difference(box_of):

@@ -15,16 +15,7 @@ from torch import Tensor
 
 from fieldmarks.checks import one_of
 from fieldmarks.data.imageset import ImageSet
-from fieldmarks.data.layouts.reading import (
-    Copy,
-    missing,
-    number,
-    once,
-    read_lines,
-    read_numbers,
-    refuse,
-    whole,
-)
+from fieldmarks.data.layouts.reading import Copy, number, once, read_rows, read_table, refuse, whole
 
 TREE = """  CUB_200_2011/
     images.txt  image_class_labels.txt  classes.txt  train_test_split.txt
@@ -42,8 +33,7 @@ def load(root: Path, name: str = "cub") -> ImageSet:
 
     Attributes are those of each image: 1 present, 0 absent, NaN where certainty is 1 ("not
     visible") or nothing is said. Where only the percentages of classes are there, each image gets
-    those of its class as fractions, with a warning. The set and its messages bear `name`. Raises as
-    `catalog.load`.
+    those of its class as fractions, with a warning. The set bears `name`. Raises as `catalog.load`.
     """
     copy = Copy(name, TREE, root, ["images.txt"], ["CUB_200_2011"])
     images, ids, class_ids = read_lists(copy, whole)
@@ -54,11 +44,11 @@ def certain_attributes(images: ImageSet, at_least: int = 3) -> ImageSet:
     """The same images with only those attributes that the annotator was certain of; others are NaN.
 
     PAN learns from pairs of which both images have certainty 3 or more (Mishra et al., Effectively
-    Leveraging Attributes for Visual Similarity, 2021).
+    Leveraging Attributes for Visual Similarity, 2021); `load` keeps 2 and above.
 
     Args:
         images: all or some of the images of `load`, in any order.
-        at_least: 1 not visible, 2 guessing, 3 probably, 4 definitely. `load` keeps 2 and above.
+        at_least: 1 not visible, 2 guessing, 3 probably, 4 definitely.
     Raises:
         FileNotFoundError: there are attributes of classes only, which bear no certainty.
         ValueError: at_least outside 1 .. 4, images that `load` has not made, or as `load`.
@@ -69,8 +59,7 @@ def certain_attributes(images: ImageSet, at_least: int = 3) -> ImageSet:
         why = "and only CUB's layout says how certain people were"
         raise ValueError(f"{images.name}: its folder has no images.txt, {why}")
     file = home / "attributes" / "image_attribute_labels.txt"
-    if not file.is_file():
-        raise missing(images.name, TREE, file)
+    Copy(images.name, TREE, home).require([file])
     ids, paths = _image_list(home, whole)
     row_of = {path: row for row, path in enumerate(paths)}
     if foreign := [path for path in images.paths if path not in row_of]:
@@ -79,18 +68,15 @@ def certain_attributes(images: ImageSet, at_least: int = 3) -> ImageSet:
     return replace(images, attributes=values[[row_of[path] for path in images.paths]])
 
 
-# ---- lists that NABirds has too
-
-
 def read_lists(copy: Copy, key: Callable) -> tuple[ImageSet, list, list[int]]:
-    """The images with their split and boxes, their ids, and their official class numbers;
-    key(place, text) makes an image's id of its text."""
+    """The images with split and boxes, their ids (key(place, text) makes one of its text), and
+    their official class numbers. NABirds has these lists too."""
     home = copy.home
     lists = ("image_class_labels.txt", "classes.txt", "train_test_split.txt")
     copy.require([home / file for file in lists])
     ids, paths = _image_list(home, key)
     copy.require(paths)
-    classes = read_lines(home / "classes.txt", 2)
+    classes = read_rows(home / "classes.txt", 2)
     names = dict(sorted((whole(place, class_id), name) for place, (class_id, name) in classes))
 
     def class_of(place: str, word: str) -> int:
@@ -103,12 +89,9 @@ def read_lists(copy: Copy, key: Callable) -> tuple[ImageSet, list, list[int]]:
             raise ValueError(f"{place}: expected 1 (train) or 0 (test), found {flag}")
         return "train" if flag == "1" else "test"
 
-    def box_of(place: str, *words: str) -> list[float]:  # x y width height
-        return [number(place, word) for word in words]
-
     def per_image(file: str, fields: int, value_of: Callable) -> list:
         """value_of(place, fields) of the line of each image, in the order of images.txt."""
-        lines = read_lines(home / file, fields)
+        lines = read_rows(home / file, fields)
         rows = [(p, key(p, image), value_of(p, *words)) for p, (image, *words) in lines]
         places = once(row[:2] for row in rows)
         if unknown := [image for image in places if image not in ids]:
@@ -122,18 +105,16 @@ def read_lists(copy: Copy, key: Callable) -> tuple[ImageSet, list, list[int]]:
     class_ids = per_image("image_class_labels.txt", 2, class_of)
     split, boxes = per_image("train_test_split.txt", 2, part_of), None
     if (home / "bounding_boxes.txt").is_file():
+        box_of = lambda place, *words: [number(place, word) for word in words]  # x y width height
         boxes = torch.tensor(per_image("bounding_boxes.txt", 5, box_of), dtype=torch.float32)
     return copy.images(paths, class_ids, names, split=split, boxes=boxes), list(ids), class_ids
 
 
 def _image_list(home: Path, key: Callable) -> tuple[dict, list[Path]]:
     """{id: place} and the image files, from lines "id file"."""
-    rows = read_lines(home / "images.txt", 2)
+    rows = read_rows(home / "images.txt", 2)
     ids = once((place, key(place, image)) for place, (image, _) in rows)
     return ids, [home / "images" / file for _, (_, file) in rows]
-
-
-# ---- attributes and parts
 
 
 def _attributes(copy: Copy, ids: list[int], class_ids: list[int]) -> dict:
@@ -155,11 +136,10 @@ def _attributes(copy: Copy, ids: list[int], class_ids: list[int]) -> dict:
 
 
 def _attribute_names(home: Path) -> list[str] | None:
-    """Names in the order of their numbers 1 .. A, where there are any. The official archive unpacks
-    attributes.txt beside the folder."""
+    """In the order of their numbers 1 .. A. The official archive has the file beside the folder."""
     for folder in (home / "attributes", home, home.parent):
         if (folder / "attributes.txt").is_file():
-            rows = read_lines(folder / "attributes.txt", 2)
+            rows = read_rows(folder / "attributes.txt", 2)
             for expected, (place, (word, _)) in enumerate(rows, start=1):
                 if whole(place, word) != expected:
                     raise ValueError(f"{place}: expected attribute {expected}, found {word}")
@@ -170,7 +150,7 @@ def _attribute_names(home: Path) -> list[str] | None:
 def _image_attributes(file: Path, ids: list[int], names: list[str] | None, at_least: int) -> Tensor:
     """(N, A) of 0, 1 and NaN (certainty below `at_least`, or no line) from lines "image attribute
     present certainty time", some of which have extra fields."""
-    table = read_numbers(file, 4, np.int32)
+    table = read_table(file, 4, np.int32)
     image, attribute, present, certainty = table.T
     count = len(names) if names else int(attribute.max(initial=0))
     rows = pd.Index(ids).get_indexer(image)
@@ -184,10 +164,10 @@ def _image_attributes(file: Path, ids: list[int], names: list[str] | None, at_le
 
 def _class_attributes(file: Path, class_ids: np.ndarray, names: list[str] | None) -> Tensor:
     """(N, A) fractions from one line a class of A percentages; outside 0 .. 100 is unknown."""
-    first = [line for _, (line,) in read_lines(file, 1)[:1]]
-    table = read_numbers(file, len(names or " ".join(first).split()) or 1)
+    first = [line for _, (line,) in read_rows(file, 1)[:1]]
+    table = read_table(file, len(names or " ".join(first).split()) or 1)
     classes = file.parents[1] / "classes.txt"
-    listed = sorted(whole(place, class_id) for place, (class_id, _) in read_lines(classes, 2))
+    listed = sorted(whole(place, class_id) for place, (class_id, _) in read_rows(classes, 2))
     if len(table) == len(listed):
         rows = np.searchsorted(listed, class_ids)
     elif len(table) >= class_ids.max():  # a partial copy that kept the percentages of all classes
@@ -203,10 +183,9 @@ def _parts(copy: Copy, ids: list[int]) -> dict:
     file, names_file = copy.home / "parts" / "part_locs.txt", copy.home / "parts" / "parts.txt"
     if not file.is_file():
         return {}
-    if not names_file.is_file():
-        raise missing(copy.name, TREE, names_file)
-    names = [name for _, (_, name) in read_lines(names_file, 2)]
-    table = read_numbers(file, 5)
+    copy.require([names_file])
+    names = [name for _, (_, name) in read_rows(names_file, 2)]
+    table = read_table(file, 5)
     rows, part = pd.Index(ids).get_indexer(table[:, 0]), table[:, 1].astype(np.int64)
     wrong = (rows < 0) | (part < 1) | (part > len(names))
     refuse(file, wrong, "no image of images.txt, or no part of parts.txt")

@@ -1,9 +1,4 @@
-"""Any folder of class folders.
-
-birds/                          cars/
-  robin/1.jpg 2.jpg ...           train/001/1.jpg ...
-  wren/1.jpg ...                  unseen/099/1.jpg ...
-"""
+"""Any folder of class folders."""
 
 import os
 import re
@@ -13,7 +8,7 @@ from pathlib import Path
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.data.layouts.reading import Copy
 
-IS_IMAGE = re.compile(r".+\.(bmp|gif|jpeg|jpg|png|ppm|tif|tiff|webp)", re.IGNORECASE).fullmatch
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 TREE = """  ROOT/
     CLASS/ *.jpg *.png ...            one folder a class
@@ -27,28 +22,28 @@ def load(root: Path) -> ImageSet:
 
     Classes are ordered by name, numbers by value ("2" before "10"); hidden files and files that are
     no images are left out. Of split folders, those named ``train*`` are "train" and all others
-    "test"; a class of the same name in two of them is one class. Where no split folder is named
-    ``train*`` there is no official split.
+    "test", if there are such; a class of the same name in two of them is one class.
 
     Raises:
         FileNotFoundError: no such folder, or no images two or three levels down.
         ValueError: class folders and split folders side by side.
     """
     copy = Copy("folder", TREE, root)
-    images_of: dict[tuple[str, ...], list[str]] = {}  # by class, or by split and class
-    for place, folders, files in os.walk(copy.home, followlinks=True):
-        key = Path(place).relative_to(copy.home).parts
-        seen = (file for file in files if file[0] != "." and IS_IMAGE(file))
-        images_of[key] = sorted(seen, key=natural)
-        below = (name for name in folders if name[0] != "." and len(key) < 2)
-        folders[:] = sorted(below, key=natural)
-    flat = {key: images for key, images in images_of.items() if len(key) == 1}
-    nested = {k: images for k, images in images_of.items() if len(k) == 2 and not flat[k[:1]]}
+
+    def contents(*key: str) -> tuple[list[str], list[str]]:  # names of images and of folders
+        seen = [entry for entry in os.scandir(copy.home.joinpath(*key)) if entry.name[0] != "."]
+        folders = sorted((entry.name for entry in seen if entry.is_dir()), key=natural)
+        files = sorted((entry.name for entry in seen if not entry.is_dir()), key=natural)
+        return [file for file in files if file.lower().endswith(IMAGE_SUFFIXES)], folders
+
+    flat, nested = {}, {}  # images by class, and by split and class
+    for top in contents()[1]:
+        flat[top,], folders = contents(top)
+        nested |= {(top, name): contents(top, name)[0] for name in folders if not flat[top,]}
     chosen = flat if any(flat.values()) else nested
     if any(flat.values()) and any(nested.values()):
-        kinds = (
-            f"class folders ({min(filter(flat.get, flat))[0]}) and split folders ({min(nested)[0]})"
-        )
+        (a_class,), (a_split, _) = min(filter(flat.get, flat)), min(nested)
+        kinds = f"class folders ({a_class}) and split folders ({a_split})"
         raise ValueError(f"folder: {copy.home} mixes {kinds}; it should hold only one kind")
     if not any(chosen.values()):
         where = f"under {copy.home}. Expected:\n{TREE}"
@@ -60,12 +55,10 @@ def load(root: Path) -> ImageSet:
     keys = sorted(filter(chosen.get, chosen), key=lambda key: (natural(key[-1]), natural(key[0])))
     rows = [(key, image) for key in keys for image in chosen[key]]
     train = [len(key) == 2 and key[0].lower().startswith("train") for key, _ in rows]
-    return copy.images(
-        [copy.home.joinpath(*key, image) for key, image in rows],
-        [key[-1] for key, _ in rows],
-        {key[-1]: key[-1] for key in keys},
-        split=["train" if yes else "test" for yes in train] if any(train) else None,
-    )
+    paths = [copy.home.joinpath(*key, image) for key, image in rows]
+    class_ids, names = [key[-1] for key, _ in rows], {key[-1]: key[-1] for key in keys}
+    split = ["train" if yes else "test" for yes in train] if any(train) else None
+    return copy.images(paths, class_ids, names, split=split)
 
 
 def natural(name: str) -> tuple:

@@ -6,7 +6,7 @@ Source: Bossard et al., Food-101: Mining Discriminative Components with Random F
 from pathlib import Path
 
 from fieldmarks.data.imageset import ImageSet
-from fieldmarks.data.layouts.reading import Copy, missing, once, read_json, read_lines
+from fieldmarks.data.layouts.reading import Copy, once, read_json, read_rows
 
 TREE = """  food-101/
     meta/classes.txt                                     (or labels.txt)
@@ -19,8 +19,8 @@ def load(root: Path) -> ImageSet:
     Raises as `catalog.load`."""
     markers = ["meta/train.txt", "meta/train.json"]
     copy = Copy("food101", TREE, root, markers, ["food-101", "food101"])
-    names = {name: name for name in _class_names(copy.home / "meta")}
-    rows = [(part, *row) for part in ("train", "test") for row in _listed(copy.home / "meta", part)]
+    names = {name: name for name in _class_names(copy)}
+    rows = [(part, *row) for part in ("train", "test") for row in _listed(copy, part)]
     class_ids = [image.rpartition("/")[0] for *_, image in rows]
     for (_, place, image), class_id in zip(rows, class_ids, strict=True):
         if class_id not in names:
@@ -31,21 +31,20 @@ def load(root: Path) -> ImageSet:
     return copy.images(paths, class_ids, names, split=[part for part, *_ in rows])
 
 
-def _listed(meta: Path, part: str) -> list[tuple[str, str]]:
+def _listed(copy: Copy, part: str) -> list[tuple[str, str]]:
     """(place, "class/image") of a part, from its .txt, or from its .json where that is all."""
-    text, json = meta / f"{part}.txt", meta / f"{part}.json"
-    if text.is_file():
-        return [(place, image) for place, (image,) in read_lines(text, 1)]
-    if not json.is_file():
-        raise missing("food101", TREE, text)
-    content = read_json(json, dict)
-    return [(f"{json} class {key}", str(image)) for key in content for image in content[key]]
+    text, json = (copy.home / "meta" / f"{part}.{suffix}" for suffix in ("txt", "json"))
+    if json.is_file() and not text.is_file():
+        content = read_json(json, dict)
+        return [(f"{json} class {key}", str(image)) for key in content for image in content[key]]
+    copy.require([text])
+    return [(place, image) for place, (image,) in read_rows(text, 1)]
 
 
-def _class_names(meta: Path) -> list[str]:
+def _class_names(copy: Copy) -> list[str]:
     """classes.txt ("apple_pie"); labels.txt writes the same names as words ("Apple pie")."""
-    if (meta / "classes.txt").is_file():
-        return [name for _, (name,) in read_lines(meta / "classes.txt", 1)]
-    if (meta / "labels.txt").is_file():
-        return [n.lower().replace(" ", "_") for _, (n,) in read_lines(meta / "labels.txt", 1)]
-    raise missing("food101", TREE, meta / "classes.txt")
+    classes, labels = (copy.home / "meta" / f"{file}.txt" for file in ("classes", "labels"))
+    if labels.is_file() and not classes.is_file():
+        return [name.lower().replace(" ", "_") for _, (name,) in read_rows(labels, 1)]
+    copy.require([classes])
+    return [name for _, (name,) in read_rows(classes, 1)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fieldmarks.data.imageset import ImageSet
-from fieldmarks.data.layouts.reading import Copy, missing, number, read_lines
+from fieldmarks.data.layouts.reading import Copy, number, read_rows
 
 TREE = """  In-shop Clothes Retrieval Benchmark/
     Eval/list_eval_partition.txt
@@ -29,8 +29,7 @@ def load(root: Path, name: str = "inshop") -> ImageSet:
     `open_split` is the official one (train items against the rest), and `query_gallery` of its
     second part gives the retrieval task. Attributes (463 in the official list) belong to items:
     each image gets its item's (0 absent, 1 present, NaN unknown, as all of an item without a line).
-    Older releases hold none. The set and its messages bear `name`. Raises as `catalog.load`.
-    """
+    Older releases hold none. The set and its messages bear `name`. Raises as `catalog.load`."""
     below = ["In-shop Clothes Retrieval Benchmark", "inshop", "Inshop_Clothes", "In-shop"]
     copy = Copy(name, TREE, root, [PARTITION], below)
     files, items, split = _partition(copy.home / PARTITION)
@@ -44,9 +43,9 @@ def load(root: Path, name: str = "inshop") -> ImageSet:
 def require_attributes(images: ImageSet) -> None:
     """Raise FileNotFoundError, naming the missing file, where there are no attributes."""
     if images.attributes is None:
-        more = "; older releases lack it, newer ones have it in Anno or Anno/attributes"
-        name = f"{images.name}: there are no attributes"
-        raise missing(name, TREE, _attribute_file(images.root), more)
+        lacks = f"there are no attributes, for {_attribute_file(images.root)} is missing"
+        newer = "older releases lack it, newer ones have it in Anno or Anno/attributes"
+        raise FileNotFoundError(f"{images.name}: {lacks}; {newer}. Expected:\n{TREE}")
 
 
 def _partition(file: Path) -> tuple[list[str], list[str], list[str]]:
@@ -65,7 +64,7 @@ def _partition(file: Path) -> tuple[list[str], list[str], list[str]]:
 
 def _counted(file: Path, fields: int) -> list[tuple[str, list[str]]]:
     """The lines below the two of the header: their count, and the names of the columns."""
-    rows, place = read_lines(file, fields, skip=2), f"{file} line 1"
+    rows, place = read_rows(file, fields, skip=2), f"{file} line 1"
     with open(file, encoding="utf-8-sig") as lines:
         count = lines.readline().strip()
     if not count.isdigit():
@@ -98,8 +97,7 @@ def _attributes(copy: Copy, items: list[str]) -> dict:
     if not file.is_file():
         return {}
     names_file = file.with_name("list_attr_cloth.txt")
-    if not names_file.is_file():
-        raise missing(copy.name, TREE, names_file)
+    copy.require([names_file])
     names = [name for _, (name,) in _counted(names_file, 1)]
     signs: dict[str, list[np.ndarray]] = {}  # 1 present, -1 absent, 0 unknown; all lines of an item
     for place, (item, line) in _counted(file, 2):

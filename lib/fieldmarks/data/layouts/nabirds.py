@@ -17,11 +17,8 @@ TREE = """  nabirds/
 
 
 def load(root: Path) -> ImageSet:
-    """Read the folder ``nabirds`` or its parent, which is written as CUB is.
-
-    classes.txt numbers a whole tree of birds, orders and families too; the labels 0 .. C-1 are the
-    classes that have images, in the order of their numbers (295 is 0 in a whole copy). Raises as
-    `catalog.load`.
-    """
+    """Read the folder ``nabirds`` or its parent, which is written as CUB is. classes.txt numbers a
+    tree of birds, orders and families too; labels are the classes that have images, in the order of
+    their numbers (295 is 0 in a full copy). Raises as `catalog.load`."""
     copy = Copy("nabirds", TREE, root, ["images.txt"], ["nabirds"])
     return read_lists(copy, lambda place, image: image)[0]  # images are named by any text

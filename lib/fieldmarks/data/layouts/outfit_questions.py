@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from fieldmarks.data.layouts.reading import once, read_json, read_lines
+from fieldmarks.data.layouts.reading import once, read_json, read_rows
 
 is_token = re.compile(r"\S+_[0-9]+").fullmatch
 
@@ -35,7 +35,7 @@ class BlankQuestion(NamedTuple):
 
 def read_outfits(file: Path) -> dict[str, dict[int, str]]:
     """{set: {index: item}} of ``train.json``, ``valid.json`` or ``test.json``, in the file's order.
-    Raises ValueError, naming the outfit, where it has fewer than two items or something twice."""
+    Raises ValueError, naming the outfit, where one has fewer than two items or anything twice."""
     outfits = []
     for number, entry in enumerate(read_json(file, list), start=1):
         place = f"{file} outfit {number}"
@@ -55,19 +55,15 @@ def read_outfits(file: Path) -> dict[str, dict[int, str]]:
     return {name: items for _, name, items in outfits}
 
 
-def read_compatibility(
-    file: Path, row_of: dict[str, int] | None = None
-) -> list[CompatibilityQuestion]:
+def read_compatibility(file: Path, row_of: dict | None = None) -> list[CompatibilityQuestion]:
     """The questions of lines "1|0 SET_INDEX SET_INDEX ..." with any white space between. A handful
     of the published ones hold one item twice; they are kept.
 
-    Args:
-        row_of: token -> position of its item.
-    Raises:
-        ValueError: a label or token that cannot be, or fewer than two items; the line is named.
+    `row_of` gives the position of each token's item. Raises ValueError, naming the line, for a
+    label or token that cannot be, or fewer than two items.
     """
     questions = []
-    for place, (line,) in read_lines(file, 1):
+    for place, (line,) in read_rows(file, 1):
         label, *items = line.split()
         if label not in ("1", "0"):
             raise ValueError(f"{place}: expected 1 or 0 first, found {label!r}")
@@ -77,7 +73,7 @@ def read_compatibility(
     return questions
 
 
-def read_blanks(file: Path, row_of: dict[str, int] | None = None) -> list[BlankQuestion]:
+def read_blanks(file: Path, row_of: dict | None = None) -> list[BlankQuestion]:
     """The questions of a list of {"question": [...], "answers": [...], "blank_position": ...}.
 
     The answer is the first choice that is of the question's own outfit. A `blank_position` that is
@@ -105,15 +101,13 @@ def read_blanks(file: Path, row_of: dict[str, int] | None = None) -> list[BlankQ
             odd.append(number)
         questions.append(BlankQuestion(rows, choice_rows, answer, position))
     if odd:
-        warnings.warn(
-            f"{file}: {len(odd):,} of {len(questions):,} questions, {odd[0]} first, have a "
-            f"blank_position that is not their answer's; they are kept",
-            stacklevel=2,
-        )
+        some = f"{len(odd):,} of {len(questions):,} questions, {odd[0]} first, have"
+        kept = "a blank_position that is not their answer's; they are kept"
+        warnings.warn(f"{file}: {some} {kept}", stacklevel=2)
     return questions
 
 
-def _positions(place: str, tokens: list[str], row_of: dict[str, int] | None) -> list:
+def _positions(place: str, tokens: list[str], row_of: dict | None) -> list:
     for token in tokens:
         if not is_token(token):
             raise ValueError(f"{place}: expected SET_INDEX, found {token!r}")

@@ -6,6 +6,7 @@ Models, 2020 (attributes); Mishra et al., Effectively Leveraging Attributes for 
 2021 (the resampled questions, "harder" in the names of files).
 """
 
+import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fieldmarks.data.layouts.outfit_questions import read_blanks, read_compatibility, read_outfits
-from fieldmarks.data.layouts.reading import Copy, missing, read_json, read_lines
+from fieldmarks.data.layouts.reading import Copy, read_json, read_rows
 
 TREE = """  polyvore_outfits/
     images/211990161.jpg ...
@@ -57,11 +58,11 @@ class Outfits:
         name: the data set's name, for messages and provenance.
         item_ids: I official names of items.  paths: I absolute image files.
         categories: I semantic categories ("tops"), None for an item without one; or None.
-        attributes: float Tensor (I, A): 1 present, 0 absent, NaN in all of an item that nobody
-            annotated; or None.  attribute_names: A names, or None.
         outfits: for each part its outfits, lists of items.
         compatibility, blanks: for each part its questions, as `outfit_questions` has them.
         root: the folder ``polyvore_outfits``.
+        attributes: float Tensor (I, A): 1 present, 0 absent, NaN in all of an item that nobody
+            annotated; or None.  attribute_names: A names, or None.
     Raises:
         ValueError: lengths that do not agree.
     """
@@ -70,12 +71,12 @@ class Outfits:
     item_ids: list[str]
     paths: list[Path]
     categories: list[str | None] | None
-    attributes: Tensor | None
-    attribute_names: list[str] | None
     outfits: Parts
     compatibility: Parts
     blanks: Parts
     root: Path
+    attributes: Tensor | None = None
+    attribute_names: list[str] | None = None
 
     def __post_init__(self) -> None:
         for field in ("paths", "categories", "attributes"):
@@ -84,8 +85,17 @@ class Outfits:
                 raise ValueError(f"{self.name}: {len(self)} items but {len(value)} {field}")
 
     def __len__(self) -> int:
-        """Items."""
         return len(self.item_ids)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of the sha256 over items, outfits, questions and attributes."""
+        digest = hashlib.sha256(f"{self.name} {self.item_ids} {self.attribute_names}".encode())
+        for parts in (self.outfits, self.compatibility, self.blanks):
+            digest.update(repr(dict(parts)).encode())
+        if self.attributes is not None:
+            digest.update(self.attributes.numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def __repr__(self) -> str:
         counts = [f"{len(self):,} items"]
@@ -99,11 +109,10 @@ def load(root: Path, split: str = "nondisjoint", name: str = "polyvore") -> Outf
     """Read the folder ``polyvore_outfits`` or its parent.
 
     What a copy lacks is left out, with a warning that names it: the outfits of a part with all
-    questions about them, or files of questions. The resampled questions are published for
-    nondisjoint only. The set and its messages bear `name`.
+    questions about them, or files of questions. In the split "nondisjoint" an item may be in
+    several parts, in "disjoint" not; the resampled questions are published for the first only. The
+    set and its messages bear `name`.
 
-    Args:
-        split: "nondisjoint" (an item may be in several parts) or "disjoint".
     Raises:
         FileNotFoundError: no outfits at all, or an item without its image; the first is named.
         ValueError: as `outfit_questions`, or attributes of another release; the file is named.
@@ -111,8 +120,7 @@ def load(root: Path, split: str = "nondisjoint", name: str = "polyvore") -> Outf
     if split not in OFFICIAL_OUTFITS:
         known = " or ".join(OFFICIAL_OUTFITS)
         raise ValueError(f"{name}: there is no split {split!r}; it should be {known}")
-    markers = [f"{split}/{part}.json" for part in PARTS]
-    copy = Copy(name, TREE, root, markers, ["polyvore_outfits"])
+    copy = Copy(name, TREE, root, [f"{split}/{part}.json" for part in PARTS], ["polyvore_outfits"])
     folder, row_of, rows_of_tokens, outfits = copy.home / split, {}, {}, Parts()
     for part in PARTS:
         if (folder / f"{part}.json").is_file():
@@ -126,63 +134,55 @@ def load(root: Path, split: str = "nondisjoint", name: str = "polyvore") -> Outf
     items = list(row_of)
     paths = [copy.home / "images" / f"{item}.jpg" for item in items]
     copy.require(paths)
-    _warn_of_a_partial_copy(name, folder, outfits)
+    wanted = [file for p in PARTS for file in (f"{p}.json", COMPATIBILITY[p], BLANKS[p])]
+    lacks = [f"no {file}" for file in wanted if not (folder / file).is_file()]
+    for part, count in OFFICIAL_OUTFITS[split].items() if name == "polyvore" else ():
+        if part in outfits and len(outfits[part]) != count:
+            lacks.append(f"{len(outfits[part]):,} of {count:,} {part} outfits")
+    if lacks:
+        warnings.warn(f"{name}: a partial copy of {split}: {', '.join(lacks)}", stacklevel=2)
 
     def questions(names: dict[str, str], read) -> Parts:
         files = {part: folder / file for part, file in names.items() if part.split()[0] in outfits}
         rows = {part: rows_of_tokens[part.split()[0]] for part in files}
         return Parts((p, read(file, rows[p])) for p, file in files.items() if file.is_file())
 
-    attributes, attribute_names = _attributes(copy.home, name, items)
     return Outfits(
         name=name,
         item_ids=items,
         paths=paths,
         categories=_categories(copy.home, items),
-        attributes=attributes,
-        attribute_names=attribute_names,
         outfits=outfits,
         compatibility=questions(COMPATIBILITY, read_compatibility),
         blanks=questions(BLANKS, read_blanks),
         root=copy.home,
+        **_attributes(copy.home, name, items),
     )
 
 
 def require_attributes(outfits: Outfits) -> None:
     """Raise FileNotFoundError, naming the missing file, where there are no attributes."""
     if outfits.attributes is None:
-        raise missing(outfits.name, TREE, outfits.root / "polyvore_attributes.json")
-
-
-def _warn_of_a_partial_copy(name: str, folder: Path, outfits: Parts) -> None:
-    wanted = [file for p in PARTS for file in (f"{p}.json", COMPATIBILITY[p], BLANKS[p])]
-    lacks = [f"no {file}" for file in wanted if not (folder / file).is_file()]
-    for part, count in OFFICIAL_OUTFITS[folder.name].items():
-        if name == "polyvore" and part in outfits and len(outfits[part]) != count:
-            lacks.append(f"{len(outfits[part]):,} of {count:,} {part} outfits")
-    if lacks:
-        warnings.warn(f"{name}: a partial copy of {folder.name}: {', '.join(lacks)}", stacklevel=3)
-
-
-# ---- what is said about items
+        copy = Copy(outfits.name, TREE, outfits.root)
+        copy.require([outfits.root / "polyvore_attributes.json"])
 
 
 def read_categories(file: Path) -> list[tuple[str, str, str]]:
     """The lines "id,fine category,semantic category" of ``categories.csv``; most ids have several.
     Raises ValueError for a line with fewer fields."""
     rows = []
-    for place, (line,) in read_lines(file, 1):
+    for place, (line,) in read_rows(file, 1):
         key, *fine = (field.strip() for field in line.split(","))
         if len(fine) < 2:
-            expected = "expected id,fine category,semantic category"
-            raise ValueError(f"{place}: {expected}, found {line!r}")
+            raise ValueError(
+                f"{place}: expected id,fine category,semantic category, found {line!r}"
+            )
         rows.append((key, ",".join(fine[:-1]), fine[-1]))
     return rows
 
 
 def _categories(home: Path, items: list[str]) -> list[str | None] | None:
-    """Each item's semantic category: its own, or that of its category's id where all lines with
-    this id agree."""
+    """Each item's semantic category: its own, or that of its id where all lines agree."""
     metadata, by_id = home / "polyvore_item_metadata.json", home / "categories.csv"
     if not metadata.is_file():
         return None
@@ -197,12 +197,11 @@ def _categories(home: Path, items: list[str]) -> list[str | None] | None:
     return categories
 
 
-def _attributes(home: Path, name: str, items: list[str]) -> tuple[Tensor | None, list[str] | None]:
-    """(I, A) from {"annotations": {item: [numbers of its attributes, from 0]}, "attributes":
-    [names]}."""
+def _attributes(home: Path, name: str, items: list[str]) -> dict:
+    """From {"annotations": {item: [numbers of its attributes, from 0]}, "attributes": [names]}."""
     file = home / "polyvore_attributes.json"
     if not file.is_file():
-        return None, None
+        return {}
     content = read_json(file, dict)
     annotations, attributes = content.get("annotations"), content.get("attributes")
     if not isinstance(annotations, dict) or not isinstance(attributes, (list, dict)):
@@ -224,14 +223,13 @@ def _attributes(home: Path, name: str, items: list[str]) -> tuple[Tensor | None,
             raise ValueError(f"{file} item {items[row]}: {expected}, found {present}")
         values[row] = 0
         values[row, present] = 1
-    return torch.from_numpy(values), names
+    return {"attributes": torch.from_numpy(values), "attribute_names": names}
 
 
 def _attribute_names(file: Path, attributes: list | dict, list_file: Path) -> list[str]:
-    """The names in the order of their numbers: those of the annotations themselves, or where these
-    are no plain list of names, those of ``attribute_list.txt``. Where both are there they must hold
-    the same, in whichever order."""
-    listed = [name for _, (name,) in read_lines(list_file, 1)] if list_file.is_file() else None
+    """In the order of their numbers: the annotations' own names, or where these are no plain list,
+    those of ``attribute_list.txt``; where both are there, they hold the same in whichever order."""
+    listed = [name for _, (name,) in read_rows(list_file, 1)] if list_file.is_file() else None
     if listed is not None and len(listed) != len(attributes):
         counts = f"{len(attributes)} attributes, but {list_file} names {len(listed)}"
         raise ValueError(f"{file}: {counts}; the two are not of one release")

@@ -37,20 +37,21 @@ class Copy:
                 self.home = place
                 return
         likeliest = next((place for place in places[1:] if place.is_dir()), root)
-        raise missing(name, tree, likeliest / markers[0])
+        raise self._missing(likeliest / markers[0])
 
     def require(self, files: Sequence[Path]) -> None:
-        """Raise FileNotFoundError where any of `files` is missing, ValueError where there are none.
-
-        Lists each folder once: asking file by file takes minutes on a network drive.
-        """
+        """Raise FileNotFoundError where one of `files` is missing, ValueError where there are none.
+        Lists each folder once: asking file by file takes minutes on a network drive."""
         if not files:
             raise ValueError(f"{self.name}: the lists name no images")
         listing = cache(lambda top: set(os.listdir(top)) if os.path.isdir(top) else set())
         places = [(file, *os.path.split(file)) for file in files]
         if absent := [file for file, top, base in places if base not in listing(top)]:
             more = f" ({len(absent):,} of {len(files):,} files are missing)"
-            raise missing(self.name, self.tree, absent[0], more)
+            raise self._missing(absent[0], more)
+
+    def _missing(self, file: Path, more: str = "") -> FileNotFoundError:
+        return FileNotFoundError(f"{self.name}: {file} is missing{more}. Expected:\n{self.tree}")
 
     def images(self, paths: list[Path], class_ids: list, names: dict, kind=ImageSet, **fields):
         """The set of these images, which must be there; the classes of `names` (id -> name) that
@@ -63,20 +64,9 @@ class Copy:
         return kind(self.name, paths, labels, class_names, root=self.home, **fields)
 
 
-def missing(name: str, tree: str, file: Path, more: str = "") -> FileNotFoundError:
-    """The error for a file that is not there, with the expected tree."""
-    return FileNotFoundError(f"{name}: {file} is missing{more}. Expected:\n{tree}")
-
-
-# ---- lists
-
-
-def read_lines(file: Path, fields: int, skip: int = 0) -> list[tuple[str, list[str]]]:
-    """(place, fields) of each line that is not blank, after `skip` lines of header.
-
-    `place` is "FILE line NUMBER", for messages. The last field keeps its spaces. Raises ValueError
-    for a line with fewer fields.
-    """
+def read_rows(file: Path, fields: int, skip: int = 0) -> list[tuple[str, list[str]]]:
+    """(place, fields) of each line that is not blank, after `skip` lines of header. `place` is
+    "FILE line NUMBER"; the last field keeps its spaces. Raises ValueError for fewer fields."""
     rows = []
     with open(file, encoding="utf-8-sig", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, start=1):
@@ -115,7 +105,7 @@ def number(place: str, word: str, whole: bool = False) -> float:
 whole = partial(number, whole=True)
 
 
-def read_numbers(file: Path, columns: int, dtype=np.float64) -> np.ndarray:
+def read_table(file: Path, columns: int, dtype=np.float64) -> np.ndarray:
     """A list of numbers, (rows, columns). Fields beyond `columns` are ignored: CUB's list of
     attributes has some. Raises ValueError for a line that is short or holds no numbers."""
     # usecols lets the C reader pass over extra fields, which it would refuse otherwise.
@@ -127,17 +117,16 @@ def read_numbers(file: Path, columns: int, dtype=np.float64) -> np.ndarray:
     except (ValueError, OverflowError):  # line by line, to name the one at fault
         pass
     convert = partial(number, whole=np.issubdtype(dtype, np.integer))
-    rows = [
-        [convert(place, word) for word in " ".join(words).split()[:columns]]
-        for place, words in read_lines(file, columns)
-    ]
+    rows = []
+    for place, words in read_rows(file, columns):
+        rows.append([convert(place, word) for word in " ".join(words).split()[:columns]])
     return np.array(rows, np.float64).reshape(-1, columns).astype(dtype)
 
 
 def refuse(file: Path, wrong: np.ndarray, reason: str) -> None:
     """Raise ValueError for the first row of a list of numbers where `wrong` (rows,) holds."""
     if wrong.any():
-        place, (line,) = read_lines(file, 1)[int(wrong.argmax())]
+        place, (line,) = read_rows(file, 1)[int(wrong.argmax())]
         raise ValueError(f"{place}: {reason}: {line!r}")
 
 

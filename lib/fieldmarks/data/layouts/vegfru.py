@@ -6,7 +6,7 @@ Source: Hou et al., VegFru: A Domain-Specific Dataset for Fine-grained Visual Ca
 from pathlib import Path
 
 from fieldmarks.data.imageset import ImageSet
-from fieldmarks.data.layouts.reading import Copy, once, read_lines, whole
+from fieldmarks.data.layouts.reading import Copy, once, read_rows, whole
 
 TREE = """  vegfru/
     vegfru_list/vegfru_train.txt  vegfru_val.txt  vegfru_test.txt
@@ -17,11 +17,9 @@ CLASSES = 292
 
 
 class VegFru(ImageSet):
-    """An ImageSet whose closed split leaves the validation images out of both sides.
-
-    Papers on hashing train on the 29,200 images of the train list, query with the 116,931 of the
-    test list, and use the 14,600 of the validation list nowhere. All else keeps those.
-    """
+    """An ImageSet whose closed split leaves the validation images out of both sides: papers on
+    hashing train on the 29,200 images of the train list, query with the 116,931 of the test list,
+    and use the 14,600 of the validation list nowhere. All else keeps those."""
 
     def closed_split(self) -> tuple[ImageSet, ImageSet]:
         """The official (train, test) without "val". Raises ValueError where one side is empty."""
@@ -31,21 +29,20 @@ class VegFru(ImageSet):
 def load(root: Path) -> VegFru:
     """Read the folder that holds ``vegfru_list``, or its parent. All three lists are pooled, and a
     class bears the name of its folder, which holds no other's images. Raises as `catalog.load`."""
-    below = ["vegfru", "VegFru"]
-    copy = Copy("vegfru", TREE, root, ["vegfru_list/vegfru_train.txt"], below)
+    copy = Copy("vegfru", TREE, root, ["vegfru_list/vegfru_train.txt"], ["vegfru", "VegFru"])
     folder = copy.home / "vegfru_list"
     lists = {part: folder / f"vegfru_{part}.txt" for part in ("train", "val", "test")}
     copy.require(list(lists.values()))
-    rows = [(part, *row) for part, file in lists.items() for row in read_lines(file, 2)]
+    rows = [(part, *row) for part, file in lists.items() for row in read_rows(file, 2)]
     class_ids, folder_of, class_of = [], {}, {}
     for _, place, (image, word) in rows:
         number, top = whole(place, word), image.rpartition("/")[0]
         if not 0 <= number < CLASSES:
             raise ValueError(f"{place}: class {number} is not one of 0 .. {CLASSES - 1}")
         if folder_of.setdefault(number, top) != top or class_of.setdefault(top, number) != number:
+            other = "an earlier line gives that folder or that class another"
             raise ValueError(
-                f"{place}: {top} is class {number}, but an earlier line gives that folder or that "
-                f"class another; a class is one folder"
+                f"{place}: {top} is class {number}, but {other}; a class is one folder"
             )
         class_ids.append(number)
     paths = [copy.home / image for image in once((p, image) for _, p, (image, _) in rows)]

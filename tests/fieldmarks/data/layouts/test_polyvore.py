@@ -1,8 +1,8 @@
-"""Polyvore Outfits: a small tree in the official format, whole and damaged, and the published lists."""
+"""Polyvore Outfits: a small tree in the official format, complete and damaged, and the published
+lists."""
 
 import json
 import shutil
-import sys
 import warnings
 from collections import Counter
 from functools import partial
@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from fieldmarks.data.layouts import polyvore
 from fieldmarks.data.layouts.outfit_questions import read_blanks, read_compatibility, read_outfits
-
+from fieldmarks.data.layouts.reading import Copy
 from helpers.layout_trees import NAN, refused, same, touch, write  # noqa: E402
 
 OUTFITS = {  # item 30 is in outfits of two parts, item 10 in two of one
@@ -95,7 +94,7 @@ def root(tmp_path) -> Path:
 
 
 def load(root: Path, split: str = "nondisjoint") -> polyvore.Outfits:
-    """Load under a name of its own, which has no published counts: whatever it says fails the test."""
+    """Load under a name without published counts: whatever it says fails the test."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return polyvore.load(root, split, name="wardrobe")
@@ -201,8 +200,8 @@ def test_a_partial_copy_says_what_it_lacks(root):
     with pytest.warns(UserWarning) as said:
         outfits = polyvore.load(root)
     assert [str(warning.message) for warning in said] == [
-        "polyvore: a partial copy of nondisjoint: no fill_in_blank_train.json, no test.json, 2 of 53,306 train outfits, "
-        "2 of 5,000 valid outfits",
+        "polyvore: a partial copy of nondisjoint: no fill_in_blank_train.json, no test.json, "
+        "2 of 53,306 train outfits, 2 of 5,000 valid outfits",
         "polyvore: polyvore_attributes.json has 3 attributes, the published one 205",
     ]
     assert all(warning.filename == __file__ for warning in said)
@@ -387,11 +386,8 @@ def test_damaged_outfits(root, outfits, words):
         ("9_1 9_2", ["line 2: expected 1 or 0 first"]),
         ("1 9_1 92", ["line 2: expected SET_INDEX, found '92'"]),
         ("1 9_1 9_x", ["line 2: expected SET_INDEX, found '9_x'"]),
-        ("1 9_1 9_3", ["question 2: 9_3 is in none of the outfits of its part"]),
-        (
-            "1 9_1 7_1",
-            ["question 2: 7_1 is in none of the outfits of its part"],
-        ),  # a train outfit's
+        ("1 9_1 9_3", ["line 2: 9_3 is in none of the outfits of its part"]),
+        ("1 9_1 7_1", ["line 2: 7_1 is in none of the outfits of its part"]),  # a train outfit's
     ],
 )
 def test_damaged_compatibility_questions(root, line, words):
@@ -497,8 +493,8 @@ def test_published_categories(published):
 
 @pytest.mark.filterwarnings("ignore:.*fill_in_blank_valid_harder_new.json. 1 of 5,000:UserWarning")
 def test_published_lists_as_a_partial_copy(published, tmp_path, monkeypatch):
-    """All published lists at hand, in their official places; photographs are looked for in the tests above."""
-    monkeypatch.setattr(polyvore, "require_files", lambda *_: None)
+    """All published lists at hand, in their official places, without the photographs."""
+    monkeypatch.setattr(Copy, "require", lambda *_: None)
     folder = tmp_path / "nondisjoint"
     folder.mkdir()
     for name in ("valid.json", "compatibility_valid.txt"):

@@ -1,0 +1,183 @@
+"""Small trees in official formats, and pictures, that several files of tests read."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.layout_trees import touch, write
+from helpers.pictures import gradient, save
+from PIL import Image
+
+
+@pytest.fixture
+def cub_root(tmp_path) -> Path:
+    """Three classes of five images; ids and classes are neither sorted nor contiguous, as in a
+    partial copy."""
+    home = tmp_path / "data" / "CUB_200_2011"
+    files = {
+        7: "010.Crow/a.jpg",
+        2: "010.Crow/b.jpg",
+        3: "002.Auk/c.jpg",
+        9: "020.Wren/d.jpg",
+        4: "002.Auk/e.jpg",
+    }
+    write(home / "images.txt", *(f"{key} {file}" for key, file in files.items()))
+    for file in files.values():
+        touch(home / "images" / file)
+    write(home / "image_class_labels.txt", "2 10", "3 2", "4 2", "7 10", "9 20")
+    write(home / "classes.txt", "20 020.Wren", "2 002.Auk", "5 005.Unused", "10 010.Crow")
+    write(home / "train_test_split.txt", "2 1", "3 0", "4 1", "7 0", "9 1")
+    write(home / "bounding_boxes.txt", *(f"{key} {key}.5 1.0 20.0 30.0" for key in sorted(files)))
+    write(home / "parts" / "parts.txt", "1 back", "2 left eye")
+    write(
+        home / "parts" / "part_locs.txt",
+        *(f"{key} {part} {key}.0 {part}.5 1" for key in sorted(files) for part in (1, 2)),
+    )
+    write(
+        home / "attributes" / "image_attribute_labels.txt",
+        *(
+            f"{key} {number} {number % 2} {3 if number < 3 else 1} 1.5"
+            for key in sorted(files)
+            for number in (1, 2, 3)
+        ),
+    )
+    write(
+        tmp_path / "data" / "attributes.txt",
+        "1 has_bill::hooked",
+        "2 has_bill::dagger",
+        "3 has_crown::blue",
+    )
+    return home
+
+
+@pytest.fixture
+def inshop_root(tmp_path) -> Path:
+    home = tmp_path / "In-shop Clothes Retrieval Benchmark"
+    rows = [
+        ("id_00000003", "train", "a"),
+        ("id_00000003", "train", "b"),
+        ("id_00000001", "query", "a"),
+        ("id_00000001", "gallery", "b"),
+        ("id_00000002", "query", "a"),
+        ("id_00000002", "gallery", "b"),
+    ]
+    files = [f"img/WOMEN/Dresses/{item}/{name}.jpg" for item, _, name in rows]
+    write(
+        home / "Eval" / "list_eval_partition.txt",
+        6,
+        "image_name item_id evaluation_status",
+        *(f"{file}   {row[0]}\t {row[1]}  " for file, row in zip(files, rows, strict=True)),
+    )
+    for file in files:
+        touch(home / "Img" / file)
+    write(
+        home / "Anno" / "list_attr_cloth.txt", 3, "attribute_name", "blue ", "long sleeve", "lace"
+    )
+    write(
+        home / "Anno" / "list_attr_items.txt",
+        2,
+        "item_id attribute_labels",
+        "id_00000001  1 -1 0",
+        "id_00000003 -1  1  1",
+    )
+    write(
+        home / "Anno" / "list_bbox_inshop.txt",
+        5,
+        "image_name clothes_type pose_type x_1 y_1 x_2 y_2",
+        *(f"{file}  1 2 050 010 150 240" for file in files[:5]),
+    )
+    return home
+
+
+@pytest.fixture
+def nabirds_root(tmp_path) -> Path:
+    """Five images of three of six classes. As text "0817" would stand before "1002", and "295"
+    between them."""
+    home = tmp_path / "nabirds"
+    files = {
+        "b-2": "1002/x.jpg",
+        "a-1": "0295/y.jpg",
+        "07": "0817/z.jpg",
+        "7": "0295/w.jpg",
+        "c": "1002/v.jpg",
+    }
+    write(home / "images.txt", *(f"{key} {file}" for key, file in files.items()))
+    for file in files.values():
+        touch(home / "images" / file)
+    write(home / "image_class_labels.txt", "7 295", "07 817", "a-1 295", "b-2 1002", "c 1002")
+    write(
+        home / "classes.txt",
+        "0 Birds",
+        "1002 House Sparrow (Female/Juvenile)",
+        "22 Ducks, Geese, and Swans",
+        "817 Oak Titmouse",
+        "295 Common Eider (Adult male)",
+        "1003 Common Eider",
+    )
+    write(home / "train_test_split.txt", "a-1 1", "b-2 0", "7 0", "07 1", "c 1")
+    write(home / "bounding_boxes.txt", *(f"{key} {len(key)} 20 300 40" for key in sorted(files)))
+    return home
+
+
+@pytest.fixture
+def vegfru_root(tmp_path) -> Path:
+    home = tmp_path / "vegfru"
+    lists = {
+        "train": [
+            "veg200_images/leek/1.jpg 9",
+            "fru92_images/yacon/1.jpg 291",
+            "veg200_images/bean/1.jpg 10",
+        ],
+        "val": ["fru92_images/yacon/2.jpg 291"],
+        "test": [
+            "veg200_images/bean/2.jpg 10",
+            "veg200_images/leek/2.jpg 9",
+            "veg200_images/leek/3.jpg 9",
+            "fru92_images/yacon/3.jpg 291",
+        ],
+    }
+    for word, lines in lists.items():
+        write(home / "vegfru_list" / f"vegfru_{word}.txt", *lines)
+        for line in lines:
+            touch(home / line.split()[0])
+    return home
+
+
+@pytest.fixture
+def food_root(tmp_path) -> Path:
+    home = tmp_path / "food-101"
+    write(home / "meta" / "classes.txt", "waffles", "apple_pie", "french_onion_soup")
+    write(home / "meta" / "labels.txt", "Waffles", "Apple pie", "French onion soup")
+    parts = {
+        "train": ["apple_pie/12", "waffles/7"],
+        "test": ["waffles/07", "apple_pie/9", "apple_pie/1"],
+    }
+    for word, images in parts.items():
+        write(home / "meta" / f"{word}.txt", *images)
+        by_class = {
+            name: [image for image in images if image.startswith(name)]
+            for name in ("apple_pie", "waffles")
+        }
+        write(home / "meta" / f"{word}.json", json.dumps(by_class))
+        for image in images:
+            touch(home / "images" / f"{image}.jpg")
+    return home
+
+
+@pytest.fixture
+def photographs(tmp_path) -> list[Path]:
+    """Files of several kinds and shapes, in two folders."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    grey = Image.fromarray(gradient(50, 41)).convert("L")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return [
+        save(tmp_path / "a" / "wide.jpg", gradient(40, 60)),
+        save(tmp_path / "a" / "grey.png", grey),
+        save(tmp_path / "b" / "tall.png", gradient(90, 30)),
+        save(tmp_path / "b" / "panorama.png", gradient(20, 100)),
+        save(tmp_path / "b" / "turned.jpg", gradient(40, 70), exif=exif),
+        save(tmp_path / "b" / "rgba.png", Image.fromarray(gradient(33, 33)).convert("RGBA")),
+        save(tmp_path / "b" / "large.jpg", gradient(300, 400)),
+    ]
