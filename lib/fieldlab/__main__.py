@@ -1,4 +1,4 @@
-"""`python -m fieldmarks` is the command `fieldmarks`."""
+"""`python -m fieldlab` is the command `fieldmarks`."""
 
 import sys
 

@@ -25,18 +25,15 @@ STRONGEST = 3  # concepts
 
 
 class Stage(NamedTuple):
-    """What a stage did, in words, and how long it took, reading the query included."""
-
-    words: str
-    seconds: float
+    words: str  # what it did
+    seconds: float  # reading the query included
 
 
 class Reason(NamedTuple):
-    """Why PAN finds two pictures alike: their similarity (0 .. 1), and the concepts that contribute
-    most to it, as (name, contribution)."""
+    """Why PAN finds two pictures alike."""
 
-    similarity: float
-    concepts: list[tuple[str, float]]
+    similarity: float  # 0 .. 1
+    concepts: list[tuple[str, float]]  # that contribute most: (name, contribution)
 
 
 @dataclass
@@ -71,14 +68,13 @@ class Answer:
 def in_stages(
     query, first, ranking=None, explain=None, *, k: int = 10, shortlist: int = SHORTLIST
 ) -> Answer:
-    """Find the k pictures most like one, whatever names pictures: paths, or positions.
+    """Find the k pictures most like one; what names pictures may be paths or positions.
 
     Args:
         first: makes the shortlist, or the answer if nothing ranks it. It has a length, `bits`, in
             words `how` it compares, and nearest(query, k) -> list[Hit].
-        ranking: orders the shortlist: `how`, and cosines(query, pictures) -> array, NaN for a
-            picture that it does not know.
-        explain: `name`, and reasons(query, pictures) -> list[Reason | None].
+        ranking: has `how` and cosines(query, pictures), NaN for a picture that it does not know.
+        explain: has `name` and reasons(query, pictures) -> list[Reason | None].
         shortlist: pictures that are ranked, at least k.
     """
     answer, began = Answer(0 if ranking else first.bits), perf_counter()
@@ -169,8 +165,8 @@ class _Indexed:
                 "bring both indexes up to date with fieldmarks index"
             )
         cosines = np.full(len(rows), np.nan, np.float32)
-        found = index.vectors[known] @ index.row(self.model, picture)
-        cosines[[row is not None for row in rows]] = found
+        there = [row is not None for row in rows]
+        cosines[there] = index.vectors[known] @ index.row(self.model, picture)
         return cosines
 
 

@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         message = error.format_message()
     if message:
-        print(f"fieldmarks: {message}", file=sys.stderr)
+        print("fieldmarks: " * (not message.startswith("Usage:")) + message, file=sys.stderr)
     return 2
 
 
@@ -110,8 +110,8 @@ def check(
             faults = catalog.check_images(dataset, root, progress=progress)
         for path, reason in faults:
             print(f"{path}: {reason}")
-        count = f"{len(faults):,} image{'s' * (len(faults) > 1)} cannot be read"
-        print(count if faults else "all images can be read")
+        damaged = f"{len(faults):,} image{'s' * (len(faults) > 1)} cannot be read"
+        print(damaged if faults else "all images can be read")
     return 0 if all(row[3] for row in rows) and not faults else 1
 
 
@@ -120,23 +120,19 @@ def run(
     cards: list[Path] = Argument(metavar="CARD", help="Lab cards, as labs/vapnet/table1.yaml."),
     profile: str = Option("demo", help="One of the card's: paper, recipe, demo, smoke."),
     settings: list[str] = Option(
-        [], "--set", metavar="KEY=VALUE", help="A parameter, root.cub=DIR, dataset=cub or seed=3."
+        (), "--set", metavar="KEY=VALUE", help="As lr=0.1 or root.cub=DIR."
     ),
     out: Path = Option("runs", metavar="DIR", help="Where results go, a folder for each run."),
-    workers: int = Option(
-        1, min=1, metavar="N", help="Runs at a time here, each with a GPU where there are any."
-    ),
-    scheduler: str = Option(
-        None, metavar="ADDRESS", help="Of a Dask scheduler with workers, as tcp://host:8786."
-    ),
+    workers: int = Option(1, min=1, metavar="N", help="Runs at a time, each with a GPU if any."),
+    scheduler: str = Option(None, metavar="ADDRESS", help="Of a Dask scheduler: tcp://host:8786."),
     retries: int = Option(0, min=0, metavar="N", help="How often a failed run is tried again."),
     time_limit: str = Option("24h", metavar="TIME", help="For each run: 90s, 30m, 12h."),
     dry_run: bool = Option(False, "--dry-run", help="Only print the plan and an estimate."),
 ) -> int:
     """Run lab cards: each row of a table with each seed. What is done already is not run again.
 
-    The folder of an official data set is given by --set root.NAME=DIR, or in the variable
-    FIELDMARKS_NAME (as in FIELDMARKS_CUB).
+    --set overrules a parameter, dataset=NAME and seed=N choose. The folder of an official data set
+    is given by --set root.NAME=DIR, or in the variable FIELDMARKS_NAME (as in FIELDMARKS_CUB).
     """
     limit = _seconds(time_limit)
     if scheduler and workers > 1:
@@ -212,9 +208,7 @@ def _seconds(text: str) -> float:
 def report(
     folder: Path = Argument(metavar="DIR", help="Where runs are, as --out of fieldmarks run."),
     html: Path = Option(None, metavar="FILE", help="The page; by default report.html in DIR."),
-    verify: bool = Option(
-        False, "--verify", help="Also measure again what runs saved. Exit code 1 on a difference."
-    ),
+    verify: bool = Option(False, "--verify", help="Measure runs again; exit 1 on a difference."),
 ) -> int:
     """Write a page on finished runs, and Markdown: published and measured, claims, figures."""
     from fieldlab.report.report import gather, write_report
@@ -266,20 +260,16 @@ def search(
     folder: Path = Argument(metavar="INDEX", help="What `fieldmarks index` made."),
     image: Path = Argument(metavar="IMAGE", help="The picture to find others like."),
     k: int = Option(10, "-k", min=1, help="How many to show."),
-    rank: Path = Option(
-        None, metavar="INDEX", help="Of the same folder by an open-set run: orders what is found."
-    ),
+    rank: Path = Option(None, metavar="INDEX", help="By an open-set run: orders what is found."),
     shortlist: int = Option(200, min=1, metavar="N", help="How many pictures --rank orders."),
-    explain: Path = Option(
-        None, metavar="RUN", help="Of PAN, few-shot or in-shop: says why the first ten are alike."
-    ),
+    explain: Path = Option(None, metavar="RUN", help="Of PAN: says why the first ten are alike."),
     page: Path = Option(None, "--html", metavar="FILE", help="By default search.html in INDEX."),
 ) -> int:
     """Find the pictures most like one: in the terminal, and as a page.
 
     In up to three stages, each with its time: an index of codes makes a shortlist of very many
-    pictures, --rank orders it, --explain names the concepts that the first ten share with the
-    picture.
+    pictures; an index of the same folder orders it; a few-shot or in-shop run of PAN names the
+    concepts that the first ten share with the picture.
     """
     from fieldmarks.experiments.models import load_model, load_pair_model
 

@@ -5,8 +5,8 @@
 
 The folder holds `index.json` (the model, the pictures with their times and sizes, those that cannot
 be read, and why) and the vectors that it names, one row a picture: embeddings in float32, or packed
-codes, mapped into memory. A query is compared with all codes, which is quick even
-among millions, and with all embeddings up to EXACT_UP_TO, beyond which inverted lists lie beside.
+codes, mapped into memory. A query is compared with all codes, which is quick even among millions,
+and with all embeddings up to EXACT_UP_TO, beyond which inverted lists lie beside them.
 """
 
 import json
@@ -174,17 +174,9 @@ class PictureIndex:
             for vectors, chosen in parts:
                 for start in range(0, len(chosen), WRITTEN):
                     vectors[chosen[start : start + WRITTEN]].tofile(stream)
-        about = {
-            "schema": SCHEMA,
-            "run": str(model.run),
-            "model": model.identity,
-            "bits": model.bits,
-            "pictures": str(pictures),
-            "vectors": name,
-            "rows": rows,
-            "unreadable": unreadable,
-        }
-        write_json(folder / "index.json", about)
+        about = {"schema": SCHEMA, "run": str(model.run), "model": model.identity}
+        about |= {"bits": model.bits, "pictures": str(pictures), "vectors": name}
+        write_json(folder / "index.json", {**about, "rows": rows, "unreadable": unreadable})
         for file in folder.glob("vectors-*"):
             if not file.name.startswith(Path(name).stem):
                 file.unlink(missing_ok=True)
@@ -193,8 +185,8 @@ class PictureIndex:
     def search(self, model: Model, picture: Path, k: int = 10) -> list[Hit]:
         """The k pictures most like one; equal ones in the order of the index. Raises as `row`."""
         scores, rows = self.nearest(self.row(model, picture), k)
-        found = zip(rows.tolist(), scores.tolist(), strict=True)
-        return [Hit(self.pictures / self.names[row], score) for row, score in found]
+        paths = [self.pictures / self.names[row] for row in rows.tolist()]
+        return [Hit(*pair) for pair in zip(paths, scores.tolist(), strict=True)]
 
     def row(self, model: Model, picture: Path) -> np.ndarray:
         """What the index's model makes of a picture: the row that it would have, (D,).
@@ -232,8 +224,7 @@ class PictureIndex:
 
     @property
     def recall(self) -> float:
-        """Share of the ten nearest of all that a search finds: 1 where it is exact, else measured
-        when the index was built."""
+        """Share of the ten nearest that a search finds, measured when the index was built."""
         return self._searched.recall if isinstance(self._searched, EmbeddingIndex) else 1.0
 
     @property

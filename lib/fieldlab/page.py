@@ -12,10 +12,8 @@ import numpy as np
 from fieldmarks.files import atomic
 from PIL import Image
 
-BARS = (
-    "<p>Under each picture: how similar the two are, from 0 to 1, and the concepts that add most "
-    "to it. A bar is what a concept adds; all bars have one scale.</p>"
-)
+BARS = """<p>Under each picture: how similar the two are, from 0 to 1, and the concepts that add
+most to it. A bar is what a concept adds; all bars have one scale.</p>"""
 
 
 def document(title: str, style: Path, body: str) -> str:

@@ -7,7 +7,6 @@ both.
 """
 
 import difflib
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from fieldmarks.checks import nearest_name
 from fieldmarks.resampling import crop_and_resize
 
 BUNDLED_NETWORK = "tf_efficientnet_lite0"
@@ -153,37 +151,28 @@ def create_backbone(
 
 
 def load_weights(backbone: Backbone, path: Path) -> None:
-    """Load a checkpoint into a backbone: this library's run checkpoints, timm's and torchvision's
-    state dicts.
-
-    Classifier weights in the file are left out; every weight that the backbone has must be there in
-    its shape.
+    """Load a checkpoint into a backbone: a run's, or a state dict of timm or torchvision, whose
+    classifier is left out; every weight that the backbone has must be there in its shape.
 
     Raises:
         ValueError: the file is damaged, or holds the weights of another network (the first
             difference is named).
     """
-    state = read_state(path)
-    wanted = backbone.network.state_dict()
+    state, wanted = read_state(path), backbone.network.state_dict()
     # A run's checkpoint nests the network as method -> backbone -> network; others prefix it in
     # their own way or not at all.
     prefixes = ("backbone.network.", "network.", "model.", "module.", "backbone.", "")
     prefix = max(prefixes, key=lambda p: sum(p + key in state for key in wanted))
     for key, value in wanted.items():
-        found = state.get(prefix + key)
-        if found is None and not key.endswith("num_batches_tracked"):
+        found = state.get(prefix + key, value if key.endswith("num_batches_tracked") else None)
+        if found is None or found.shape != value.shape:
+            there = "not there" if found is None else f"{tuple(found.shape)} there"
             raise ValueError(
-                f"'{path}' holds the weights of another network: {backbone.name} needs '{key}', "
-                "which is not there"
+                f"'{path}' holds the weights of another network: '{key}' is {there}, "
+                f"{tuple(value.shape)} in {backbone.name}"
             )
-        if found is not None and found.shape != value.shape:
-            raise ValueError(
-                f"'{path}' holds the weights of another network: '{key}' is {tuple(found.shape)} "
-                f"there, {tuple(value.shape)} in {backbone.name}"
-            )
-    backbone.network.load_state_dict(
-        {key: state.get(prefix + key, value) for key, value in wanted.items()}
-    )
+    weights = {key: state.get(prefix + key, value) for key, value in wanted.items()}
+    backbone.network.load_state_dict(weights)
     if isinstance(state.get("mean"), (list, tuple)):
         backbone.mean, backbone.std = tuple(state["mean"]), tuple(state["std"])
 
@@ -195,24 +184,18 @@ def read_state(path: Path) -> dict:
             from safetensors.torch import load_file
 
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise ValueError(
-            f"cannot read weights from '{path}': {str(error).splitlines()[0]}"
-        ) from error
-    except Exception as error:  # safetensors raises its own class, not derived from the above
-        raise ValueError(f"cannot read weights from '{path}': {error}") from error
-    statistics = {
-        key: state[key] for key in ("mean", "std") if isinstance(state, dict) and key in state
-    }
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # safetensors, pickle and torch have classes of their own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"cannot read weights from '{path}': {reason}") from error
+    state = content
     for nested in ("method", "state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(nested), dict):
             state = state[nested]
     if not isinstance(state, dict):
-        raise ValueError(
-            f"'{path}' holds a {type(state).__name__}, not a state dict of named weights"
-        )
-    return {**state, **statistics}
+        kind = type(state).__name__
+        raise ValueError(f"'{path}' holds a {kind}, not a state dict of named weights")
+    return state | {key: content[key] for key in ("mean", "std") if key in content}
 
 
 def has_depthwise(network: nn.Module) -> bool:
@@ -237,22 +220,19 @@ def _build(name: str, pretrained: bool, image_size: int) -> nn.Module:
                 f"{reason}"
             ) from error
         raise ValueError(
-            f"timm's ImageNet weights of {name} cannot be had here ({reason}); offline, use "
-            f"network {BUNDLED_NETWORK} with "
-            "weights 'bundled', or the path of a checkpoint"
+            f"timm's ImageNet weights of {name} are not available ({reason}); offline, use network "
+            f"{BUNDLED_NETWORK} with weights 'bundled', or the path of a checkpoint"
         ) from error
 
 
 def _takes_image_size(name: str) -> bool:
     """Transformers are built for one image size; asking on the meta device costs no memory and no
-    random numbers."""
+    random numbers. Any other fault is for the real build to report."""
     try:
         with torch.device("meta"):
             timm.create_model(name, num_classes=0, img_size=224)
-    except TypeError:
-        return False
-    except Exception:  # anything else is for the real build to report
-        return True
+    except Exception as error:
+        return not isinstance(error, TypeError)
     return True
 
 

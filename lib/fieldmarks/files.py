@@ -18,23 +18,28 @@ def atomic(path: Path):
         OSError: the disk is full or the folder cannot be written; what was at `path` is as it was.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(
-            f"cannot write into '{path.parent}': {error.strerror or error}; give a folder that can "
-            "be written"
-        ) from error
+    _make(path.parent)
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise OSError(
-            f"cannot write '{path}': {error.strerror or error}; nothing was left behind"
-        ) from error
+        reason = error.strerror or error
+        raise OSError(f"cannot write '{path}': {reason}; nothing was left behind") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> OSError:
+    reason = error.strerror or error
+    return OSError(f"cannot write into '{folder}': {reason}; give a folder that can be written")
 
 
 def write_json(path: Path, value) -> None:
@@ -58,19 +63,16 @@ def lock(folder: Path) -> None:
     folder = Path(folder).resolve()
     if folder in _HELD:
         return
+    _make(folder)
+    lock_file = FileLock(folder / ".lock")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock_file = FileLock(folder / ".lock")
         lock_file.acquire(timeout=0)
     except Timeout:
         raise RuntimeError(
             f"another run is writing to '{folder}': wait for it, or give another output folder"
         ) from None
     except OSError as error:
-        raise OSError(
-            f"cannot write into '{folder}': {error.strerror or error}; give a folder that can be "
-            "written"
-        ) from error
+        raise _unwritable(folder, error) from error
     _HELD[folder] = lock_file
 
 

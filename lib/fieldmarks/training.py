@@ -385,14 +385,11 @@ def choose_device(device: str = "auto") -> torch.device:
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
+        return torch.empty(1, device=device).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device '{device}' is not available ({reason}): use 'auto' or 'cpu'"
-        ) from error
-    return chosen
+        message = f"device '{device}' is not available ({reason}): use 'auto' or 'cpu'"
+        raise ValueError(message) from error
 
 
 def choose_precision(precision: str, device: torch.device, method: nn.Module) -> str:

@@ -1,8 +1,7 @@
-"""FCAENet beside its network: masks against a literal loop over Algorithm 1 and against a bare step,
-and the code update.
+"""FCAENet beside its network: masks against a literal loop over Algorithm 1 and a bare step; codes.
 
-    python tests/benchmarks/bench_erasing.py [--network resnet18] [--size 224] [--batch 64]
-        [--device cpu]
+python tests/benchmarks/bench_erasing.py [--network resnet18] [--size 224] [--batch 64]
+    [--device cpu]
 """
 
 import argparse
@@ -97,9 +96,9 @@ def main() -> None:
         timed(lambda: class_agreement(outputs, labels[rows], labels, negative)) for _ in range(3)
     )
     print(
-        f"update of {images_in_all:,} x {bits} codes from {sampled:,} samples: {seconds:.2f} s with a "
-        "full similarity (at most 1 s), of which a training run replaces the greater part by sums "
-        f"over classes, {by_class * 1e3:.0f} ms"
+        f"update of {images_in_all:,} x {bits} codes from {sampled:,} samples: {seconds:.2f} s "
+        "with a full similarity (at most 1 s), of which a training run replaces the greater part "
+        f"by sums over classes, {by_class * 1e3:.0f} ms"
     )
 
 

@@ -1,4 +1,4 @@
-"""One training step of VAPNet or FCAENet against as many bare backbone passes, forward and backward.
+"""One training step of VAPNet or FCAENet against as many bare backbone passes, with gradients.
 
     python tests/benchmarks/bench_step.py [--method vapnet] [--network resnet10t] [--size 96]
         [--batch 32] [--views 4] [--precision auto] [--device cpu]
@@ -94,8 +94,8 @@ def main() -> None:
     gpu = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if gpu else f"{torch.get_num_threads()} threads"
     print(
-        f"{options.method}, {options.network} {options.size} px, batch {options.batch}, {precision}, "
-        f"{name}: step with augmentation and optimiser {steps * 1e3:.0f} ms, "
+        f"{options.method}, {options.network} {options.size} px, batch {options.batch}, "
+        f"{precision}, {name}: step with augmentation and optimiser {steps * 1e3:.0f} ms, "
         f"{images_each} bare passes {bare * 1e3:.0f} ms, ratio {ratio:.3f} (at most 1.15), "
         f"{options.batch / steps:.0f} images/s"
     )

@@ -1,10 +1,11 @@
 """What the batch runner costs and what it withstands, on a notebook that does next to nothing.
 
-    python tests/benchmarks/bench_sweep.py [--runs 100] [--kills 18] [--overhead 6] [--scaling 8]
+    PYTHONPATH=tests python tests/benchmarks/bench_sweep.py [--runs 100] [--kills 18]
+        [--overhead 6] [--scaling 8]
 
-Overhead: a run by the runner against `python -m papermill` alone, in turns; the median of the differences.
-Scaling: a sweep on two embedded workers against the same on one, by the command line; the faster of two counts.
-Kills: a sweep on two Dask workers of a scheduler, during which workers and the driver are killed (-9) at random.
+Overhead: a run by the runner against `python -m papermill` alone, in turns; the median difference.
+Scaling: a sweep on two embedded workers against one, by the command line; the faster of two counts.
+Kills: a sweep on two Dask workers, while these and the driver are killed (-9) at random.
 """
 
 import argparse
@@ -14,22 +15,22 @@ import tempfile
 import time
 from pathlib import Path
 
-from conftest import PARAMETERS, Lab
 from fieldlab.cards.card import load_card
 from fieldlab.sweep.plan import plan
 from fieldlab.sweep.runner import PAPERMILL, execute, finished, processes_of
+from helpers.lab import PARAMETERS, Lab
 from helpers.sweeping import Workers, drive, sweep_with_kills
 
-# Writes whole, as the experiments do, and leaves a line that tells whether the run had been completed before.
+# Writes atomically, as the experiments do, and leaves a line that tells whether the run was done.
 WORK = """
     import json, os, pathlib
     folder = pathlib.Path(out)
     with open(folder.parent / "executed", "a") as log:
         log.write(f"{folder.name} {'again' if (folder / 'result.json').exists() else 'first'}\\n")
     print("epoch   1/1  loss 0.5", flush=True)
-    names = "dataset root lr steps grids flag behaviour seed out card".split()
+    names = "dataset root generated lr steps grids flag behaviour seed out card".split()
     used = {name: globals()[name] for name in names}
-    result = {"schema": 1, "status": "complete", "parameters": used, "metrics": {"recall@1": 0.5}}
+    result = {"schema": 2, "status": "complete", "parameters": used, "metrics": {"recall@1": 0.5}}
     (folder / "part").write_text(json.dumps(result))
     os.replace(folder / "part", folder / "result.json")
 """
@@ -80,12 +81,10 @@ def overhead(lab: Lab, folder: Path, count: int) -> None:
         began = time.perf_counter()
         assert execute(run, 600).state == "done"
         ours.append(time.perf_counter() - began)
-    more = statistics.median(us - them for us, them in zip(ours, alone))
-    print(
-        f"overhead  papermill alone {statistics.median(alone):.2f} s   by the runner {statistics.median(ours):.2f} s   "
-        f"more {more:+.2f} s a run (limit: 0.5)",
-        flush=True,
-    )
+    more = statistics.median(us - them for us, them in zip(ours, alone, strict=True))
+    medians = statistics.median(alone), statistics.median(ours)
+    print("overhead  papermill alone {:.2f} s   by the runner {:.2f} s".format(*medians), end="   ")
+    print(f"more {more:+.2f} s a run (limit: 0.5)", flush=True)
 
 
 def scaling(lab: Lab, folder: Path, count: int) -> None:
@@ -126,10 +125,12 @@ def kills(lab: Lab, folder: Path, count: int, number: int) -> None:
     runs = plan(load_card(card), "demo", out)
     complete = sum(finished(run) is not None for run in runs)
     left = sum(len(processes_of(run.folder)) for run in runs)
+    again = sum(line.endswith("again") for line in lines())
+    lost = f"{killed.count('worker')} workers and {killed.count('driver')} drivers"
     print(
-        f"kills     {count} runs, killed {killed.count('worker')} workers and {killed.count('driver')} drivers: exit {code}, "
-        f"{complete} complete results, {len(lines())} executions, {sum(line.endswith('again') for line in lines())} of a "
-        f"run that was complete, {left} processes left, {seconds:.0f} s",
+        f"kills     {count} runs, killed {lost}: exit {code}, {complete} complete results, "
+        f"{len(lines())} executions, {again} of a run that was complete, {left} processes left, "
+        f"{seconds:.0f} s",
         flush=True,
     )
 

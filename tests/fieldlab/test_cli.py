@@ -1,10 +1,13 @@
+import inspect
 import shutil
 import subprocess
 import sys
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from fieldguide import make_fieldguide, make_wardrobe
 from fieldlab import cli
 from fieldlab.sweep import runner, sweep
 
@@ -15,7 +18,7 @@ TABLE_1 = str(REPOSITORY / "labs" / "vapnet" / "table1.yaml")
 
 @pytest.fixture
 def fieldmarks(capsys, monkeypatch, tmp_path):
-    """Runs a command line in an empty folder; returns exit code, standard output and standard error."""
+    """Runs a command line in an empty folder; returns exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
 
     def call(*words) -> tuple[int, str, str]:
@@ -36,12 +39,13 @@ def birds(tmp_path_factory) -> Path:
 
 
 def test_help_names_every_command_and_loads_nothing_heavy():
+    heavy = ("torch", "pandas", "papermill", "rich", "numpy", "distributed")
     code = (
         "import sys; from fieldlab.cli import main; code = main(sys.argv[1:]); "
-        "print([name for name in ('torch', 'pandas', 'papermill', 'rich', 'numpy', 'distributed') if name in sys.modules], code)"
+        f"print([name for name in {heavy} if name in sys.modules], code)"
     )
     pages = {
-        "": ["make", "check", "run", "report"],
+        "": ["make", "check", "run", "report", "index", "search", "--version"],
         "run": [
             "--profile",
             "--set",
@@ -52,18 +56,34 @@ def test_help_names_every_command_and_loads_nothing_heavy():
             "--time-limit",
             "--dry-run",
         ],
+        "make": ["fieldguide", "wardrobe"],
         "make fieldguide": ["--classes", "--images", "--size", "--seed", "--difficulty"],
+        "make wardrobe": ["--items", "--outfits", "--shots", "--size", "--seed"],
         "check": ["--images"],
     }
     for words, expected in pages.items():
         command = [sys.executable, "-c", code, *words.split(), "--help"]
         found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        assert all(word in found for word in expected) and found.splitlines()[-1] == "[] 0"
+        loaded = "['numpy']" if words.startswith("make") else "[]"  # the generators' options
+        assert all(word in found for word in expected) and found.splitlines()[-1] == f"{loaded} 0"
 
 
-def test_python_m_fieldmarks():
+def test_the_version(fieldmarks):
+    assert fieldmarks("--version") == (0, f"fieldmarks {version('fieldmarks')}\n", "")
+
+
+def test_options_of_generators_have_their_defaults(fieldmarks):
+    for name, generator in (("fieldguide", make_fieldguide), ("wardrobe", make_wardrobe)):
+        _, output, _ = fieldmarks("make", name, "--help")
+        for option, parameter in inspect.signature(generator).parameters.items():
+            if option not in ("folder", "progress"):
+                line = output.split(f"--{option} ")[1].split("--")[0]
+                assert f"[default: {parameter.default}]" in " ".join(line.split())
+
+
+def test_python_m_fieldlab():
     found = subprocess.run(
-        [sys.executable, "-m", "fieldmarks", "chek"], capture_output=True, text=True
+        [sys.executable, "-m", "fieldlab", "chek"], capture_output=True, text=True
     )
     assert (
         found.returncode == 2
@@ -82,7 +102,15 @@ def test_python_m_fieldmarks():
         ),
         (
             ["run", TABLE_1, "--set", "epohs=3"],
-            "the notebook has no parameter 'epohs': did you mean 'epochs'?",
+            "--set epohs=3: unknown parameter 'epohs': did you mean 'epochs'?",
+        ),
+        (
+            ["run", TABLE_1, "--set", "size=4000", "--profile", "smoke"],
+            "profile smoke: row L_a: size is 4000 and resize is 64",
+        ),
+        (
+            ["run", TABLE_1, "--set", "generated={clases: 6}"],
+            "generated: fieldguide has no option 'clases': did you mean 'classes'?",
         ),
         (["run", TABLE_1, "--time-limit", "3"], "--time-limit is '3': write it as 90s, 30m or 12h"),
         (
@@ -93,7 +121,7 @@ def test_python_m_fieldmarks():
         (["run", TABLE_1, "--retries", "-1"], "Invalid value for '--retries': "),
         (
             ["run", TABLE_1, "--workers", "2", "--scheduler", "tcp://host:1"],
-            "a scheduler has workers of its own: give one",
+            "--workers is for this machine, a scheduler has its own: give one of both",
         ),
         (
             ["run", TABLE_1, "--scheduler", "nonsense://host"],
@@ -110,14 +138,14 @@ def test_python_m_fieldmarks():
         (["make", "fieldguide", "x", "--classes", "many"], "Invalid value for '--classes': "),
         (
             ["make", "fieldguide", "x", "--difficulty", "easy"],
-            "'easy' is not one of 'standard', 'hard'",
+            "difficulty must be one of standard, hard, not 'easy'",
         ),
         (
             ["make", "fieldguide", "x", "--size", "8"],
             "size must be a whole number of at least 32, not 8",
         ),
         (["make", "fieldguide", "file"], "file is a file: give the name of a new or empty folder"),
-        (["check", "cubb", "."], "there is no data set 'cubb'; did you mean 'cub'?"),
+        (["check", "cubb", "."], "there is no data set 'cubb': did you mean 'cub'?"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(fieldmarks, tmp_path, words, expected):
@@ -185,9 +213,11 @@ def test_check_of_nothing_shows_the_expected_tree(fieldmarks):
 
 
 def test_warnings_are_one_line(fieldmarks, monkeypatch):
-    monkeypatch.setattr(
-        "fieldmarks.data.catalog.check", lambda *_: warnings.warn("a partial copy") or []
-    )
+    def check(*_):
+        warnings.warn("a partial copy", stacklevel=2)
+        return []
+
+    monkeypatch.setattr("fieldmarks.data.catalog.check", check)
     assert fieldmarks("check", "cub", ".")[2] == "fieldmarks: warning: a partial copy\n"
 
 
@@ -196,7 +226,8 @@ def test_warnings_are_one_line(fieldmarks, monkeypatch):
 
 def test_dry_run(fieldmarks, tmp_path):
     words = "--profile smoke --set lr=1e-3 --set seed=7 --dry-run"
-    code, output, error = fieldmarks("run", TABLE_1, *words.split())
+    generated = "generated={classes: 6}"
+    code, output, error = fieldmarks("run", TABLE_1, *words.split(), "--set", generated)
     lines = output.splitlines()
     assert code == 0 and error == "" and len(lines) == 10 and list(tmp_path.iterdir()) == []
     assert (
@@ -205,6 +236,7 @@ def test_dry_run(fieldmarks, tmp_path):
     )
     assert lines[1].startswith(f"        -> {tmp_path}/runs/vapnet-table1/L_a-fieldguide-7-")
     assert lines[-2].startswith("all: method=vapnet") and "lr=0.001" in lines[-2]
+    assert "generated={'classes': 6, 'images': 20, 'size': 128, 'seed': 0" in lines[-2]
     assert (
         lines[-1] == "estimate: none, as no run of this card and profile has been done here before"
     )
@@ -226,13 +258,13 @@ def test_dry_run(fieldmarks, tmp_path):
         (
             ["done", "stopped", "stopped", "stopped"],
             130,
-            "4 runs: 1 done, 3 left; the same command goes on from here; results in there",
+            "4 runs: 1 done, 3 left; the same command resumes from here; results in there",
         ),
     ],
 )
 def test_exit_codes(fieldmarks, monkeypatch, states, code, summary):
-    def run_all(runs, limit, board, retries, pool):
-        assert len(runs) == 4 and limit == 1800 and retries == 2 and pool is None
+    def run_all(client, runs, limit, board, retries):
+        assert len(runs) == 4 and limit == 1800 and retries == 2 and len(client.nthreads()) == 1
         return [runner.Outcome(state) for state in states]
 
     monkeypatch.setattr(sweep, "run_all", run_all)

@@ -27,7 +27,7 @@ def snapshot(root: Path) -> dict:
     return {path: path.stat().st_mtime_ns for path in root.rglob("*")}
 
 
-def refused(root: Path, load, error: type, *words: str) -> str:
+def refused(root: Path, load, error: type, *fragments: str) -> str:
     """The message of the error that loading raises: one line, but for the expected tree. Nothing is
     left behind.
 
@@ -42,15 +42,17 @@ def refused(root: Path, load, error: type, *words: str) -> str:
             load(root)
     message = str(raised.value)
     first, *tree = message.split("\n")
-    for word in words:
+    for word in fragments:
         assert word in first, message
     assert bool(tree) == (error is FileNotFoundError) and len(tree) < 15
     assert snapshot(root) == before
     return message
 
 
-def same(found: torch.Tensor, expected) -> None:
-    assert torch.allclose(found, torch.tensor(expected, dtype=found.dtype), equal_nan=True), found
+def same(result: torch.Tensor, expected) -> None:
+    assert torch.allclose(result, torch.tensor(expected, dtype=result.dtype), equal_nan=True), (
+        result
+    )
 
 
 def load(name: str, root: Path):

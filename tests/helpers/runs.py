@@ -45,7 +45,7 @@ def naive_hits(embeddings, labels, k) -> list[bool]:
 
 
 def make_run(folder, row="one", dataset="fieldguide", seed=0, noise=1.0, given=None, **changes):
-    """A run whose embeddings are class centres with noise; its metrics, unless given, are theirs."""
+    """A run whose embeddings are class centres with noise; its metrics are theirs unless given."""
     folder.mkdir(parents=True)
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)).save(
         folder / "top_ten.jpg"

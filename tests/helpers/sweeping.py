@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -84,7 +85,7 @@ NOTHING = MappingProxyType({})
 
 
 class Workers:
-    """A Dask scheduler and its workers, processes that their nanny starts again when they are lost."""
+    """A Dask scheduler and its workers, processes that a nanny starts again when they are lost."""
 
     def __init__(
         self, folder: Path, count: int, environment: Mapping[str, str] = NOTHING, threads: int = 1
@@ -152,8 +153,8 @@ def drive(card: Path, out: Path, *arguments: str) -> subprocess.Popen:
 def sweep_with_kills(
     start, workers: Workers, begun, kills: int, pause: float, seed: int
 ) -> tuple[int, list[str]]:
-    """Keep a sweep going while workers and the driver are killed (-9) at random, every third time the
-    driver.
+    """Keep a sweep going while workers and the driver are killed (-9) at random, the driver every
+    third time.
 
     Args:
         start: () -> a new driver.
@@ -165,8 +166,8 @@ def sweep_with_kills(
     """
     chance, killed, driver = random.Random(seed), [], start()
     while driver.poll() is None and len(killed) < kills:
-        target = begun() + 2
-        wait_until(lambda: begun() >= target or driver.poll() is not None)
+        more = partial(_more_or_over, begun, begun() + 2, driver)
+        wait_until(more)
         time.sleep(chance.uniform(0, pause))
         if driver.poll() is not None:
             break
@@ -180,6 +181,10 @@ def sweep_with_kills(
             killed.append("worker")
     driver.communicate()
     return driver.returncode, killed
+
+
+def _more_or_over(begun, target: int, driver: subprocess.Popen) -> bool:
+    return begun() >= target or driver.poll() is not None
 
 
 def wait_until(ready, limit: float = 120) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fieldlab.cards.card import load_card
 from fieldlab.cards.finished import find_results
-from helpers.papermill_runs import NOTEBOOKS, check_figures, check_output  # noqa: E402
+from helpers.papermill_runs import NOTEBOOKS, check_figures, check_output
 
 CARDS = sorted((NOTEBOOKS.parent / "labs").rglob("*.yaml"))
 HASHED = [
@@ -29,7 +29,7 @@ OUTFITS = [
     "pairs.jpg",
 ]
 EPISODES = ["methods.png", "episode_middling.jpg", "episode_hardest.jpg"]
-FIGURES = {  # experiment and method: what a run leaves to look at; the line that its notebook prints
+FIGURES = {  # experiment and method: a run's figures, and the line that its notebook prints
     ("open_set", "vapnet"): (
         [
             "classes_seen.jpg",
@@ -47,7 +47,7 @@ FIGURES = {  # experiment and method: what a run leaves to look at; the line tha
     ("hashing", "sh"): (["classes.jpg", *HASHED], "mAP"),
     ("outfits", "pan_supervised"): (
         ["outfits.jpg", "curves.png", *OUTFITS, "concept_importance.png"],
-        "step     4/4",
+        "epoch   4/4",
     ),
     ("fewshot", "pan_supervised"): (
         ["classes.jpg", "curves.png", *EPISODES, "pairs.jpg", "concepts.png"],
@@ -73,7 +73,7 @@ pytestmark = pytest.mark.timeout(2400)
 
 
 def fieldmarks(*words, cache):
-    command = [sys.executable, "-m", "fieldmarks", *map(str, words)]
+    command = [sys.executable, "-m", "fieldlab", *map(str, words)]
     environment = {
         **os.environ,
         "FIELDMARKS_CACHE": str(cache),

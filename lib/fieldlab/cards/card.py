@@ -135,11 +135,7 @@ class Card(_Strict):
 
     @cached_property
     def notebook_file(self) -> Path:
-        """The notebook, in the card's folder or one above.
-
-        Raises:
-            ValueError: there is none; names the nearest.
-        """
+        """The notebook, in the card's folder or above. Raises ValueError where there is none."""
         files = [folder / self.notebook for folder in self.file.parents]
         if found := next(filter(Path.is_file, files), None):
             return found
@@ -149,11 +145,7 @@ class Card(_Strict):
 
     @cached_property
     def parameters_class(self) -> type:
-        """The experiment's; imports it, which takes seconds.
-
-        Raises:
-            ValueError: there is no such experiment.
-        """
+        """The experiment's; takes seconds to import. Raises ValueError where there is none."""
         from fieldmarks.experiments.experiment import experiment_class
 
         try:
@@ -188,11 +180,8 @@ class Card(_Strict):
         return named | {"dataset": dataset}
 
     def check_run(self, profile: str, row: str, parameters: dict) -> dict:
-        """All parameters of a run, as plain values; those not given have their defaults.
-
-        Raises:
-            ValueError: they cannot be together; names the profile and the row.
-        """
+        """All parameters of a run, as plain values, with defaults for those that are not given.
+        Raises ValueError where they cannot be together."""
         from fieldmarks.experiments.parameters import parse
 
         try:
@@ -238,6 +227,8 @@ def load_card(file: Path) -> Card:
         content = yaml.load(_text(file, shown), _Loader)
     except yaml.MarkedYAMLError as error:
         raise ValueError(f"{shown}:{error.problem_mark.line + 1}: {error.problem}") from None
+    except yaml.YAMLError as error:  # of characters that no text file holds
+        raise ValueError(f"{shown}: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{shown}: a card is a mapping with the keys {', '.join(_keys(Card))}")
     try:
@@ -267,9 +258,6 @@ def _short(file: Path) -> str:
     return str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else str(file)
 
 
-# ---- YAML
-
-
 class _Loader(yaml.SafeLoader):
     """Safe YAML without two surprises: 1e-5 is a number, not text, and no key may stand twice."""
 
@@ -292,28 +280,17 @@ _Loader.add_implicit_resolver(
 
 
 def read_value(text: str):
-    """A value as a card would hold it.
-
-    Raises:
-        ValueError: text that is not YAML.
-    """
+    """A value as a card would hold it. Raises ValueError for text that is not YAML."""
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError:
-        raise ValueError(
-            f"'{text}' cannot be read as a number, true or false, a list or a mapping"
-        ) from None
-
-
-# ---- parameters
+        kinds = "a number, true or false, a list or a mapping"
+        raise ValueError(f"'{text}' cannot be read as {kinds}") from None
 
 
 def check_values(parameters_class: type, values: dict) -> None:
-    """Check each parameter by itself, whether or not they can be together.
-
-    Raises:
-        ValueError: an unknown parameter, or a value of the wrong type.
-    """
+    """Check each by itself, whether or not they can be together. Raises ValueError for an unknown
+    parameter or a value of the wrong type."""
     from fieldmarks.experiments.parameters import parse
 
     parse(_unrelated(parameters_class), values)
@@ -348,9 +325,6 @@ def _check_parameters(card: Card) -> None:
         for dataset, row in product(profile.datasets, profile.only or card.grid):
             root = "" if dataset in GENERATED else "."
             card.check_run(name, row, card.merged(name, row, dataset) | {"root": root})
-
-
-# ---- pydantic's errors in one line
 
 
 WORDS = {

@@ -1,13 +1,11 @@
-"""Claims of papers, tested on runs: supported, contradicted or undecided, and the interval behind it.
+"""Claims of papers, tested on runs: supported, contradicted or undecided, with the interval.
 
 Over seeds where both rows have several in common: Student's interval of the differences, seed by
 seed. Otherwise over the queries that both runs share: paired bootstrap of what each run's saved
 embeddings or codes give for each query. An interval decides when all of it lies on one side.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from fieldmarks.evaluation.statistics import paired_bootstrap, seed_interval
@@ -16,9 +14,6 @@ from fieldlab.cards.card import Claim
 from fieldlab.cards.finished import FinishedRun
 from fieldlab.report.saved import means_over, measure_again
 from fieldlab.report.tables import Row, Table
-
-if TYPE_CHECKING:
-    from fieldmarks.experiments.scores import Scores
 
 SAME = 1e-9  # seeds whose differences are this close say nothing of chance: methods without any
 SUPPORTED, CONTRADICTED = "supported", "contradicted"
@@ -43,11 +38,11 @@ class Verdict:
     published: dict[str, float]
 
 
-def judge(table: Table, again: Callable[..., "Scores"] = measure_again) -> list[Verdict]:
-    """A verdict on each claim of the table's card that speaks of its data set.
+def judge(table: Table, again=measure_again) -> list[Verdict]:
+    """A verdict on each claim of the table's card that speaks of its data set; `again` scores what
+    a run saved: (folder, result) -> Scores.
 
-    A claim that names data sets is left out where the paper has this one and does not name it; on
-    data that the paper has not, all claims are tested.
+    A claim that names data sets is left out where the paper has this one and does not name it.
     """
     return [
         _judge(claim, table, again)
@@ -79,19 +74,18 @@ def _judge(claim: Claim, table: Table, again) -> Verdict:
 
 
 def _published(claim: Claim, table: Table) -> dict[str, float]:
-    rows = [table.card.published.get(name, {}) for name in claim.rows]
-    cells = {column: [row.get(column, {}) for row in rows] for column in table.columns}
-    return {
-        column: first[claim.metric] - second[claim.metric]
-        for column, (first, second) in cells.items()
-        if claim.metric in first and claim.metric in second
-    }
+    first, second = (table.card.published.get(name, {}) for name in claim.rows)
+    metric, both = claim.metric, {}
+    for column in table.columns:
+        if metric in first.get(column, {}) and metric in second.get(column, {}):
+            both[column] = first[column][metric] - second[column][metric]
+    return both
 
 
-def _difference(
-    first: Row, second: Row, metric: str, again
-) -> tuple[float | None, tuple[float, float] | None, str]:
-    """(difference, interval, over what)"""
+Difference = tuple[float | None, tuple[float, float] | None, str]  # with interval, over what
+
+
+def _difference(first: Row, second: Row, metric: str, again) -> Difference:
     pairs = [
         (one, other)
         for one in first.runs
@@ -111,18 +105,16 @@ def _difference(
         return differences[0], None, f"no interval: {reason}"
 
 
-def _over_queries(
-    one: FinishedRun, other: FinishedRun, metric: str, again
-) -> tuple[float, tuple[float, float], str]:
+def _over_queries(one: FinishedRun, other: FinishedRun, metric: str, again) -> Difference:
     sides = [again(run.folder, run.result) for run in (one, other)]
     if any(metric not in side.values for side in sides):
         raise ValueError(f"{metric} is no mean over queries")
     fingerprints = {run.result.get("data_fingerprint") for run in (one, other)}
     if len(fingerprints) > 1 or not np.array_equal(sides[0].asked, sides[1].asked):
         raise ValueError("the runs do not share their queries")
-    values = [np.asarray(side.values[metric], float) for side in sides]
-    known = ~np.isnan(values).any(0)
-    groups = None if sides[0].groups is None else np.asarray(sides[0].groups)[known]
-    mean, *interval = paired_bootstrap(values[0][known], values[1][known], groups=groups)
+    values = np.array([np.asarray(side.values[metric], float) for side in sides])
+    known, groups = ~np.isnan(values).any(0), sides[0].groups
+    groups = None if groups is None else np.asarray(groups)[known]
+    mean, *interval = paired_bootstrap(*values[:, known], groups=groups)
     over = f"paired over {known.sum():,} {means_over(one.result)}, seed {one.seed}"
     return mean, tuple(interval), over

@@ -42,26 +42,22 @@ def find_results(folder: Path) -> list[FinishedRun]:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: a result.json that no run of this library wrote, or all are of an earlier edition.
+        ValueError: a result.json that no run of this edition wrote.
     """
     folders = [file.parent for file in Path(folder).rglob("result.json")]
     runs = [FinishedRun(each, result) for each in folders if (result := read_result(each))]
     for run in runs:
         if absent := [name for name in (*RUN, *OUTCOME) if name not in run.result]:
-            raise ValueError(
-                f"'{run.folder / 'result.json'}' lacks {', '.join(absent)}: "
-                "remove it, or run its notebook again"
-            )
+            lacks = f"'{run.folder / 'result.json'}' lacks {', '.join(absent)}"
+            raise ValueError(f"{lacks}: remove it, or run its notebook again")
     if old := [each for each in folders if of_earlier_edition(each)]:
         message = f"'{old[0]}' {EARLIER_EDITION}"
         if not runs:
             raise ValueError(message)
         warnings.warn(f"{len(old)} of the runs do not count, as {message}", stacklevel=2)
     if not runs:
-        raise FileNotFoundError(
-            f"no finished run below '{folder}': "
-            "make one with fieldmarks run, or give the folder of its --out"
-        )
+        right = "make one with fieldmarks run, or give the folder of its --out"
+        raise FileNotFoundError(f"no finished run below '{folder}': {right}")
     return sorted(runs, key=lambda run: (*map(run.result.get, ("card", "finished")), run.folder))
 
 
@@ -75,8 +71,8 @@ def of_earlier_edition(folder: Path) -> bool:
 
 
 def find_card(name: str, folder: Path) -> Card | None:
-    """The card that runs name: in a folder `labs` of the current folder or above, above the runs, or
-    in this repository; or None.
+    """The card that runs name: in a folder `labs` here or above, above the runs, or in this
+    repository; or None.
 
     Raises:
         ValueError: it is there and has a mistake.

@@ -11,11 +11,8 @@ from pathlib import Path
 
 
 def parameters_cell(notebook: Path) -> str:
-    """The source of the cell tagged "parameters", after which papermill sets a run's.
-
-    Raises:
-        ValueError: no notebook, or no such cell.
-    """
+    """The source of the cell tagged "parameters", after which papermill sets a run's. Raises
+    ValueError where there is no notebook or no such cell."""
     for cell in _cells(notebook):
         if "parameters" in cell.get("metadata", {}).get("tags", []):
             return _source(cell)
@@ -23,7 +20,7 @@ def parameters_cell(notebook: Path) -> str:
 
 
 def parameter_sections(notebook: Path) -> dict[str, str]:
-    """The heading of each parameter in the parameters cell: {"epochs": "Training"}, of "# Training"."""
+    """The heading of each parameter in the parameters cell, as {"epochs": "Training"}."""
     sections, heading = {}, ""
     for line in parameters_cell(notebook).splitlines():
         if line.startswith("# "):
@@ -34,32 +31,23 @@ def parameter_sections(notebook: Path) -> dict[str, str]:
 
 
 def fingerprint(notebook: Path) -> str:
-    """Hexadecimal digits that change with the notebook's code and text, but not with its outputs."""
+    """Hexadecimal digits that change with the notebook's code and text, not with its outputs."""
     content = [[cell["cell_type"], _source(cell)] for cell in _cells(notebook)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def error_of(executed: Path) -> str | None:
-    """The error that ended an executed notebook, as "ValueError: first line"; None: there is none."""
-    for cell in _executed_cells(executed):
-        for output in cell.get("outputs", []):
-            if output["output_type"] == "error":
-                first_line = next(iter(output["evalue"].splitlines()), "")
-                return f"{output['ename']}: {first_line}".removesuffix(": ")
-    return None
-
-
-def was_started(executed: Path) -> bool:
-    """Whether any cell of it was executed."""
-    cells = _executed_cells(executed)
-    return any(cell.get("execution_count") or cell.get("outputs") for cell in cells)
-
-
-def _executed_cells(executed: Path) -> list[dict]:
+def how_it_ended(executed: Path) -> tuple[bool, str | None]:
+    """Whether any cell was executed, and the error that ended it, as "ValueError: first line"."""
     try:
-        return _cells(executed)
-    except ValueError:  # killed while it was written
-        return []
+        cells = _cells(executed)
+    except ValueError:  # none, or killed while it was written
+        return False, None
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    for output in outputs:
+        if output["output_type"] == "error":
+            first_line = next(iter(output["evalue"].splitlines()), "")
+            return True, f"{output['ename']}: {first_line}".removesuffix(": ")
+    return bool(outputs) or any(cell.get("execution_count") for cell in cells), None
 
 
 def _cells(notebook: Path) -> list[dict]:

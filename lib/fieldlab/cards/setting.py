@@ -59,14 +59,10 @@ def _parameters(table: Table, card: Card) -> list[tuple[str, str, str]]:
                 if name in here and name not in LEFT_OUT:
                     values[name].append((here[name], value))
     return [
-        (name, *(" or ".join(dict.fromkeys(map(in_words, side))) for side in zip(*pairs)))
+        (name, *(" or ".join(dict.fromkeys(map(in_words, s))) for s in zip(*pairs, strict=True)))
         for name, pairs in values.items()
-        if any(_plain(here) != _plain(paper) for here, paper in pairs)
+        if any(in_words(here) != in_words(paper) for here, paper in pairs)
     ]
-
-
-def _plain(value):
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _data(table: Table, papers: list[str]) -> list[tuple[str, str, str]]:
@@ -95,10 +91,8 @@ def _official_training_images(run: FinishedRun) -> int | None:
 
 def _facts(table: Table) -> list[str]:
     commits = {run.result["environment"]["commit"] for run in table.runs}
-    facts = list(dict.fromkeys(_fact(run) for run in table.runs))
-    if len(commits) > 1:
-        facts.append(f"These runs come from {len(commits)} versions of the program.")
-    return facts
+    several = f"These runs come from {len(commits)} versions of the program."
+    return list(dict.fromkeys(map(_fact, table.runs))) + [several] * (len(commits) > 1)
 
 
 def _fact(run: FinishedRun) -> str:

@@ -73,14 +73,10 @@ class Finder:
         own = query if isinstance(query, int) else -1
         scores, index = self._nearest(self.row(query), min(k + (own >= 0), len(self)))
         kept = index != own
-        labels = self.gallery.labels if own >= 0 else None
-        return RetrievalResults(
-            scores[kept][None, :k],
-            index[kept][None, :k],
-            None if labels is None else labels[own, None],
-            labels,
-            score=self.score,
-        )
+        results = scores[kept][None, :k], index[kept][None, :k]
+        if own >= 0 and self.gallery.labels is not None:
+            results += self.gallery.labels[own, None], self.gallery.labels
+        return RetrievalResults(*results, score=self.score)
 
     def nearest(self, query: Picture, k: int) -> list[Hit]:
         """As `find`, for a search in stages."""
@@ -186,24 +182,16 @@ def views_of(finder: Finder, *pictures: Picture) -> Tensor:
     return torch.cat([model.views(canvas.to(model.device), sizes) for canvas, sizes in parts])
 
 
-class Why(NamedTuple):
-    """Two pictures as a network sees them, (H, W, 3), and maps (2, H, W) of what makes each like
-    the other; all in [0, 1]."""
-
-    pictures: list[Tensor]
-    maps: Tensor
-
-
-def why_alike(finder: Finder, query: Picture, match: Picture) -> Why:
-    """Grad-CAM of a pair on both pictures: the target is the cosine to the other's embedding; of
-    codes, to the other's code."""
+def why_alike(finder: Finder, query: Picture, match: Picture) -> tuple[list[Tensor], Tensor]:
+    """Grad-CAM of a pair: pictures as a network sees them, (H, W, 3), and maps (2, H, W) of what
+    makes each like the other, by the cosine to the other's embedding or code; all in [0, 1]."""
     method, images = finder.model.method, views_of(finder, query, match)
     with torch.no_grad():
         reference = method.representation(images)
     if finder.bits:
         reference = to_codes(reference)
     maps = pair_map(method.representation, method.backbone, images, reference.flip(0))
-    return Why(shown(method.backbone, images), maps.cpu())
+    return shown(method.backbone, images), maps.cpu()
 
 
 def concepts_of_pair(finder: PairFinder, query: Picture, match: Picture, caption: str):
@@ -267,5 +255,9 @@ def draw_views(
 
 def on_the_map(gallery: Gallery) -> Tensor:
     """Positions of the pictures that a map shows: all, or ON_THE_MAP of them drawn at random."""
-    order = torch.randperm(len(gallery), generator=seeded(0, 32))
-    return order[:ON_THE_MAP].sort().values
+    return torch.randperm(len(gallery), generator=seeded(0, 32))[:ON_THE_MAP].sort().values
+
+
+def shuffled(gallery: Gallery) -> Tensor:
+    """All positions in a random order: galleries are sorted by class."""
+    return torch.randperm(len(gallery), generator=seeded(0, 33))

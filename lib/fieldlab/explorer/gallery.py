@@ -54,10 +54,10 @@ def explorable(folder: Path) -> tuple[list[FinishedRun], list[FinishedRun]]:
         ) from None
     good = [run for run in runs if _reads_any_picture(run.result)]
     if not good:
+        kinds = "VAPNet and its baselines, FCAENet and trained hashing, PAN on birds or in-shop"
         raise ValueError(
-            f"none of the {len(runs)} finished runs below '{folder}' can read other pictures: make "
-            "some with make demo (VAPNet and its baselines, FCAENet and trained hashing, PAN on "
-            "birds or in-shop)"
+            f"none of the {len(runs)} finished runs below '{folder}' can read other pictures: "
+            f"make some with make demo ({kinds})"
         )
     others = [run for run in runs if run not in good]
     return sorted(good, key=lambda run: run.result["finished"], reverse=True), others
@@ -137,24 +137,21 @@ class Gallery:
 
     def title(self, position: int) -> str:
         """What a picture is called: its class, or its file's name."""
-        if self.labels is None:
-            return self.paths[position].name
-        return readable(self.class_of(position))
+        known = self.labels is not None
+        return readable(self.class_of(position)) if known else self.paths[position].name
 
     def class_of(self, position: int) -> str:
         return self.class_names[int(self.labels[position])]
 
     def is_right(self, position: int, query: Picture) -> bool | None:
         """Whether a picture is of the query's class; None where that is not known."""
-        if self.labels is None or not isinstance(query, int):
-            return None
-        return bool(self.labels[position] == self.labels[query])
+        known = self.labels is not None and isinstance(query, int)
+        return self.class_of(position) == self.class_of(query) if known else None
 
     def is_new_to(self, run: Path, query: Picture) -> bool | None:
         """Whether the run in a folder never saw the query's class; None where that is not known."""
-        if self.labels is None or not isinstance(query, int):
-            return None
-        return self.class_of(query) not in self.learned[run]
+        known = self.labels is not None and isinstance(query, int)
+        return self.class_of(query) not in self.learned[run] if known else None
 
 
 def common_gallery(runs: list[FinishedRun]) -> Gallery:
@@ -245,9 +242,8 @@ def save_upload(name: str, content: bytes, folder: Path) -> Path:
     """
     name = Path(name).name or "picture"
     if len(content) > UPLOAD_BYTES:
-        raise ValueError(
-            f"{name} has {len(content) / 1e6:.1f} MB: upload at most {UPLOAD_BYTES / 1e6:.0f} MB"
-        )
+        size, most = len(content) / 1e6, UPLOAD_BYTES / 1e6
+        raise ValueError(f"{name} has {size:.1f} MB: upload at most {most:.0f} MB")
     path = Path(folder) / f"upload-{os.urandom(4).hex()}"
     path.write_bytes(content)
     try:

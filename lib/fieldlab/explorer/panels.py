@@ -12,9 +12,7 @@ from pathlib import Path
 
 import ipywidgets
 import numpy as np
-import torch
 from fieldmarks.data.decoding import ImageError
-from fieldmarks.random import seeded
 from fieldmarks.show import maps
 from fieldmarks.show.names import readable
 
@@ -27,13 +25,9 @@ from fieldlab.report.tables import run_name
 PAGE = 24  # thumbnails to choose a query from, at a time
 MOST = 20  # results in a row
 GRIDS = (2, 4, 8, 16)
-ERRORS = (ValueError, OSError, RuntimeError)
 MARKS = {None: "neutral", True: "right", False: "wrong"}
-SEEN = {
-    None: "",
-    True: "; a class it never saw",
-    False: "; a class it learned, from other pictures",
-}
+SEEN = {True: "; a class it never saw", None: ""}
+SEEN[False] = "; a class it learned, from other pictures"
 
 
 class Explorer:
@@ -55,29 +49,20 @@ class Explorer:
         self.query: Picture | None = None
         self._uploads = tempfile.TemporaryDirectory(prefix="fieldmarks-")
         self._thumbnails: dict[int, str] = {}
-        self._order = torch.empty(0, dtype=torch.int64)  # of what can be chosen as query
         self._page = self._draw = 0
-        self._erasing: Erasing | None = None
         self._shown: list[tuple[Finder, list[int]]] = []
-        self._on_map = torch.empty(0, dtype=torch.int64)
         self._build()
-        with self._runs_message.errors():
-            self._offer(*gallery.explorable(self.folder))
-            self.open()
+        self._reopen()
 
     # ---- what there is to click
 
     def _build(self) -> None:
         self._runs_message, self._query_message, self.why = _message(), _message(), _message()
-        self._picker = ipywidgets.SelectMultiple(
-            rows=4,
-            layout={"width": "98%"},
-            description="Runs",
-            style=STYLE,
-            tooltip="Finished runs; several with Ctrl or Shift",
-        )
-        button = _button("Open these runs", self._reopen, "folder-open")
-        self.runs = _column(self._picker, button, self._runs_message)
+        options = {"rows": 4, "layout": {"width": "98%"}, "style": STYLE, "description": "Runs"}
+        self._picker = ipywidgets.SelectMultiple(**options)
+        self._picker.tooltip = "Finished runs; several with Ctrl or Shift"
+        again = _button("Open these runs", self._reopen, "folder-open")
+        self.runs = _column(self._picker, again, self._runs_message)
 
         classes = {"description": "Show", "options": [("all classes, mixed", -1)]}
         self._classes = _control(ipywidgets.Dropdown, lambda: self._turn(0), **classes)
@@ -85,14 +70,11 @@ class Explorer:
         later = _button("more →", lambda: self._turn(self._page + 1), layout={"width": "auto"})
         self._choice = widgets.ThumbnailGrid(label="Click a picture to search with it")
         self._choice.observe(self._chosen_in_grid, "chosen")
-        self._upload = widgets.PictureUpload(
-            self._received,
-            partial(self._query_message.say, problem=True),
-            label="Or upload one of your own",
-            limit=gallery.UPLOAD_BYTES,
-        )
+        refused = partial(self._query_message.say, problem=True)
+        upload = widgets.PictureUpload(self._received, refused, limit=gallery.UPLOAD_BYTES)
+        upload.label = "Or upload one of your own"
         row = _row(self._classes, earlier, later)
-        self.choice = _column(row, self._choice, self._upload, self._query_message)
+        self.choice = _column(row, self._choice, upload, self._query_message)
 
         self._k = _slider(10, 1, MOST, "K, results of each", self._search)
         lengths = {"description": "Code length", "options": [("all", 0)]}
@@ -114,17 +96,13 @@ class Explorer:
         self._erased = _message()
         self.erasing = _column(self._regions, self._region_size, self._erased)
 
-        redraw = lambda: self._draw_views(self._draw)
-        box = {"indent": False, "layout": {"width": "80px"}}
-        self._grids = [
-            _control(
-                ipywidgets.Checkbox, redraw, value=n in (2, 4), description=f"{n} × {n}", **box
-            )
-            for n in GRIDS
-        ]
+        self._drawn, redraw = _message(), lambda: self._draw_views(self._draw)
+        options = {"indent": False, "layout": {"width": "80px"}}
+        self._grids = [_control(ipywidgets.Checkbox, redraw, **options) for _ in GRIDS]
+        for box, n in zip(self._grids, GRIDS, strict=True):
+            box.value, box.description = n in (2, 4), f"{n} × {n}"
         self._views = _slider(4, 1, 8, "M, views", redraw)
         again = _button("Draw again", lambda: self._draw_views(self._draw + 1), "refresh")
-        self._drawn = _message()
         row = _row(ipywidgets.Label("Grids"), *self._grids, self._views, again)
         self.views = _column(row, self._drawn)
 
@@ -158,10 +136,7 @@ class Explorer:
     def _reopen(self) -> None:
         with self._runs_message.errors():
             if not self._picker.options:
-                raise ValueError(
-                    f"no finished run below '{self.folder.resolve()}': make some with make demo, "
-                    "then run all cells again"
-                )
+                self._offer(*gallery.explorable(self.folder))
             self.open()
 
     def open(self) -> None:
@@ -227,10 +202,8 @@ class Explorer:
         """Another page of pictures to choose from."""
         if self.gallery is None:
             return
-        wanted = self._classes.value
-        if wanted is None or wanted < 0:
-            self._order = torch.randperm(len(self.gallery), generator=seeded(0, 33))
-        else:
+        wanted, self._order = self._classes.value, exploring.shuffled(self.gallery)
+        if wanted is not None and wanted >= 0:
             self._order = (self.gallery.labels == wanted).nonzero().flatten()
         count = len(self._order)
         self._page = page % -(-count // PAGE)
@@ -281,10 +254,8 @@ class Explorer:
             self._query_name = name or self.gallery.title(query)
             pixels = self.gallery.decoded(query, self.finders[0].model.resize)
             text = f"The query: {self._query_name}"
-            self._query_picture.value = (
-                f'<figure style="margin: 0 0 8px">{widgets.picture(pixels, text, 128)}'
-                f"<figcaption>{widgets.message(text)}</figcaption></figure>"
-            )
+            picture = widgets.picture(pixels, text, 128)
+            self._query_picture.value = _figure(picture, widgets.message(text))
             self._query_message.say(f"Searching with {self._query_name}.")
             self._update()
 
@@ -345,9 +316,8 @@ class Explorer:
             figure = widgets.figure_picture(exploring.concepts_of_pair(finder, *pair), title)
             shown = "Concepts by what they contribute; maps: for and against the similarity."
             return widgets.message(f"{head}. {shown}") + figure
-        why = exploring.why_alike(finder, self.query, match)
-        parts = []
-        for name, image, heat in zip(("query", "result"), why.pictures, why.maps, strict=True):
+        why, parts = exploring.why_alike(finder, self.query, match), []
+        for name, image, heat in zip(("query", "result"), *why, strict=True):
             parts.append((image, f"the {name}"))
             parts.append((maps.blend(image, heat), f"what in the {name} makes it like the other"))
         shown = "Bright: what makes the one like the other (Grad-CAM)."
@@ -360,21 +330,17 @@ class Explorer:
     def search_in_stages(self) -> None:
         """The query among all pictures by codes, then by embeddings, then explained; with times."""
         with self._stage_text.errors():
-            codes, ranking, pairs = (
-                next((finder for finder in self._visible() if type(finder) is kind), None)
-                for kind in (CodeFinder, Finder, PairFinder)
-            )
+            first = {type(finder): finder for finder in reversed(self._visible())}
+            codes, ranking, pairs = map(first.get, (CodeFinder, Finder, PairFinder))
             if codes is None or ranking is None:
-                raise ValueError(
-                    "a search in stages needs codes and embeddings: open a hashing run and one of "
-                    "VAPNet or a baseline, too"
-                )
+                runs = "open a hashing run and one of VAPNet or a baseline, too"
+                raise ValueError(f"a search in stages needs codes and embeddings: {runs}")
             answer = in_stages(self.query, codes, ranking, pairs, k=self._k.value)
             times = [f"{stage.words}: {1000 * stage.seconds:.0f} ms" for stage in answer.stages]
             whys = [", ".join(f"{n} {v:.2f}" for n, v in why.concepts) for why in answer.reasons]
             listed = "".join(f"<li>{widgets.message(why)}</li>" for why in whys)
-            listed = f"<ol>{listed}</ol>" if listed else ""
-            self._stage_text.value = "".join(map(widgets.message, times)) + listed
+            ordered = f"<ol>{listed}</ol>" * bool(listed)
+            self._stage_text.value = "".join(map(widgets.message, times)) + ordered
             self._staged.items = self._results(*zip(*answer.hits, strict=True))
             self._staged_box.children = (self._staged,)
 
@@ -471,7 +437,7 @@ class _Message(ipywidgets.HTML):
         """What goes wrong inside is said here, in one line."""
         try:
             yield
-        except ERRORS as error:
+        except (ValueError, OSError, RuntimeError) as error:
             self.say(str(error), problem=True)
 
 
@@ -510,10 +476,11 @@ def _slider(value: int, low: int, high: int, text: str, changed: Callable):
 
 def _side_by_side(pictures: list[tuple]) -> str:
     """Pictures with captions, as HTML."""
-    style = "margin: 0; width: 150px", "font-size: 12px; line-height: 1.3"
-    cells = "".join(
-        f'<figure style="{style[0]}">{widgets.picture(image, caption, 150)}'
-        f'<figcaption style="{style[1]}">{caption}</figcaption></figure>'
-        for image, caption in pictures
-    )
+    cells = "".join(_figure(widgets.picture(image, text, 150), text) for image, text in pictures)
     return f'<div style="display: flex; flex-wrap: wrap; gap: 10px">{cells}</div>'
+
+
+def _figure(picture: str, caption: str) -> str:
+    style = "font-size: 12px; line-height: 1.3; max-width: 150px"
+    text = f'<figcaption style="{style}">{caption}</figcaption>'
+    return f'<figure style="margin: 0 0 8px">{picture}{text}</figure>'

@@ -9,24 +9,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fieldlab.cards.claims import Verdict
-from fieldlab.cards.finished import FinishedRun
+from fieldlab.report import wording
 from fieldlab.report.report import Part, Report
 from fieldlab.report.tables import Row
-from fieldlab.report.wording import (
-    SIGNS,
-    Cell,
-    Grid,
-    caption,
-    cells,
-    cells_not_run,
-    compared,
-    counted,
-    heading,
-    how_to_read,
-    other_cells,
-    outcome,
-    provenance,
-)
+from fieldlab.report.wording import Cell, Grid
 
 
 def as_markdown(report: Report, folder: Path) -> str:
@@ -36,9 +22,9 @@ def as_markdown(report: Report, folder: Path) -> str:
 
 
 def about(report: Report) -> str:
-    runs = f"{counted(len(report.runs), 'finished run')} below {report.folder.absolute().name}"
+    runs, folder = wording.counted(len(report.runs), "finished run"), report.folder.absolute()
     units = "All figures in per cent; intervals are 95 %; *like this*: as the paper prints it."
-    return f"{_text(runs)}. {units}"
+    return f"{runs} below {_text(folder.name)}. {units}"
 
 
 def part_as_markdown(part: Part) -> str:
@@ -48,14 +34,15 @@ def part_as_markdown(part: Part) -> str:
 
 def table_as_markdown(part: Part) -> str:
     setting, table = part.setting, part.table
-    lines = [f"## {_text(heading(table))}", "", f"> **{_text(how_to_read(setting, table))}**"]
+    lines = [f"## {_text(wording.heading(table))}", ""]
+    lines.append(f"> **{_text(wording.how_to_read(setting, table))}**")
     for section, differences in setting.differences.items():
         values = [f"**{_text(n)}** {_text(h)} *(paper: {_text(p)})*" for n, h, p in differences]
         lines.append(f"> - {_text(section)}: {'; '.join(values)}")
     if setting.note:
         lines += [">", f"> The card on the paper's setting: {_text(setting.note)}"]
-    lines += ["", *map(_text, setting.facts), "", *_grid(cells(table))]
-    others, not_run = other_cells(table), cells_not_run(table)
+    lines += ["", *map(_text, setting.facts), "", *_grid(wording.cells(table))]
+    others, not_run = wording.other_cells(table), wording.cells_not_run(table)
     lines += _folded(f"What else was measured: {len(others[0]) - 1}", others)
     lines += _folded(f"Rows of the paper that were not run: {len(not_run[1])}", not_run)
     return "\n".join([*lines, ""])
@@ -72,27 +59,22 @@ def runs_as_markdown(part: Part, report: Report, folder: Path) -> str:
 
 
 def _claim(verdict: Verdict) -> str:
-    claim, basis = _text(verdict.claim.text), f"{compared(verdict)}: {outcome(verdict)}"
-    return f"- {SIGNS[verdict.word]} **{verdict.word}**: {claim} ({_text(basis)})"
+    claim, basis = _text(verdict.claim.text), _text(wording.basis(verdict))
+    return f"- {wording.SIGNS[verdict.word]} **{verdict.word}**: {claim} ({basis})"
 
 
 def _row(row: Row, report: Report, folder: Path) -> list[str]:
-    lines = [f"#### {_text(row.title)}", ""]
+    lines, first = [f"#### {_text(row.title)}", ""], row.runs[0]
     for run in row.runs:
-        facts = provenance(run, report.shown(run.folder))
-        if run is not row.runs[0] and run.result["figures"]:
+        facts = wording.provenance(run, report.shown(run.folder))
+        if run is not first and run.result["figures"]:
             facts["figures, in the folder"] = ", ".join(run.result["figures"])
         listed = [f"- **{name}**: {_text(fact)}" for name, fact in facts.items()]
         lines += _details(f"Seed {run.seed}: where its numbers come from", listed)
-    return [
-        *lines,
-        *(_figure(row.runs[0], name, folder) for name in row.runs[0].result["figures"]),
-        "",
-    ]
-
-
-def _figure(run: FinishedRun, name: str, folder: Path) -> str:
-    return f"![{_text(caption(name))}]({quote(os.path.relpath(run.folder / name, folder))})"
+    for name in first.result["figures"]:
+        link = quote(os.path.relpath(first.folder / name, folder))
+        lines.append(f"![{_text(wording.caption(name))}]({link})")
+    return [*lines, ""]
 
 
 def _grid(grid: Grid) -> list[str]:

@@ -17,7 +17,7 @@ from fieldlab.cards.claims import Verdict
 from fieldlab.page import data_uri, document
 from fieldlab.report.markdown import about, runs_as_markdown, table_as_markdown
 from fieldlab.report.report import Part, Report
-from fieldlab.report.wording import SIGNS, compared, counted, heading, outcome, tally
+from fieldlab.report.wording import SIGNS, basis, counted, heading, tally
 
 PICTURES = 10 * 2**20  # bytes; what comes after that is named and stays in its folder
 # WebP takes half of what JPEG does; charts, which are PNG, stay as they are to the pixel.
@@ -26,34 +26,23 @@ ENCODING = {".png": {"lossless": True}, ".jpg": {"quality": 80}, ".jpeg": {"qual
 
 def as_page(report: Report) -> str:
     """The whole page."""
-    pictures, parts = Pictures(report.folder), list(enumerate(report.parts, start=1))
-    contents = "".join(
-        f'<li><a href="#table-{number}">{escape(heading(part.table))}</a> '
-        f"<small>{_summary(part)}</small></li>"
-        for number, part in parts
-    )
-    sections = [
-        f'<section id="table-{number}">{_table(part)}{_claims(part.verdicts)}'
-        f"{pictures.inside(_html(runs_as_markdown(part, report, report.folder)))}</section>\n"
-        for number, part in parts
-    ]
-    return document(
-        "Fieldmarks report",
-        Path(__file__).with_suffix(".css"),
-        f"<h1>Fieldmarks report</h1>{_html(about(report))}<nav><ul>{contents}</ul></nav>\n"
-        + "".join(sections),
-    )
+    pictures, contents, sections = Pictures(report.folder), "", ""
+    for number, part in enumerate(report.parts, start=1):
+        title, summary = escape(heading(part.table)), counted(len(part.table.runs), "run")
+        summary += f"; claims: {tally(part.verdicts)}" * bool(part.verdicts)
+        contents += f'<li><a href="#table-{number}">{title}</a> <small>{summary}</small></li>'
+        runs = pictures.inside(_html(runs_as_markdown(part, report, report.folder)))
+        claims = _claims(part.verdicts)
+        sections += f'<section id="table-{number}">{_table(part)}{claims}{runs}</section>\n'
+    title, nav = "Fieldmarks report", f"<nav><ul>{contents}</ul></nav>"
+    body = f"<h1>{title}</h1>{_html(about(report))}{nav}\n{sections}"
+    return document(title, Path(__file__).with_suffix(".css"), body)
 
 
 def _html(markdown: str) -> str:
     return re.sub(
         r'<a class="anchor-link".*?</a>|(?<=<h\d) id="[^"]*"', "", markdown2html(markdown)
     )
-
-
-def _summary(part: Part) -> str:
-    claims = f"; claims: {tally(part.verdicts)}" if part.verdicts else ""
-    return counted(len(part.table.runs), "run") + claims
 
 
 def _table(part: Part) -> str:
@@ -76,10 +65,10 @@ def _claims(verdicts: list[Verdict]) -> str:
 
 
 def _claim(verdict: Verdict, most: float) -> str:
-    word, basis = verdict.word, f"{compared(verdict)}: {outcome(verdict)}"
+    word = verdict.word
     return (
         f'<li><span class="verdict {word.replace(" ", "-")}">{SIGNS[word]} {word}</span>'
-        f"<div><p>{escape(verdict.claim.text)}</p><small>{escape(basis)}</small></div>"
+        f"<div><p>{escape(verdict.claim.text)}</p><small>{escape(basis(verdict))}</small></div>"
         f"{_drawn(verdict, most) if verdict.interval else ''}</li>"
     )
 

@@ -55,9 +55,6 @@ def gather(folder: Path) -> Report:
 def write_report(report: Report, page: Path | None = None) -> list[Path]:
     """Write the page, by default report.html in the runs' folder, and Markdown beside it.
 
-    Returns:
-        Both paths.
-
     Raises:
         ValueError: a page's name that ends in .md. OSError: they cannot be written.
     """

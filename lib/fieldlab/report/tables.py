@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from fieldmarks.evaluation.statistics import seed_interval
 
@@ -18,8 +19,7 @@ from fieldlab.cards.card import Card
 from fieldlab.cards.finished import FinishedRun
 
 
-@dataclass(frozen=True)
-class Measurement:
+class Measurement(NamedTuple):
     """A mean with its 95 % interval, if any, and over what that is: "seeds", "queries" or ""."""
 
     mean: float
@@ -107,19 +107,14 @@ class Table:
     def published_metrics(self, column: str) -> list[str]:
         return list(dict.fromkeys(m for row in self.rows for m in row.published.get(column, {})))
 
-    @cached_property
-    def start(self) -> Row | None:
-        """What the network scored before training, where it is the same for all runs, as a row."""
-        starts = [run.result.get("start") for run in self.runs]
-        if not starts[0] or any(start != starts[0] for start in starts):
-            return None
-        result = {"metrics": starts[0], "intervals": {}, "parameters": {}}
-        return Row("before training", [FinishedRun(Path(), result)], of_card=False)
-
     @property
     def lines(self) -> list[Row]:
-        """All rows, and before them what the network scored before training."""
-        return [self.start, *self.rows] if self.start else self.rows
+        """All rows; before them what the network scored before training, if all runs agree."""
+        start, *others = (run.result.get("start") for run in self.runs)
+        if not start or any(other != start for other in others):
+            return self.rows
+        result = {"metrics": start, "intervals": {}, "parameters": {}}
+        return [Row("before training", [FinishedRun(Path(), result)]), *self.rows]
 
     def rows_named(self, name: str) -> list[Row]:
         """Of the card, and run."""
@@ -139,12 +134,9 @@ def arrange(runs: Sequence[FinishedRun], cards: dict[str, Card | None]) -> list[
 def row_of(card: Card, run: FinishedRun) -> str | None:
     """The row whose parameters the run has; None where there is none. Of several that with most, as
     "ADSH: {method: adsh, gamma: 200}" before "Baseline: {method: adsh}"."""
-    fitting = [row for row, own in card.grid.items() if _has(run, own)]
+    has = lambda own: all(run.setting.get(name) == value for name, value in own.items())
+    fitting = [row for row, own in card.grid.items() if has(own)]
     return max(fitting, key=lambda row: len(card.grid[row]), default=None)
-
-
-def _has(run: FinishedRun, parameters: dict) -> bool:
-    return all(run.setting.get(name) == value for name, value in parameters.items())
 
 
 def _shared(run: FinishedRun, card: Card | None) -> str:
@@ -159,8 +151,8 @@ def _shared(run: FinishedRun, card: Card | None) -> str:
 def _table(name: str, card: Card | None, dataset: str, runs: list[FinishedRun]) -> Table:
     runs, superseded = _latest(runs)
     published = card.published if card else {}
-    printed = list(dict.fromkeys(column for cells in published.values() for column in cells))
-    columns = [dataset] if dataset in printed else printed
+    printed = dict.fromkeys(column for cells in published.values() for column in cells)
+    columns = [dataset] if dataset in printed else list(printed)
     alike = defaultdict(lambda: defaultdict(list))  # (of the card, name) -> setting -> runs
     for run in runs:
         row = row_of(card, run) if card else None

@@ -12,19 +12,12 @@ TOLERANCE = 1e-4  # a hundredth of a point: no report shows less, another proces
 
 @dataclass
 class Verification:
-    """Outcome for many runs.
+    """Outcome for many runs; a line for each fault and each run beyond verification."""
 
-    Attributes:
-        equal: runs whose numbers are as written.
-        faults: a line for each number that differs and each file that is missing or damaged.
-        faulty: runs with such lines.
-        beyond: runs of kinds that save nothing to verify them by.
-    """
-
-    equal: int = 0
-    faulty: int = 0
+    equal: int = 0  # runs whose numbers are as written
+    faulty: int = 0  # runs with numbers that differ, or a file that is missing or damaged
     faults: list[str] = field(default_factory=list)
-    beyond: list[str] = field(default_factory=list)
+    beyond: list[str] = field(default_factory=list)  # runs of kinds that save nothing
 
 
 def verify(runs: Sequence[FinishedRun], above: Path) -> Verification:

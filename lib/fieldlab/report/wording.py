@@ -8,7 +8,7 @@ from fieldlab.cards.claims import CONTRADICTED, NOT_TESTED, SUPPORTED, UNDECIDED
 from fieldlab.cards.finished import FinishedRun
 from fieldlab.cards.setting import Setting
 from fieldlab.report.saved import means_over
-from fieldlab.report.tables import Measurement, Row, Table, in_words
+from fieldlab.report.tables import Row, Table, in_words
 
 SIGNS = {SUPPORTED: "✓", CONTRADICTED: "✗", UNDECIDED: "?", NOT_TESTED: "–"}
 NOTHING = "–"
@@ -23,11 +23,9 @@ CAPTIONS = {
     "radius": "Lookup within a Hamming radius",
     "erased": "What SREM erases",
     "attention": "Where the network looks",
-    "code_usage": "How the codes use their bits",
     "class_distances": "How far queries lie from their class's database codes",
     "attributes": "Patches that fire attribute dimensions most",
     "unseen_map": "A map of unseen classes",
-    "outfits": "Training outfits",
     "against_others": "Against the other runs on the same questions",
     "what_the_graph_tells": "What neighbours in the graph tell",
     "k_agreement": "Scores with and without neighbours",
@@ -35,8 +33,6 @@ CAPTIONS = {
     "blanks_resampled": "Harder blanks, filled rightly and wrongly",
     "pairs": "What makes pairs similar",
     "concept_importance": "Which concepts matter",
-    "concepts": "Which concepts count",
-    "methods": "Against others",
     "episode_middling": "An episode of middling accuracy",
     "episode_hardest": "The hardest episode",
     "agreement": "Scoring all pairs, and the nearest by cosine only",
@@ -56,10 +52,8 @@ Grid = tuple[list[Cell], list[list[Cell]]]  # headings; rows, whose first cell i
 
 
 def cells(table: Table) -> Grid:
-    """What a table shows. Of rows that were not run the name is `printed`.
-
-    On data that the paper has not, these stand apart, see `cells_not_run`: nothing is beside them.
-    """
+    """What a table shows. Rows that were not run, whose name is `printed`, are only there on data
+    that the paper has; on other data see `cells_not_run`."""
     digits = _digits(table)
     own = table.published_metrics(table.dataset) if table.in_paper else []
     metrics = table.headline + [metric for metric in own if metric not in table.headline]
@@ -75,12 +69,14 @@ def cells(table: Table) -> Grid:
             continue
         line = [Cell(row.title, printed=not row.runs)]
         for metric in metrics:
-            found = [_measured(row, metric, digits)]
+            here, printed = row.measured(metric), None
             if metric in own:
                 printed = row.published.get(table.dataset, {}).get(metric)
-                found = [Cell(percent(printed, digits), printed=True), *found]
-                found.append(Cell(_difference(row.measured(metric), printed, digits)))
-            line += found
+                line.append(Cell(percent(printed, digits), printed=True))
+            line.append(_measured(row, metric, digits))
+            if metric in own:
+                both = here is not None and printed is not None
+                line.append(Cell(points(here.mean - printed, digits) if both else NOTHING))
         rows.append([*line, Cell(_over(row)), *_cells_beside(row, beside, digits)])
     return heads, rows
 
@@ -132,11 +128,6 @@ def _measured(row: Row, metric: str, digits: int) -> Cell:
     return Cell(percent(found.mean, digits), interval + odd)
 
 
-def _difference(found: Measurement | None, printed: float | None, digits: int) -> str:
-    known = found is not None and printed is not None
-    return points(found.mean - printed, digits) if known else NOTHING
-
-
 def _over(row: Row) -> str:
     seeds = ", ".join(map(str, row.seeds))
     if not row.runs:
@@ -172,11 +163,11 @@ def bounds(low: float, high: float, digits: int = 1) -> str:
 # ---- claims, runs
 
 
-def compared(verdict: Verdict) -> str:
-    """What a claim compares, as "A > B on recall@1"."""
+def basis(verdict: Verdict) -> str:
+    """What a claim compares, and what it came to, as "A > B on recall@1: +1.1 points ..."."""
     claim, (first, second) = verdict.claim, verdict.claim.rows
     sign = ">" if claim.within is None else f"within {100 * claim.within:g} points of"
-    return f"{first} {sign} {second} on {claim.metric}"
+    return f"{first} {sign} {second} on {claim.metric}: {outcome(verdict)}"
 
 
 def outcome(verdict: Verdict) -> str:
@@ -211,15 +202,11 @@ def how_to_read(setting: Setting, table: Table) -> str:
     if setting.is_papers:
         return "The paper's setting, as its card has it."
     if setting.known:
-        return (
-            "Not the paper's setting: these numbers compare rows with each other and reproduce "
-            "nothing. What differs:"
-        )
+        numbers = "these numbers compare rows with each other and reproduce nothing"
+        return f"Not the paper's setting: {numbers}. What differs:"
     if table.card_name and not table.card:
-        return (
-            f"There is no card {table.card_name} here: nothing published to compare with, and no "
-            "claims."
-        )
+        lacking = "nothing published to compare with, and no claims"
+        return f"There is no card {table.card_name} here: {lacking}."
     return "No paper's setting to compare with: these numbers compare runs with each other."
 
 

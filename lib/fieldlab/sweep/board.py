@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.live import Live
@@ -24,11 +23,15 @@ COLOURS = {  # of states; where not all runs have room, those of the first state
 }
 UNFINISHED = ("running", "waiting", "again", "busy")
 COLUMNS = ("state", "card", "row", "data set", "seed", "result", "time", "left")
+LOG = "papermill.log"  # in a run's folder
 BESIDE_RUNS = 4  # lines: the header, two of the summary, the cursor's
 
 
-class Silent:
-    """Shows nothing."""
+class Lines:
+    """One line a run when it ends."""
+
+    def __init__(self, runs):
+        self.runs, self.printed = runs, set()
 
     def __enter__(self):
         return self
@@ -40,41 +43,28 @@ class Silent:
         pass
 
     def ended(self, number: int, outcome) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        """Something that concerns no single run; may be repeated while it lasts."""
-
-
-class Lines(Silent):
-    """One line a run when it ends."""
-
-    def __init__(self, runs):
-        self.runs, self.printed = runs, set()
-
-    def ended(self, number: int, outcome) -> None:
-        run = self.runs[number]
         time = duration(outcome.seconds) if outcome.seconds else ""
-        parts = [f"{outcome.state:8}{run.name}", _metric(run, outcome), time, outcome.error]
-        line = "  ".join(filter(None, parts))
-        if outcome.state != "waiting" and (outcome.state != "busy" or line not in self.printed):
-            print(line, flush=True)
-        self.printed.add(line)
+        name, metric = self.runs[number].name, _metric(self.runs[number], outcome)
+        parts = filter(None, (f"{outcome.state:8}{name}", metric, time, outcome.error))
+        if outcome.state != "waiting":
+            self.note("  ".join(parts), once=outcome.state == "busy", file=sys.stdout)
 
-    def note(self, text: str) -> None:
-        if text not in self.printed:
-            print(text, file=sys.stderr, flush=True)
+    def note(self, text: str, once: bool = True, file=None) -> None:
+        """A line on stderr, printed once while it is repeated."""
+        if not once or text not in self.printed:
+            print(text, file=file or sys.stderr, flush=True)
         self.printed.add(text)
 
 
-class Board(Silent):
+class Board(Lines):
     """All runs as a table that is kept up to date; beneath it, at the end, the errors."""
 
     def __init__(self, runs, console: Console, expected: Sequence[float | None] = ()):
         """`expected`: seconds that each run may take, None where that is not known."""
-        self.runs, self.console = runs, console
+        super().__init__(runs)
+        self.console, self.text, self.over = console, "", False
         self.expected = list(expected) or [None] * len(runs)
-        self.outcomes, self.began, self.text, self.over = {}, {}, "", False
+        self.outcomes, self.began = {}, {}
         self.live = Live(console=console, get_renderable=self.table, refresh_per_second=2)
 
     def __enter__(self):
@@ -96,7 +86,7 @@ class Board(Silent):
     def ended(self, number: int, outcome) -> None:
         self.outcomes[number] = outcome
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, **_) -> None:
         self.text = text
 
     def table(self) -> Table:
@@ -109,17 +99,16 @@ class Board(Silent):
             table.add_column(title, justify="right" if title in ("time", "left") else "left")
         for number in self._shown(states):
             run, state, outcome = self.runs[number], states[number], self.outcomes.get(number)
+            result, seconds, remaining = "", 0, None
             if state == "running":
-                result = read_progress(run.folder / "papermill.log").text
+                result, remaining = read_progress(run.folder / LOG)[0], left[number]
                 seconds = time.monotonic() - self.began[number]
-            else:
-                result = _metric(run, outcome) if outcome else ""
-                seconds = outcome.seconds if outcome else 0
-            times = [duration(seconds) if seconds else ""]
-            shown = left.get(number) if state == "running" else None
-            times.append("" if shown is None else duration(shown))
+            elif outcome:
+                result, seconds = _metric(run, outcome), outcome.seconds
             cells = (state, run.card, run.row, run.dataset, str(run.seed), result)
-            table.add_row(*cells, *times, style=COLOURS[state])
+            times = (seconds or None, remaining)
+            shown = ["" if each is None else duration(each) for each in times]
+            table.add_row(*cells, *shown, style=COLOURS[state])
         return table
 
     def _state(self, number: int) -> str:
@@ -139,7 +128,7 @@ class Board(Silent):
     def _left(self, number: int) -> float | None:
         """Seconds that a run still needs: by its own account, else by what such runs took."""
         run, running = self.runs[number], self._state(number) == "running"
-        if running and (left := read_progress(run.folder / "papermill.log").left) is not None:
+        if running and (left := read_progress(run.folder / LOG)[1]) is not None:
             return left
         if (total := self.expected[number]) is None:
             ended = [(self.runs[other], outcome) for other, outcome in list(self.outcomes.items())]
@@ -158,34 +147,27 @@ class Board(Silent):
         return ", ".join(parts)
 
 
-def open_board(runs, expected: Sequence[float | None] = ()) -> Silent:
+def open_board(runs, expected: Sequence[float | None] = ()) -> Lines:
     """The one that suits where standard output goes."""
     console = Console()
     return Board(runs, console, expected) if console.is_terminal else Lines(runs)
 
 
-class Progress(NamedTuple):
-    """Where training is, as "epoch 3/10", and the seconds that it says it needs; "" and None where
-    it does not say."""
-
-    text: str
-    left: float | None
-
-
 EPOCH = re.compile(r"^epoch +(\d+/\d+)(?:.* (\d+) s left)?", re.MULTILINE)
 
 
-def read_progress(log: Path) -> Progress:
-    """From the lines that training prints into papermill's log."""
+def read_progress(log: Path) -> tuple[str, float | None]:
+    """From the lines that training prints into papermill's log: ("epoch 3/10", seconds that it says
+    it needs), or "" and None."""
     try:
         with open(log, "rb") as lines:
             status = log.stat()
             lines.seek(max(0, status.st_size - 20_000))
             epoch, left = EPOCH.findall(lines.read().decode(errors="replace"))[-1]
     except (OSError, IndexError):
-        return Progress("", None)
+        return "", None
     seconds = max(0.0, int(left) - (time.time() - status.st_mtime)) if left else None
-    return Progress(f"epoch {epoch}", seconds)
+    return f"epoch {epoch}", seconds
 
 
 def duration(seconds: float) -> str:

@@ -36,18 +36,12 @@ THREADS = (*(f"{name}_NUM_THREADS" for name in LIBRARIES), "VECLIB_MAXIMUM_THREA
 @contextmanager
 def embedded(workers: int):
     """The client of a cluster in this process, whose workers share the processors evenly."""
-    local = "127.0.0.1:0"  # without an address, dask's HTTP server would listen on all of them
     for name in ("asyncio", "tornado.application"):  # of tasks that Ctrl-C cuts off
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with LocalCluster(
-        n_workers=workers,
-        threads_per_worker=_share(workers),
-        processes=False,
-        memory_limit=0,
-        silence_logs=logging.CRITICAL,
-        dashboard_address=local,
-        worker_dashboard_address=local,
-    ) as cluster:
+    # Without addresses, dask's HTTP servers would listen on all of them.
+    local = dict.fromkeys(("dashboard_address", "worker_dashboard_address"), "127.0.0.1:0")
+    options = {"processes": False, "memory_limit": 0, "silence_logs": logging.CRITICAL, **local}
+    with LocalCluster(n_workers=workers, threads_per_worker=_share(workers), **options) as cluster:
         with Client(cluster, set_as_default=False) as client:
             yield client
 
@@ -61,36 +55,27 @@ def _share(workers: int) -> int:
 
 @contextmanager
 def connected(scheduler: str):
-    """The client of a running scheduler, whose workers may come and go.
-
-    Raises:
-        ValueError: no scheduler answers there, or its workers lack this library.
-    """
+    """The client of a running scheduler, whose workers may come and go. Raises ValueError where
+    none answers, or its workers lack this library."""
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:  # before a client does, which keeps trying when it is closed, and complains when deleted
         asyncio.run(asyncio.wait_for(connect(scheduler, timeout=CONNECT), CONNECT))
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"no Dask scheduler answers at '{scheduler}' ({first_line(error)}): "
-            "give the address that `dask scheduler` prints, as tcp://host:8786"
-        ) from None
+        problem = f"no Dask scheduler answers at '{scheduler}' ({first_line(error)})"
+        right = "give the address that `dask scheduler` prints, as tcp://host:8786"
+        raise ValueError(f"{problem}: {right}") from None
     with Client(scheduler, set_as_default=False) as client:
         try:
             client.run(_is_here)
         except Exception as error:  # whatever a worker raises that has not this library
-            raise ValueError(
-                f"the workers of '{scheduler}' cannot take runs ({first_line(error)}): "
-                "they need this library, in this version"
-            ) from None
+            problem = f"the workers of '{scheduler}' cannot take runs ({first_line(error)})"
+            raise ValueError(f"{problem}: they need this library, in this version") from None
         yield client
 
 
 def first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-# ---- on the workers
 
 
 _stopped: set[str] = set()  # sweeps
@@ -107,7 +92,7 @@ def stop(sweep: str) -> None:
 
 
 def work(run: Run, time_limit: float, sweep: str) -> Outcome:
-    """`execute` on a worker. One that is at work hands a run back: its threads are for the first."""
+    """`execute` on a worker; one at work hands another run back: its threads are for the first."""
     worker = get_worker()
     if not _at_work[worker.address].acquire(timeout=PATIENCE):
         return Outcome("waiting")

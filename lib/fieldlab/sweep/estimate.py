@@ -43,8 +43,8 @@ def estimate(expected: Sequence[float | None], workers: int | None) -> str:
     if workers is None:
         text = f"{duration(total)} of work, shared by the scheduler's workers"
     else:
-        text = f"about {duration(max(total / workers, max(known)))}"
-        text += f" with {workers} workers" if workers > 1 else ""
+        several = f" with {workers} workers" * (workers > 1)
+        text = f"about {duration(max(total / workers, max(known)))}{several}"
     if missing:
         text += f", and {missing} run{'s' * (missing > 1)} of which none has been done here before"
     return f"estimate: {text}"

@@ -128,12 +128,10 @@ def _root(dataset: str, root: str) -> str:
     if not root and dataset in GENERATED:
         return ""
     if not root:
-        raise ValueError(
-            f"where is {dataset}? Give its folder by {option} or in the variable {variable}"
-        )
+        right = f"Give its folder by {option} or in the variable {variable}"
+        raise ValueError(f"where is {dataset}? {right}")
     folder = Path(root).expanduser().absolute()
     if not folder.is_dir():
-        raise ValueError(
-            f"the folder of {dataset} does not exist: '{folder}' ({option}, or {variable})"
-        )
+        absent = f"the folder of {dataset} does not exist: '{folder}'"
+        raise ValueError(f"{absent} ({option}, or {variable})")
     return str(folder)

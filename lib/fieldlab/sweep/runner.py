@@ -10,10 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 import yaml
@@ -22,8 +23,8 @@ from fieldmarks.files import write_json
 from filelock import FileLock, Timeout
 
 from fieldlab.cards.finished import EARLIER_EDITION, of_earlier_edition
-from fieldlab.sweep.board import duration
-from fieldlab.cards.notebook import error_of, was_started
+from fieldlab.cards.notebook import how_it_ended
+from fieldlab.sweep.board import LOG, duration
 from fieldlab.sweep.plan import Run
 
 PAPERMILL = (sys.executable, "-m", "papermill")
@@ -31,7 +32,10 @@ GRACE = 10.0  # seconds that a process has to save and end before it is killed
 PATIENCE = 2.0  # seconds before a run's turn passes that could not be begun
 POLL = 0.05  # seconds
 KERNEL_STARTS = 3  # attempts
-OUTCOME = "outcome.json"
+OUTCOME, RECORDED = "outcome.json", ("card", "profile", "row", "dataset", "seed")
+# Kernels run in sessions of their own, and lose their parent when papermill is killed; but all that
+# a process starts has its environment too, whoever is its parent by then.
+MARK = "FIELDMARKS_RUN"
 # What jupyter_client and zmq say when a kernel does not start, mostly as two took the same port.
 NO_KERNEL = re.compile(
     r"Kernel died before replying to kernel_info|Kernel didn't respond|Address already in use"
@@ -41,8 +45,7 @@ NO_KERNEL = re.compile(
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended: "done", "earlier" (done before), "failed", "stopped" (on request), "busy"
-    (another runner is at work on it), or, in a sweep that goes on, "waiting" and "again" (failed,
-    but it will be tried again)."""
+    (another runner is at it), or, in a sweep that goes on, "waiting" and "again" (it failed)."""
 
     state: str
     seconds: float = 0.0
@@ -53,7 +56,7 @@ class Outcome:
 def execute(
     run: Run,
     time_limit: float,
-    environment: dict[str, str] = {},
+    environment: Mapping[str, str] = MappingProxyType({}),
     stopped: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Execute one run, unless its result is there; on any machine that has the same folders.
@@ -84,8 +87,7 @@ def execute(
             stop_processes(run.folder)  # left by a runner that was killed
             error = _obstacle(run) or _run_papermill(run, time_limit, environment, stopped)
             ended = outcome(error)
-            names = ("card", "profile", "row", "dataset", "seed")
-            record = {name: getattr(run, name) for name in names} | asdict(ended)
+            record = {name: getattr(run, name) for name in RECORDED} | asdict(ended)
             write_json(run.folder / OUTCOME, record)  # for estimates, and to find what failed
             return ended
     except Timeout:
@@ -110,20 +112,13 @@ def _obstacle(run: Run) -> str:
     return f"'{run.folder}' {EARLIER_EDITION}" if of_earlier_edition(run.folder) else ""
 
 
-# ---- papermill
-
-
-def _run_papermill(
-    run: Run, time_limit: float, environment: dict[str, str], stopped: Callable[[], bool]
-) -> str:
+def _run_papermill(run: Run, time_limit: float, environment: Mapping, stopped) -> str:
     """Returns what went wrong, which counts if there is no result."""
-    executed, log = run.folder / run.notebook.name, run.folder / "papermill.log"
-    values = run.folder / "parameters.yaml"
+    executed, values = run.folder / run.notebook.name, run.folder / "parameters.yaml"
     parameters = {**run.parameters, "out": str(run.folder), "card": run.card}
     (run.folder / OUTCOME).unlink(missing_ok=True)
     values.write_text(yaml.safe_dump(parameters, sort_keys=False))
     files = (str(run.notebook), str(executed), "--parameters_file", str(values))
-    command = [*PAPERMILL, *files, "--log-output", "--no-progress-bar"]
     variables = {
         **os.environ,
         **environment,
@@ -134,10 +129,11 @@ def _run_papermill(
     deadline = time.monotonic() + time_limit
     for _ in range(KERNEL_STARTS):
         executed.unlink(missing_ok=True)
-        with open(log, "wb") as output:
-            code = _wait_for(run.folder, command, variables, output, deadline, stopped)
-        text = log.read_text(errors="replace")
-        if stopped() or was_started(executed) or not NO_KERNEL.search(text):
+        command = [*PAPERMILL, *files, "--log-output", "--no-progress-bar"]
+        code = _wait_for(command, variables, run.folder, deadline, stopped)
+        text = (run.folder / LOG).read_text(errors="replace")
+        started, error = how_it_ended(executed)
+        if stopped() or started or not NO_KERNEL.search(text):
             break
     if code is None:
         return f"stopped at its time limit of {duration(time_limit)}"
@@ -146,20 +142,16 @@ def _run_papermill(
     if code < 0:
         return f"papermill was killed by signal {-code}"
     lines = [line for line in text.splitlines() if line.strip()]
-    return error_of(executed) or (lines or [f"papermill ended with exit code {code}"])[-1]
+    return error or (lines or [f"papermill ended with exit code {code}"])[-1]
 
 
-def _wait_for(folder, command, variables, output, deadline, stopped) -> int | None:
+def _wait_for(command, variables: dict, folder: Path, deadline: float, stopped) -> int | None:
     """Start a command and wait for its end: its exit code, or None where it was stopped. Nothing of
     it is left running."""
-    process = subprocess.Popen(
-        command,
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,  # so that Ctrl-C comes to this process alone, which stops the others
-    )
+    with open(folder / LOG, "wb") as log:
+        # A session of its own, so that Ctrl-C comes to this process alone, which stops the others.
+        streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command, env=variables, start_new_session=True, **streams)
     code = None
     try:
         while (code := process.poll()) is None and time.monotonic() < deadline and not stopped():
@@ -171,16 +163,8 @@ def _wait_for(folder, command, variables, output, deadline, stopped) -> int | No
     return code
 
 
-# ---- processes
-
-
-# Kernels run in sessions of their own, and lose their parent when papermill is killed; but all that
-# a process starts has its environment too, whoever is its parent by then.
-MARK = "FIELDMARKS_RUN"
-
-
 def processes_of(folder: Path) -> list[psutil.Process]:
-    """The live processes of the run in this folder: papermill, the kernel, and what these started."""
+    """The live processes of the run in a folder: papermill, the kernel, and what these started."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):  # ended meanwhile, or another user's

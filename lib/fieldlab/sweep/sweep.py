@@ -12,11 +12,13 @@ from uuid import uuid4
 from distributed import CancelledError, Client, Future, KilledWorker, as_completed
 
 from fieldlab.sweep import cluster, runner
-from fieldlab.sweep.board import Silent
+from fieldlab.sweep.board import Lines
 from fieldlab.sweep.plan import Run
 from fieldlab.sweep.runner import Outcome, finished, stop_processes
 
 TICK = 1.0  # seconds between counts of the workers
+LOST = "the connection to the Dask scheduler is lost: its workers may finish their runs, "
+LOST += "and the same command resumes with what is left"
 
 
 def run_all(
@@ -39,7 +41,7 @@ def run_all(
         RuntimeError: the connection to the scheduler is lost.
     """
     with _terminated_as_interrupted():
-        return _Sweep(client, runs, time_limit, board or Silent(), retries).run()
+        return _Sweep(client, runs, time_limit, board or Lines(runs), retries).run()
 
 
 class _Sweep:
@@ -68,10 +70,7 @@ class _Sweep:
         try:
             workers = len(self.client.nthreads())
         except OSError:
-            raise RuntimeError(
-                "the connection to the Dask scheduler is lost: runs that its workers are at may go "
-                "on, and the same command resumes with what is left"
-            ) from None
+            raise RuntimeError(LOST) from None
         if not workers:
             self.board.note("waiting for workers")
         while self.waiting and len(self.running) < workers:

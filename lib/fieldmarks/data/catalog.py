@@ -159,7 +159,7 @@ def check(name: str, root: Path) -> list[tuple[str, int | None, int, bool]]:
             halves = images.closed_split()
         for part, count, half in zip(parts, official.closed, halves, strict=True):
             rows.append((f"closed split: {part}", count, len(half)))
-    return [(what, expected, found, expected in (None, found)) for what, expected, found in rows]
+    return [(what, expected, count, expected in (None, count)) for what, expected, count in rows]
 
 
 def check_images(name: str, root: Path, workers=None, progress=None) -> list[tuple[Path, str]]:

@@ -74,17 +74,17 @@ class ImageSet:
         return len(self.paths)
 
     def __repr__(self) -> str:
-        holds = f"{len(self):,} images, {len(self.labels.unique()):,} classes"
+        text = f"{len(self):,} images, {len(self.labels.unique()):,} classes"
         if self.attributes is not None:
-            holds += f", {self.attributes.shape[1]} attributes"
+            text += f", {self.attributes.shape[1]} attributes"
         if self.boxes is not None:
-            holds += ", boxes"
+            text += ", boxes"
         if self.parts is not None:
-            holds += f", {self.parts.shape[1]} parts"
+            text += f", {self.parts.shape[1]} parts"
         if self.split is not None:
             counts = Counter(self.split).items()
-            holds += ", split " + ", ".join(f"{part} {count:,}" for part, count in counts)
-        return f"<ImageSet {self.name}: {holds}>"
+            text += ", split " + ", ".join(f"{part} {count:,}" for part, count in counts)
+        return f"<ImageSet {self.name}: {text}>"
 
     def subset(self, index) -> Self:
         """The images at `index`, in that order; labels and `class_names` stay as they are.

@@ -20,10 +20,9 @@ from fieldmarks.experiments.experiment import Experiment, ImageParameters, run_a
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.scores import Scores
 from fieldmarks.methods.method import Method
-from fieldmarks.methods.metric_baselines import create_baseline
+from fieldmarks.methods.metric_baselines import BASELINES, create_baseline
 from fieldmarks.methods.vapnet import VAPNet, patch_boxes
 
-BASELINES = ("normsoftmax", "proxynca++", "proxyanchor", "multisimilarity", "scda")
 NEIGHBOURS = 10  # kept of each query, for galleries
 
 

@@ -10,7 +10,7 @@ NEAR = {"text": "As good", "metric": "recall@1", "row": "one + two", "within": 0
 
 
 def complaint(lab, text: str | None = None) -> str:
-    """What is said about the lab's card, without the card's name, which must come first; always one line."""
+    """The message about the lab's card, one line, without the card's name, which comes first."""
     file = lab.write(text)
     with pytest.raises(ValueError) as error:
         load_card(file)
@@ -250,7 +250,8 @@ def test_the_fingerprint_is_that_of_code_and_text_not_of_outputs(lab):
         (
             "claims/0/of",
             "one",
-            "claims.0: it has higher, lower, of: give either higher and lower, or row, within and of",
+            "claims.0: it has higher, lower, of: "
+            "give either higher and lower, or row, within and of",
         ),
         (
             "claims",
@@ -289,7 +290,8 @@ def test_the_fingerprint_is_that_of_code_and_text_not_of_outputs(lab):
         (
             "experiment",
             "helpers.sweeping",
-            "experiment: the module 'helpers.sweeping' holds no experiment (a subclass of Experiment)",
+            "experiment: the module 'helpers.sweeping' holds no experiment "
+            "(a subclass of Experiment)",
         ),
         ("grid/one", {"generated": 3}, "grid.one: parameter 'generated' is 3: it must be dict"),
         (

@@ -4,7 +4,7 @@ import pytest
 from fieldlab.cards.card import load_card
 from fieldlab.cards.claims import CONTRADICTED, NOT_TESTED, SUPPORTED, UNDECIDED, decide, judge
 from fieldlab.report.tables import arrange
-from helpers.runs import bare, measured  # noqa: E402
+from helpers.runs import bare, measured
 
 
 def only_verdict(lab, runs, values=None):
@@ -89,7 +89,7 @@ def test_one_seed_gives_the_paired_bootstrap_over_queries(lab):
     one = [float(chance.random() < 0.5) for _ in range(300)]
     two = [max(value, float(chance.random() < 0.3)) for value in one]
     verdict = only_verdict(lab, [bare("one"), bare("one + two")], {(1, 0): one, (2, 0): two})
-    gains = [b - a for a, b in zip(one, two)]
+    gains = [b - a for a, b in zip(one, two, strict=True)]
     means = sorted(sum(chance.choice(gains) for _ in gains) / len(gains) for _ in range(2000))
     assert verdict.difference == pytest.approx(sum(gains) / len(gains))
     assert verdict.interval == pytest.approx((means[50], means[1949]), abs=0.01)

@@ -331,10 +331,12 @@ def test_a_file_gets_the_row_of_the_same_picture_in_the_gallery(runs, pictures, 
 @pytest.mark.parametrize("name", ["vapnet", "fcaenet-8"])
 def test_maps_of_a_pair_trade_places_with_the_pair(runs, pictures, name):
     finder = exploring.open_finder(runs[name], pictures, "cpu")
-    one, other = exploring.why_alike(finder, 0, 9), exploring.why_alike(finder, 9, 0)
-    assert one.maps.shape == (2, 48, 48) and 0 <= one.maps.min() and one.maps.max() <= 1
-    torch.testing.assert_close(one.maps, other.maps.flip(0), atol=1e-4, rtol=0)
-    torch.testing.assert_close(one.pictures[0], other.pictures[1])
+    (images, one), (flipped, other) = (
+        exploring.why_alike(finder, *pair) for pair in ((0, 9), (9, 0))
+    )
+    assert one.shape == (2, 48, 48) and 0 <= one.min() and one.max() <= 1
+    torch.testing.assert_close(one, other.flip(0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(images[0], flipped[1])
 
 
 def test_erasing_takes_away_what_the_mask_of_algorithm_1_says(runs, pictures):

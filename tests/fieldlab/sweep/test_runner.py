@@ -184,7 +184,8 @@ def test_settings(lab, tmp_path, monkeypatch):
         (
             "demo",
             ["root=/nowhere"],
-            "the folder of fieldguide does not exist: '/nowhere' (--set root.fieldguide=DIR, or FIELDMARKS_FIELDGUIDE)",
+            "the folder of fieldguide does not exist: '/nowhere' "
+            "(--set root.fieldguide=DIR, or FIELDMARKS_FIELDGUIDE)",
         ),
     ],
 )

@@ -306,7 +306,8 @@ def test_workers_without_the_library_are_one_line(workers, tmp_path, monkeypatch
     with pytest.raises(ValueError) as error, cluster.connected(workers.address):
         pass
     assert str(error.value) == (
-        f"the workers of '{workers.address}' cannot take runs (ModuleNotFoundError(\"No module named 'of_tomorrow'\")): "
+        f"the workers of '{workers.address}' cannot take runs "
+        "(ModuleNotFoundError(\"No module named 'of_tomorrow'\")): "
         f"they need this library, in this version"
     )
 

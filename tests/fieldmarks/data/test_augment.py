@@ -88,10 +88,10 @@ def test_views_depend_on_the_seed_alone():
 def test_processes_see_their_rows_of_the_same_views():
     canvas, sizes = canvas_of((64, 80), (70, 64), (64, 64), (64, 70))
     views = TrainingViews(48, **PLAIN)
-    whole = views(canvas, sizes, drawing(5, total=4))
+    complete = views(canvas, sizes, drawing(5, total=4))
     for rows in (slice(0, 2), slice(2, 4)):
         torch.testing.assert_close(
-            views(canvas[rows], sizes[rows], drawing(5, rows, 4)), whole[rows]
+            views(canvas[rows], sizes[rows], drawing(5, rows, 4)), complete[rows]
         )
 
 

@@ -153,8 +153,8 @@ def test_check_compares_with_the_official_counts(inshop_root, cub_root):
 
 def test_check_images(cub_root):
     Image.new("RGB", (8, 8)).save(cub_root / "images" / "010.Crow" / "b.jpg")
-    found = catalog.check_images("cub", cub_root)
-    assert len(found) == 4 and found[0] == (
+    result = catalog.check_images("cub", cub_root)
+    assert len(result) == 4 and result[0] == (
         cub_root / "images" / "010.Crow" / "a.jpg",
         "the file is empty",
     )

@@ -8,8 +8,8 @@ from PIL import Image
 
 def test_rgb_is_kept_as_it_is(tmp_path):
     array = gradient(20, 31)
-    found = decode(save(tmp_path / "a.png", array), None)
-    assert found.dtype == np.uint8 and np.array_equal(found, array) and found.flags.writeable
+    result = decode(save(tmp_path / "a.png", array), None)
+    assert result.dtype == np.uint8 and np.array_equal(result, array) and result.flags.writeable
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -33,9 +33,9 @@ def test_exif_rotation(tmp_path, orientation, suffix, shorter_side):
     options = {"quality": 100, "subsampling": 0} if suffix == "jpg" else {}
     path = save(tmp_path / f"a.{suffix}", np.ascontiguousarray(stored), exif=exif, **options)
     expected = upright if shorter_side is None else gradient(12, 20)
-    found = decode(path, shorter_side)
-    assert found.shape == expected.shape
-    assert np.abs(found.astype(int) - expected).max() <= (3 if shorter_side is None else 14)
+    result = decode(path, shorter_side)
+    assert result.shape == expected.shape
+    assert np.abs(result.astype(int) - expected).max() <= (3 if shorter_side is None else 14)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
@@ -49,8 +49,8 @@ def test_a_damaged_exif_remark_does_no_harm(tmp_path):
 def test_grey(tmp_path):
     array = gradient(20, 30)[..., 0]
     for suffix in ("png", "bmp"):
-        found = decode(save(tmp_path / f"a.{suffix}", array), None)
-        assert np.array_equal(found, np.repeat(array[..., None], 3, axis=2))
+        result = decode(save(tmp_path / f"a.{suffix}", array), None)
+        assert np.array_equal(result, np.repeat(array[..., None], 3, axis=2))
     one_bit = decode(save(tmp_path / "b.png", Image.fromarray(array > 127)), None)
     assert np.array_equal(one_bit[..., 1], np.where(array > 127, 255, 0))
 
@@ -58,8 +58,8 @@ def test_grey(tmp_path):
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_sixteen_bit_grey_keeps_its_upper_half(tmp_path, suffix):
     values = (np.arange(600, dtype=np.uint32).reshape(20, 30) * 109).astype(np.uint16)
-    found = decode(save(tmp_path / f"a.{suffix}", values), None)
-    assert np.array_equal(found, np.repeat((values // 256)[..., None], 3, axis=2).astype(np.uint8))
+    result = decode(save(tmp_path / f"a.{suffix}", values), None)
+    assert np.array_equal(result, np.repeat((values // 256)[..., None], 3, axis=2).astype(np.uint8))
 
 
 def test_big_endian_sixteen_bit(tmp_path):
@@ -79,8 +79,8 @@ def test_transparency_lies_on_white(tmp_path):
     expected[0] = np.round(array[0] * 0.2 + 255 * 0.8)
     for suffix in ("png", "webp", "tif"):
         options = {"lossless": True, "exact": True} if suffix == "webp" else {}
-        found = decode(save(tmp_path / f"a.{suffix}", rgba, **options), None)
-        assert np.abs(found.astype(int) - expected).max() <= 1
+        result = decode(save(tmp_path / f"a.{suffix}", rgba, **options), None)
+        assert np.abs(result.astype(int) - expected).max() <= 1
     assert decode(save(tmp_path / "la.png", rgba.convert("LA")), None)[5, 2].tolist() == [
         255,
         255,
@@ -102,8 +102,8 @@ def test_palette_with_and_without_transparency(tmp_path):
 
 def test_cmyk(tmp_path):
     image = Image.new("CMYK", (30, 20), (0, 255, 255, 0))
-    found = decode(save(tmp_path / "a.jpg", image, quality=95), 10)
-    assert found.shape == (10, 15, 3) and np.abs(found[5, 5].astype(int) - [255, 0, 0]).max() <= 5
+    result = decode(save(tmp_path / "a.jpg", image, quality=95), 10)
+    assert result.shape == (10, 15, 3) and np.abs(result[5, 5].astype(int) - [255, 0, 0]).max() <= 5
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_panoramas_are_cropped_about_their_centre(tmp_path):
 def test_shrinking_is_antialiased(tmp_path):
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255
-    found = decode(save(tmp_path / "a.png", stripes), 16)
-    assert 115 <= found[:, 2:-2].min() <= found[:, 2:-2].max() <= 140
+    result = decode(save(tmp_path / "a.png", stripes), 16)
+    assert 115 <= result[:, 2:-2].min() <= result[:, 2:-2].max() <= 140
 
 
 def test_drafted_jpegs_stay_close_to_the_full_decoding(tmp_path, monkeypatch):
@@ -155,10 +155,10 @@ def test_drafted_jpegs_stay_close_to_the_full_decoding(tmp_path, monkeypatch):
 
 def test_unreadable_files_are_named_with_the_reason(tmp_path, monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
-    whole = save(tmp_path / "whole.jpg", noise).read_bytes()
+    complete = save(tmp_path / "whole.jpg", noise).read_bytes()
     png = save(tmp_path / "whole.png", gradient(60, 60)).read_bytes()
     files = {
-        "truncated.jpg": whole[: len(whole) // 2],
+        "truncated.jpg": complete[: len(complete) // 2],
         "truncated.png": png[: len(png) // 2],
         "text.jpg": b"no image at all",
         "empty.jpg": b"",

@@ -171,8 +171,8 @@ def test_missing_and_damaged_images_are_in_the_same_error(photographs, tmp_path)
 
 def test_errors_survive_a_process_border(tmp_path):
     error = UnreadableImages([ImageError(tmp_path, "no such file")], of=3)
-    found = pickle.loads(pickle.dumps(error))
-    assert str(found) == str(error) and found.faults[0].path == tmp_path
+    result = pickle.loads(pickle.dumps(error))
+    assert str(result) == str(error) and result.faults[0].path == tmp_path
 
 
 @pytest.mark.parametrize("limit_bytes", [1 << 30, 0])
@@ -323,11 +323,11 @@ def test_two_processes_build_the_same_cache_at_once(photographs, tmp_path):
     ]
     for builder in builders:
         builder.start()
-    found = [results.get(timeout=60) for _ in builders]
+    result = [results.get(timeout=60) for _ in builders]
     for builder in builders:
         builder.join(60)
         assert builder.exitcode == 0
-    assert found[0] == found[1] and left_in(tmp_path / "cache") == [found[0][0]]
+    assert result[0] == result[1] and left_in(tmp_path / "cache") == [result[0][0]]
     same(PixelCache.open(photographs, 24, tmp_path / "cache", verify=True), photographs, 24)
 
 

@@ -57,7 +57,7 @@ def test_cub_of_fifty_classes(real_data, birds):
 
 def test_cub_lists_line_by_line(real_data, birds):
     home = real_data / "CUB_200_2011"
-    row_of = {words[0]: row for row, words in enumerate(lines(home / "images.txt"))}
+    row_of = {fields[0]: row for row, fields in enumerate(lines(home / "images.txt"))}
     for key, file in lines(home / "images.txt"):
         assert birds.paths[row_of[key]] == home / "images" / file
     for key, number in lines(home / "image_class_labels.txt"):
@@ -141,7 +141,7 @@ def test_full_cub_has_the_official_counts(full_cub):
         "closed split: train",
         "closed split: test",
     ]
-    assert all(ok and expected == found for _, expected, found, ok in rows)
+    assert all(ok and expected == result for _, expected, result, ok in rows)
 
 
 def test_full_cub_has_the_usual_few_shot_classes(real_data, full_cub):
@@ -173,13 +173,13 @@ def test_image_attributes_in_the_official_numbers(full_cub):
     file.parent.mkdir()
     file.write_text(content)
     try:
-        found = catalog.load("cub", full_cub).attributes
+        result = catalog.load("cub", full_cub).attributes
     finally:
         file.unlink()
         file.parent.rmdir()
     expected = np.where(certainty == 1, np.nan, present).reshape(1_178, 312)
-    assert found.shape == (11_788, 312) and found[1_178:].isnan().all()
-    assert np.array_equal(found[:1_178].numpy(), expected.astype(np.float32), equal_nan=True)
+    assert result.shape == (11_788, 312) and result[1_178:].isnan().all()
+    assert np.array_equal(result[:1_178].numpy(), expected.astype(np.float32), equal_nan=True)
 
 
 def test_aircraft_has_the_official_counts(real_data, tmp_path):
@@ -213,7 +213,7 @@ def test_nabirds_has_the_official_counts(real_data, without_photographs):
         warnings.simplefilter("error")
         images = catalog.load("nabirds", home)
     assert all(
-        ok and expected == found for _, expected, found, ok in catalog.check("nabirds", home)
+        ok and expected == result for _, expected, result, ok in catalog.check("nabirds", home)
     )
     assert [len(part) for part in images.closed_split()] == [23_929, 24_633]
     # The lists stand in one order, so that they can be read side by side.
@@ -246,7 +246,7 @@ def test_food101_has_the_official_counts(real_data, without_photographs, tmp_pat
         warnings.simplefilter("error")
         images = catalog.load("food101", tmp_path)
     assert all(
-        ok and expected == found for _, expected, found, ok in catalog.check("food101", tmp_path)
+        ok and expected == result for _, expected, result, ok in catalog.check("food101", tmp_path)
     )
     classes = (source / "classes.txt").read_text().split()
     listed = (source / "train.txt").read_text().split() + (source / "test.txt").read_text().split()

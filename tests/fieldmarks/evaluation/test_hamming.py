@@ -12,7 +12,9 @@ from fieldmarks.evaluation.hamming import (
     lookup,
     mean_average_precision,
     precision_recall_by_radius,
+    retrieve,
 )
+from fieldmarks.random import seeded
 
 
 def random_sides(seed: int, queries: int = 6, items: int = 7, bits: int = 3, classes: int = 3):
@@ -32,13 +34,13 @@ def random_sides(seed: int, queries: int = 6, items: int = 7, bits: int = 3, cla
 
 def distances(query, gallery) -> list[list[int]]:
     return [
-        [sum(a != b for a, b in zip(code, other)) for other in gallery.tolist()]
+        [sum(a != b for a, b in zip(code, other, strict=True)) for other in gallery.tolist()]
         for code in query.tolist()
     ]
 
 
 def printed_average_precision(relevant: list[bool], top: int) -> Fraction:
-    """FCAENet eq. 18 for one ranking, n being the relevant items in the gallery, or `top` if that is less."""
+    """FCAENet eq. 18 for one ranking, n being the relevant items, or `top` if that is less."""
     correct, total = 0, Fraction(0)
     for j, hit in enumerate(relevant[:top], start=1):
         correct += hit
@@ -48,7 +50,10 @@ def printed_average_precision(relevant: list[bool], top: int) -> Fraction:
 
 def mean_over_all_orders(row: list[int], relevant: list[bool], top: int) -> Fraction:
     """By enumeration: every order of every group of equal distances, all equally likely."""
-    groups = [[hit for d, hit in zip(row, relevant) if d == wanted] for wanted in sorted(set(row))]
+    groups = [
+        [hit for d, hit in zip(row, relevant, strict=True) if d == wanted]
+        for wanted in sorted(set(row))
+    ]
     orders = itertools.product(*(itertools.permutations(group) for group in groups))
     values = [
         printed_average_precision([hit for group in order for hit in group], top)
@@ -58,10 +63,11 @@ def mean_over_all_orders(row: list[int], relevant: list[bool], top: int) -> Frac
 
 
 def mean_over_places(row: list[int], relevant: list[bool], top: int) -> Fraction:
-    """The same for groups too large to enumerate: place by place, the chance of a hit times the precision expected with it."""
+    """The same for groups too large to enumerate: place by place, the chance of a hit times the
+    precision expected with it."""
     total, before, correct = Fraction(0), 0, 0
     for wanted in sorted(set(row)):
-        group = [hit for d, hit in zip(row, relevant) if d == wanted]
+        group = [hit for d, hit in zip(row, relevant, strict=True) if d == wanted]
         size, hits = len(group), sum(group)
         for i in range(min(size, top - before) if hits else 0):
             others = Fraction(i * (hits - 1), size - 1) if i else 0
@@ -73,7 +79,7 @@ def mean_over_places(row: list[int], relevant: list[bool], top: int) -> Fraction
 def by_definition(sides, rule, top=None) -> list[float]:
     query, labels, gallery, others = sides
     values = []
-    for row, label in zip(distances(query, gallery), labels.tolist()):
+    for row, label in zip(distances(query, gallery), labels.tolist(), strict=True):
         relevant = [other == label for other in others.tolist()]
         values.append(
             float(rule(row, relevant, top or len(relevant))) if any(relevant) else math.nan
@@ -263,10 +269,10 @@ def test_precision_and_recall_by_radius(bits, items):
     table = distances(query, gallery)
     for radius in range(bits + 1):
         precisions, recalls, empty = [], [], []
-        for row, label in zip(table, labels.tolist()):
+        for row, label in zip(table, labels.tolist(), strict=True):
             relevant = [other == label for other in others.tolist()]
             if any(relevant):
-                within = [hit for d, hit in zip(row, relevant) if d <= radius]
+                within = [hit for d, hit in zip(row, relevant, strict=True) if d <= radius]
                 precisions.append(sum(within) / len(within) if within else 0)
                 recalls.append(sum(within) / sum(relevant))
                 empty.append(not within)
@@ -313,6 +319,40 @@ def test_takes_codes_from_a_gpu():
     assert mean_average_precision(*(side.cuda() for side in sides)) == mean_average_precision(
         *sides
     )
+
+
+@pytest.mark.parametrize("k", [1, 10, 10**6])
+@pytest.mark.parametrize("bits, items, top", [(3, 12, None), (12, 300, 5), (48, 90, None)])
+def test_results_hold_the_nearest_with_equal_distances_in_random_order(bits, items, top, k):
+    sides = query, labels, gallery, others = random_sides(bits, 20, items, bits, classes=4)
+    for seed in (0, 3):
+        results = retrieve(*sides, k=k, seed=seed, top=top)
+        order = torch.randperm(items, generator=seeded(seed, 9)).tolist()  # of equal ones
+        for row, line in enumerate(distances(query, gallery)):
+            nearest = sorted(order, key=lambda item, line=line: line[item])[:k]
+            assert results.index[row].tolist() == nearest
+            assert results.scores[row].tolist() == [line[item] for item in nearest]
+            right = [other == labels[row] for other in others[nearest].tolist()]
+            assert results.correct[row].tolist() == right
+        assert results.scores.dtype == torch.int64 and results.index.shape == (20, min(k, items))
+        assert results.map_at_r() == mean_average_precision(*sides, top=top)
+        precision = average_precision(*sides, top=top)
+        assert torch.equal(results.average_precision.nan_to_num(-1), precision.nan_to_num(-1))
+        assert results.unanswerable == int(precision.isnan().sum()) > 0
+        assert torch.equal(results.hits(1).isnan(), precision.isnan())
+        assert torch.equal(results.query_labels, labels)
+        assert torch.equal(results.gallery_labels, others)
+    assert results.score.startswith("Hamming distance") and not results.leave_one_out
+    if k == 10 and items > 10:
+        with pytest.raises(ValueError, match="search again with k=11"):
+            results.recall(11)
+
+
+def test_the_seed_decides_the_order_of_equal_distances():
+    codes, labels = torch.ones(40, 8), torch.arange(40) // 10  # collapsed, sorted by class
+    first, again, other = (retrieve(codes, labels, codes, labels, seed=s).index for s in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert len(labels[first[0]].unique()) > 1  # not one class in a row
 
 
 def codes(size: int, bits: int = 4, **values):
@@ -373,7 +413,8 @@ def codes(size: int, bits: int = 4, **values):
     ],
 )
 @pytest.mark.parametrize(
-    "score", [average_precision, mean_average_precision, precision_recall_by_radius, lookup]
+    "score",
+    [average_precision, mean_average_precision, precision_recall_by_radius, lookup, retrieve],
 )
 def test_bad_input(score, call, message):
     with pytest.raises(ValueError, match=message) as caught:
@@ -387,13 +428,15 @@ def test_bad_input(score, call, message):
         (
             mean_average_precision,
             {"ties": "random"},
-            "ties is 'random': it must be 'expected' or 'stable'",
+            "ties is 'random': it must be one of expected, stable",
         ),
         (mean_average_precision, {"top": 0}, "top is 0: .* at least 1, or None"),
         (mean_average_precision, {"top": -1}, "top is -1"),
         (mean_average_precision, {"top": 2.5}, "top is 2.5: it must be a whole number"),
-        (lookup, {"radius": 5}, "radius is 5: .* from 0 to the code length 4"),
+        (lookup, {"radius": 5}, "radius is 5: it must be 0 to the code length 4"),
         (lookup, {"radius": -1}, "radius is -1"),
+        (retrieve, {"k": 0}, "k is 0: it must be at least 1"),
+        (retrieve, {"top": 0}, "top is 0: .* at least 1, or None"),
     ],
 )
 def test_bad_options(score, options, message):

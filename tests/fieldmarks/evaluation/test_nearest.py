@@ -67,7 +67,7 @@ def test_same_at_the_edges_of_tiles_and_strips(size, k, monkeypatch):
 
 @pytest.mark.parametrize("dim, threads", [(1, 1), (3, 1), (100, 1), (512, 1), (512, 2)])
 def test_copies_score_alike_wherever_they_lie_and_come_in_order(dim, threads):
-    """NOTE plain torch.mm fails this: it rounds copies differently at the ragged edge of a matrix."""
+    """NOTE plain torch.mm fails this: it rounds copies differently at the edge of a matrix."""
     torch.set_num_threads(threads)
     size, kinds = module.TILE + 5, 7
     generator = torch.Generator().manual_seed(dim)
@@ -86,7 +86,7 @@ def test_copies_score_alike_wherever_they_lie_and_come_in_order(dim, threads):
 @pytest.mark.parametrize("chunk", [1, 2**27])
 @pytest.mark.parametrize("k", [1, 5, 30])
 def test_candidates_and_looking_through_all_find_the_same(k, chunk, monkeypatch):
-    """Also ties at the limit, and queries that keep fewer than k: here limits are too high for some."""
+    """Also ties at the limit, and queries that keep fewer than k."""
     monkeypatch.setattr(module, "TILE", 64)
     generator = torch.Generator().manual_seed(k)
     embeddings = torch.randn(500, 6, generator=generator)

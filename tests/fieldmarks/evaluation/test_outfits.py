@@ -5,19 +5,23 @@ import torch
 from fieldmarks.evaluation.outfits import (
     area_under_curve,
     choice_scores,
-    fill_in_blank_accuracy,
     fill_in_blank_hits,
     outfit_scores,
 )
+
+
+def fill_in_blank_accuracy(questions, choices, answers, score, batch=10**6):
+    hits = fill_in_blank_hits(choice_scores(questions, choices, score, batch), answers)
+    return hits.mean().item()
 
 
 def naive_area(scores, labels):
     """Every positive against every negative."""
     wins = [
         1.0 if p > n else 0.5 if p == n else 0.0
-        for p, is_positive in zip(scores, labels)
+        for p, is_positive in zip(scores, labels, strict=True)
         if is_positive
-        for n, other in zip(scores, labels)
+        for n, other in zip(scores, labels, strict=True)
         if not other
     ]
     return sum(wins) / len(wins)
@@ -70,7 +74,7 @@ def test_outfit_scores_are_means_over_all_pairs(batch):
     table, outfits = random_scores(), random_outfits(60)
     found = outfit_scores(outfits, lambda i, j: table[i, j], batch)
     assert found.shape == (60,) and found.dtype == torch.float64
-    for outfit, score in zip(outfits, found.tolist()):
+    for outfit, score in zip(outfits, found.tolist(), strict=True):
         pairs = [
             table[outfit[i], outfit[j]].item()
             for i in range(len(outfit))
@@ -86,7 +90,7 @@ def test_every_distinct_pair_is_scored_once_in_batches():
 
     def score(i, j):
         assert len(i) <= 10 and i.dtype == j.dtype == torch.int64
-        asked.extend(zip(i.tolist(), j.tolist()))
+        asked.extend(zip(i.tolist(), j.tolist(), strict=True))
         return torch.ones(len(i))
 
     outfits = random_outfits(50, items=9)
@@ -98,7 +102,7 @@ def test_every_distinct_pair_is_scored_once_in_batches():
 def naive_blanks(questions, choices, answers, table):
     """Mean over the outfit, and a fair die among the best."""
     total = 0.0
-    for question, offered, answer in zip(questions, choices, answers):
+    for question, offered, answer in zip(questions, choices, answers, strict=True):
         scores = [
             sum(table[i, c].double().item() for i in question) / len(question) for c in offered
         ]

@@ -29,24 +29,25 @@ def random_head(dim=6, concepts=5, scale=1.0, seed=0):
 
 def naive_score(head, q, g):
     """Eq. 1-3 number by number, in Python's floats."""
-    difference = [abs(x - y) for x, y in zip(q, g)]
+    difference = [abs(x - y) for x, y in zip(q, g, strict=True)]
 
     def linear(layer):
         return [
-            sum(w * x for w, x in zip(row, difference)) + bias
-            for row, bias in zip(layer.weight.tolist(), layer.bias.tolist())
+            sum(w * x for w, x in zip(row, difference, strict=True)) + bias
+            for row, bias in zip(layer.weight.tolist(), layer.bias.tolist(), strict=True)
         ]
 
     powers = [math.exp(r) for r in linear(head.relevance)]
     return sum(
-        power / sum(powers) / (1 + math.exp(-z)) for power, z in zip(powers, linear(head.concept))
+        power / sum(powers) / (1 + math.exp(-z))
+        for power, z in zip(powers, linear(head.concept), strict=True)
     )
 
 
 def naive_top(head, query, gallery, k):
     table = [[naive_score(head, q, g) for g in gallery.tolist()] for q in query.tolist()]
     order = [sorted(range(len(row)), key=lambda j: (-round(row[j], 6), j))[:k] for row in table]
-    return [[row[j] for j in places] for row, places in zip(table, order)], order
+    return [[row[j] for j in places] for row, places in zip(table, order, strict=True)], order
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_rerank_orders_its_candidates_and_no_others():
         assert scores[q].tolist() == pytest.approx([values[j] for j in index[q].tolist()], abs=2e-6)
     everything = torch.arange(40).expand(13, 40)
     for found, expected in zip(
-        rerank(head, query, gallery, everything), top_scores(head, query, gallery, 40)
+        rerank(head, query, gallery, everything), top_scores(head, query, gallery, 40), strict=True
     ):
         assert torch.equal(found, expected)
 
@@ -193,11 +194,11 @@ def spoilt(row, value=math.nan):
         ),
         (
             lambda head: top_scores(head, torch.ones(2, 6), torch.ones(3, 6), 1, dtype=torch.half),
-            "got torch.float16",
+            "dtype is 'torch.float16': it must be one of",
         ),
         (
             lambda head: top_scores(head, torch.ones(2, 6), spoilt(25), 1),
-            "gallery: features hold NaN .* from 24 on",
+            "gallery: features hold NaN .* from row 24 on",
         ),
         (
             lambda head: top_scores(head, spoilt(0, math.inf), torch.ones(3, 6), 1),

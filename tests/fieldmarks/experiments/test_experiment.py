@@ -133,10 +133,10 @@ def test_figures_are_kept_beside_the_result(tmp_path):
 
 
 def test_a_run_s_siblings_are_finished_runs_on_the_same_data(tmp_path):
-    names = {"a": {}, "b": {"scale": 3.0}, "old": {}, "other": {"generated": {"classes": 4}}}
+    names = {"a": {}, "b": {"scale": 3.0}, "old": {}}
     names["other"] = {"generated": {**SMALL["generated"], "seed": 1}}
     for name, changes in names.items():
-        finish(NearestMean(parameters(tmp_path / name, **changes)))
+        finish(NearestMean(parameters(tmp_path / name, epochs=0, **changes)))
     file = tmp_path / "old" / "result.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "schema": 1}))
     (tmp_path / "unfinished").mkdir()
@@ -160,12 +160,12 @@ def test_a_run_s_siblings_are_finished_runs_on_the_same_data(tmp_path):
 )
 def test_a_baseline_that_cannot_be_compared_with_is_refused(tmp_path, baseline, message):
     if baseline == "old":
-        finish(NearestMean(parameters(tmp_path / "old")))
+        finish(NearestMean(parameters(tmp_path / "old", epochs=0)))
         file = tmp_path / "old" / "result.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), "schema": 1}))
     if baseline == "other":
         generated = {**SMALL["generated"], "seed": 1}
-        finish(NearestMean(parameters(tmp_path / "other", generated=generated)))
+        finish(NearestMean(parameters(tmp_path / "other", epochs=0, generated=generated)))
     experiment = NearestMean(parameters(tmp_path / "run", baseline=str(tmp_path / baseline)))
     with pytest.raises(ValueError, match=message) as caught:
         experiment.comparison({})

@@ -371,7 +371,7 @@ def test_a_data_set_without_attributes_says_which_methods_are_left(tmp_path):
             {"ways": 4},
             "validation classes of fieldguide: an episode of 4 classes cannot be drawn from 3",
         ),
-        ({"queries": 5}, "have fewer than the 7 images of an episode"),
+        ({"queries": 5}, "3 of 3 classes have fewer than 7 images"),
         ({"episodes": 0}, "novel classes of fieldguide: episodes"),
         ({"pairs": 10_000}, "10000 pairs within a class are wanted, there are 90"),
         ({"backbone": "resnet10"}, "unknown network 'resnet10'"),

@@ -10,6 +10,7 @@ from fieldmarks.experiments.inshop import InShop
 from fieldmarks.experiments.models import load_model, load_pair_model
 from fieldmarks.experiments.open_set import OpenSet
 from fieldmarks.experiments.outfits import OutfitMatching
+from fieldmarks.show.names import readable_attribute
 from helpers.experiments import run
 from PIL import Image
 
@@ -101,6 +102,7 @@ def test_a_few_shot_run_compares_pictures_as_the_experiment_did(runs, method):
         found_features, expected = model.representation(images), e.method.standardise(pooled)
         torch.testing.assert_close(found_features, expected, atol=1e-4, rtol=1e-4)
     attributes = [] if method == "pan_unsupervised" else e.novel.images.attribute_names
+    attributes = [readable_attribute(name) for name in attributes]
     free = [] if method == "pan_supervised" else ["concept 1", "concept 2", "concept 3"]
     assert model.names == [*attributes, *free]
     assert model.resize == 64 and model.run == folder
@@ -125,7 +127,7 @@ def test_an_in_shop_run_ranks_pictures_as_the_experiment_did(runs, name):
         torch.testing.assert_close(ranked, expected, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(scores[best], expected, atol=1e-5, rtol=1e-5)
     free = ["concept 1", "concept 2", "concept 3"] if name == "embeddings" else []
-    assert model.names == [*e.test_set.attribute_names, *free]
+    assert model.names == [*map(readable_attribute, e.test_set.attribute_names), *free]
 
 
 @pytest.mark.parametrize("name", ["fewshot pan_hybrid", "inshop features"])

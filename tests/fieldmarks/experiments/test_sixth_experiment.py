@@ -26,7 +26,7 @@ from helpers.sixth_experiment import NearestMean, Parameters
 
 SMALL = {
     "generated": {"classes": 4, "images": 4, "size": 32},
-    "epochs": 3,
+    "epochs": 2,
     "progress": "none",
     "device": "cpu",
     "precision": "fp32",
@@ -53,7 +53,7 @@ def test_its_parameters_are_composed():
 
 def test_it_trains_resumes_is_saved_and_comes_back(tmp_path):
     experiment, history, scores = run(NearestMean(parameters(tmp_path / "straight")))
-    assert len(history.epochs) == len(history.evaluations) == 3
+    assert len(history.epochs) == len(history.evaluations) == 2
     stopped = NearestMean(parameters(tmp_path / "stopped"))
     interrupt(stopped.method, 3)
     with pytest.raises(Interrupted):

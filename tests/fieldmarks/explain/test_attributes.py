@@ -24,7 +24,12 @@ def test_top_patches_equal_the_definition_at_most_one_per_image(responses):
         assert top.scores.shape == top.image.shape == top.patch.shape == (2, 12)
         for row, dimension in enumerate((4, 0)):
             found = list(
-                zip(top.image[row].tolist(), top.patch[row].tolist(), top.scores[row].tolist())
+                zip(
+                    top.image[row].tolist(),
+                    top.patch[row].tolist(),
+                    top.scores[row].tolist(),
+                    strict=True,
+                )
             )
             assert (
                 found == naive(responses, dimension, 12) and len(set(top.image[row].tolist())) == 12
@@ -54,9 +59,9 @@ def test_bad_input(responses):
         top_patches([], [0])
     with pytest.raises(ValueError, match="no images"):
         selective_dimensions(responses[:0], 1)
-    with pytest.raises(ValueError, match="the 6 dimensions there are, got 7"):
+    with pytest.raises(ValueError, match="the 6 dimensions, got 7"):
         selective_dimensions(responses, 7)
-    with pytest.raises(ValueError, match='"peak" or "variance"'):
+    with pytest.raises(ValueError, match="by is 'mean': it must be one of peak, variance"):
         selective_dimensions(responses, 2, by="mean")
     responses[30, 0, 1] = torch.nan
     with pytest.raises(ValueError, match="NaN, in the batch that starts at image 28"):

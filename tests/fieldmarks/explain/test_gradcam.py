@@ -56,9 +56,9 @@ def test_pair_maps_equal_grad_cam_by_hand(network, images):
     assert maps.min() >= 0 and maps.amax(dim=(1, 2)).tolist() == pytest.approx([1, 1, 1])
     for i, features in enumerate(network.backbone(images)):
 
-        def cosine(f):
+        def cosine(f, target=reference[i]):
             pooled = f.mean(dim=(1, 2))
-            return pooled @ reference[i] / (pooled.norm().detach() * reference[i].norm())
+            return pooled @ target / (pooled.norm().detach() * target.norm())
 
         torch.testing.assert_close(
             maps[i], by_hand(features, (32, 24), cosine), atol=1e-5, rtol=1e-4
@@ -73,7 +73,9 @@ def test_maps_of_one_output_equal_grad_cam_by_hand(explain, network, images):
         maps = explain(network, network.backbone, images, index)
         for i, features in enumerate(network.backbone(images)):
             unit = index if isinstance(index, int) else index[i]
-            expected = by_hand(features, (32, 24), lambda f: network.head(f.mean(dim=(1, 2)))[unit])
+            expected = by_hand(
+                features, (32, 24), lambda f, unit=unit: network.head(f.mean(dim=(1, 2)))[unit]
+            )
             torch.testing.assert_close(maps[i], expected, atol=1e-5, rtol=1e-4)
 
 
@@ -143,7 +145,8 @@ def test_finds_the_part_that_a_match_shares():
 
 
 def test_a_pair_map_is_what_each_position_contributes_to_the_cosine():
-    """With features and reference that are not negative nothing is cut off, and the contributions add up to the cosine."""
+    """With features and reference that are not negative nothing is cut off, and the contributions
+    add up to the cosine."""
     backbone = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU())
     images, reference = torch.rand(2, 3, 5, 7), torch.rand(2, 6)
     features = backbone(images).detach()
@@ -158,7 +161,8 @@ def test_a_pair_map_is_what_each_position_contributes_to_the_cosine():
 
 
 def test_what_a_pair_shares_most_is_not_taken_out_of_its_map():
-    """A red object on a little blue, compared with red: all of the cosine comes from the object, so that is where the map is."""
+    """A red object on a little blue, compared with red: all of the cosine comes from the object, so
+    that is where the map is."""
 
     class Colours(nn.Module):
         def forward(self, x):
@@ -193,3 +197,10 @@ def test_bad_input(network, images):
     with pytest.raises(ValueError, match=r"feature map \(B, C, h, w\), got \(3, 12\)"):
         flat = nn.Sequential(network.backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         pair_map(flat, flat, images, torch.randn(12))
+
+
+def test_the_package_names_its_explainers():
+    import fieldmarks as fm
+
+    assert fm.explain.pair_map is pair_map and fm.explain.activation_maps is activation_maps
+    assert callable(fm.explain.top_patches) and callable(fm.explain.selective_dimensions)

@@ -80,7 +80,7 @@ def test_recall_is_the_share_of_the_ten_nearest_others_that_is_found():
     own = np.sort(np.random.default_rng(5).choice(4000, 200, replace=False))
     exact = [
         [row for row in rows if row != one][:10]
-        for one, rows in zip(own, naive(vectors[own], vectors, 11))
+        for one, rows in zip(own, naive(vectors[own], vectors, 11), strict=True)
     ]
 
     def share():
@@ -88,7 +88,7 @@ def test_recall_is_the_share_of_the_ten_nearest_others_that_is_found():
         return np.mean(
             [
                 len(set(rows) & set([row for row in mine if row != one][:10])) / 10
-                for one, rows, mine in zip(own, exact, found.tolist())
+                for one, rows, mine in zip(own, exact, found.tolist(), strict=True)
             ]
         )
 
@@ -133,7 +133,7 @@ def test_saved_and_mapped_it_finds_the_same(tmp_path):
         made.probes,
         made.recall,
     )
-    for one, two in zip(loaded.search(queries, 10), made.search(queries, 10)):
+    for one, two in zip(loaded.search(queries, 10), made.search(queries, 10), strict=True):
         np.testing.assert_array_equal(one, two)
     assert isinstance(
         faiss.downcast_InvertedLists(loaded._index.invlists), faiss.OnDiskInvertedLists
@@ -154,8 +154,8 @@ def test_damaged_files_and_files_of_other_vectors(tmp_path):
         EmbeddingIndex.load(path, vectors)
     EmbeddingIndex.build(vectors).save(path)
     for other, message in (
-        (vectors[:99], "100 embeddings of 6 dimensions, but there are 99 of 6"),
-        (vectors[:, :5], "but there are 100 of 5"),
+        (vectors[:99], r"is of \(100, 6\) embeddings, not \(99, 6\): build again"),
+        (vectors[:, :5], r"not \(100, 5\)"),
     ):
         with pytest.raises(ValueError, match=message):
             EmbeddingIndex.load(path, other)

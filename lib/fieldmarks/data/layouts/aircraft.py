@@ -25,7 +25,7 @@ def load(root: Path) -> ImageSet:
     copy = Copy("aircraft", TREE, root, ["variants.txt"], ["fgvc-aircraft-2013b/data", "data"])
     lists = {part: copy.home / f"images_variant_{part}.txt" for part in ("train", "val", "test")}
     copy.require(list(lists.values()))
-    # A name may hold spaces ("Beechcraft 1900"), so that a whole line is one name.
+    # A name may hold spaces ("Beechcraft 1900"), so that a line is one name.
     names = {name: name for _, (name,) in read_rows(copy.home / "variants.txt", 1)}
     rows = [(part, *row) for part, file in lists.items() for row in read_rows(file, 2)]
     for _, place, (_, variant) in rows:
@@ -33,6 +33,7 @@ def load(root: Path) -> ImageSet:
             raise ValueError(f"{place}: variant {variant!r} is not in variants.txt")
     ids = list(once((place, image) for _, place, (image, _) in rows))
     paths = [copy.home / "images" / f"{image}.jpg" for image in ids]
+    copy.require(paths)
     variants, split = [variant for *_, (_, variant) in rows], [part for part, *_ in rows]
     boxes = _boxes(copy.home / "images_box.txt", ids)
     return copy.images(paths, variants, names, split=split, boxes=boxes)
@@ -44,7 +45,7 @@ def _boxes(file: Path, ids: list[str]) -> Tensor | None:
         return None
     box_of = {}
     for place, (image, *corners) in read_rows(file, 5):
-        x1, y1, x2, y2 = (number(place, word) for word in corners)
+        x1, y1, x2, y2 = (number(place, text) for text in corners)
         box_of[image] = (x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1)
     if absent := set(ids).difference(box_of):
         raise ValueError(f"{file}: {len(absent):,} images have no box, first {min(absent)}")

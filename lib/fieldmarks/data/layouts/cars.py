@@ -48,8 +48,7 @@ def load(root: Path) -> ImageSet:
     if set(BOX_FIELDS) <= set(rows):
         # From MATLAB's inclusive corners, counted from 1, to x y width height.
         x1, y1, x2, y2 = rows[BOX_FIELDS].to_numpy(np.float64).T
-        boxes = np.stack([x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1], axis=1)
-        boxes = torch.tensor(boxes, dtype=torch.float32)
+        boxes = torch.tensor(np.stack([x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1], axis=1)).float()
     paths, class_ids = [copy.home / file for file in files], rows["class"].astype(int).tolist()
     return copy.images(paths, class_ids, names, split=split, boxes=boxes)
 

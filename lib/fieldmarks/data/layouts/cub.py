@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fieldmarks.checks import one_of
 from fieldmarks.data.imageset import ImageSet
-from fieldmarks.data.layouts.reading import Copy, number, once, read_rows, read_table, refuse, whole
+from fieldmarks.data.layouts.reading import Copy, check, number, once, read_rows, read_table, to_int
 
 TREE = """  CUB_200_2011/
     images.txt  image_class_labels.txt  classes.txt  train_test_split.txt
@@ -36,7 +36,7 @@ def load(root: Path, name: str = "cub") -> ImageSet:
     those of its class as fractions, with a warning. The set bears `name`. Raises as `catalog.load`.
     """
     copy = Copy(name, TREE, root, ["images.txt"], ["CUB_200_2011"])
-    images, ids, class_ids = read_lists(copy, whole)
+    images, ids, class_ids = read_lists(copy, to_int)
     return replace(images, **_attributes(copy, ids, class_ids), **_parts(copy, ids))
 
 
@@ -60,7 +60,7 @@ def certain_attributes(images: ImageSet, at_least: int = 3) -> ImageSet:
         raise ValueError(f"{images.name}: its folder has no images.txt, {why}")
     file = home / "attributes" / "image_attribute_labels.txt"
     Copy(images.name, TREE, home).require([file])
-    ids, paths = _image_list(home, whole)
+    ids, paths = _image_list(home, to_int)
     row_of = {path: row for row, path in enumerate(paths)}
     if foreign := [path for path in images.paths if path not in row_of]:
         raise ValueError(f"{images.name}: {foreign[0]} is not in {home / 'images.txt'}")
@@ -77,12 +77,12 @@ def read_lists(copy: Copy, key: Callable) -> tuple[ImageSet, list, list[int]]:
     ids, paths = _image_list(home, key)
     copy.require(paths)
     classes = read_rows(home / "classes.txt", 2)
-    names = dict(sorted((whole(place, class_id), name) for place, (class_id, name) in classes))
+    names = dict(sorted((to_int(place, class_id), name) for place, (class_id, name) in classes))
 
-    def class_of(place: str, word: str) -> int:
-        if whole(place, word) not in names:
-            raise ValueError(f"{place}: class {word} is not in classes.txt")
-        return whole(place, word)
+    def class_of(place: str, text: str) -> int:
+        if to_int(place, text) not in names:
+            raise ValueError(f"{place}: class {text} is not in classes.txt")
+        return to_int(place, text)
 
     def part_of(place: str, flag: str) -> str:
         if flag not in ("0", "1"):
@@ -92,7 +92,7 @@ def read_lists(copy: Copy, key: Callable) -> tuple[ImageSet, list, list[int]]:
     def per_image(file: str, fields: int, value_of: Callable) -> list:
         """value_of(place, fields) of the line of each image, in the order of images.txt."""
         lines = read_rows(home / file, fields)
-        rows = [(p, key(p, image), value_of(p, *words)) for p, (image, *words) in lines]
+        rows = [(p, key(p, image), value_of(p, *values)) for p, (image, *values) in lines]
         places = once(row[:2] for row in rows)
         if unknown := [image for image in places if image not in ids]:
             raise ValueError(f"{places[unknown[0]]}: {unknown[0]} is not in images.txt")
@@ -105,7 +105,7 @@ def read_lists(copy: Copy, key: Callable) -> tuple[ImageSet, list, list[int]]:
     class_ids = per_image("image_class_labels.txt", 2, class_of)
     split, boxes = per_image("train_test_split.txt", 2, part_of), None
     if (home / "bounding_boxes.txt").is_file():
-        box_of = lambda place, *words: [number(place, word) for word in words]  # x y width height
+        box_of = lambda place, *box: [number(place, text) for text in box]  # x y width height
         boxes = torch.tensor(per_image("bounding_boxes.txt", 5, box_of), dtype=torch.float32)
     return copy.images(paths, class_ids, names, split=split, boxes=boxes), list(ids), class_ids
 
@@ -140,9 +140,9 @@ def _attribute_names(home: Path) -> list[str] | None:
     for folder in (home / "attributes", home, home.parent):
         if (folder / "attributes.txt").is_file():
             rows = read_rows(folder / "attributes.txt", 2)
-            for expected, (place, (word, _)) in enumerate(rows, start=1):
-                if whole(place, word) != expected:
-                    raise ValueError(f"{place}: expected attribute {expected}, found {word}")
+            for expected, (place, (text, _)) in enumerate(rows, start=1):
+                if to_int(place, text) != expected:
+                    raise ValueError(f"{place}: expected attribute {expected}, found {text}")
             return [name for _, (_, name) in rows]
     return None
 
@@ -154,9 +154,9 @@ def _image_attributes(file: Path, ids: list[int], names: list[str] | None, at_le
     image, attribute, present, certainty = table.T
     count = len(names) if names else int(attribute.max(initial=0))
     rows = pd.Index(ids).get_indexer(image)
-    refuse(file, rows < 0, "the image is not in images.txt")
-    refuse(file, (attribute < 1) | (attribute > count), f"no such attribute among the {count}")
-    refuse(file, (present < 0) | (present > 1), "present must be 1 or 0")
+    check(file, rows < 0, "the image is not in images.txt")
+    check(file, (attribute < 1) | (attribute > count), f"no such attribute among the {count}")
+    check(file, (present < 0) | (present > 1), "present must be 1 or 0")
     values = np.full((len(ids), count), np.nan, np.float32)
     values[rows, attribute - 1] = np.where(certainty < at_least, np.nan, present)
     return torch.from_numpy(values)
@@ -167,7 +167,7 @@ def _class_attributes(file: Path, class_ids: np.ndarray, names: list[str] | None
     first = [line for _, (line,) in read_rows(file, 1)[:1]]
     table = read_table(file, len(names or " ".join(first).split()) or 1)
     classes = file.parents[1] / "classes.txt"
-    listed = sorted(whole(place, class_id) for place, (class_id, _) in read_rows(classes, 2))
+    listed = sorted(to_int(place, class_id) for place, (class_id, _) in read_rows(classes, 2))
     if len(table) == len(listed):
         rows = np.searchsorted(listed, class_ids)
     elif len(table) >= class_ids.max():  # a partial copy that kept the percentages of all classes
@@ -188,7 +188,7 @@ def _parts(copy: Copy, ids: list[int]) -> dict:
     table = read_table(file, 5)
     rows, part = pd.Index(ids).get_indexer(table[:, 0]), table[:, 1].astype(np.int64)
     wrong = (rows < 0) | (part < 1) | (part > len(names))
-    refuse(file, wrong, "no image of images.txt, or no part of parts.txt")
+    check(file, wrong, "no image of images.txt, or no part of parts.txt")
     values = np.zeros((len(ids), len(names), 3), np.float32)
     values[rows, part - 1] = table[:, 2:]
     return {"parts": torch.from_numpy(values), "part_names": names}

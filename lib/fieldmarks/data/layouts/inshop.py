@@ -59,7 +59,7 @@ def _partition(file: Path) -> tuple[list[str], list[str], list[str]]:
         if trains != (part == "train"):
             other = f"{earlier} says otherwise; train and test items must differ"
             raise ValueError(f"{place}: item {item} is in {part}, but {other}")
-    return tuple([words[column] for _, words in rows] for column in range(3))
+    return tuple([values[column] for _, values in rows] for column in range(3))
 
 
 def _counted(file: Path, fields: int) -> list[tuple[str, list[str]]]:
@@ -101,13 +101,13 @@ def _attributes(copy: Copy, items: list[str]) -> dict:
     names = [name for _, (name,) in _counted(names_file, 1)]
     signs: dict[str, list[np.ndarray]] = {}  # 1 present, -1 absent, 0 unknown; all lines of an item
     for place, (item, line) in _counted(file, 2):
-        words = line.split()
-        if len(words) != len(names):
-            counts = f"{len(words)} values, but {names_file} names {len(names)} attributes"
+        values = line.split()
+        if len(values) != len(names):
+            counts = f"{len(values)} values, but {names_file} names {len(names)} attributes"
             raise ValueError(f"{place}: {counts}; the two are not of one release")
-        if wrong := set(words).difference(("1", "-1", "0")):
+        if wrong := set(values).difference(("1", "-1", "0")):
             raise ValueError(f"{place}: expected values of 1, -1 or 0, found {min(wrong)!r}")
-        signs.setdefault(item, []).append(np.array(words).astype(np.int8))
+        signs.setdefault(item, []).append(np.array(values).astype(np.int8))
     if signs.keys().isdisjoint(items):
         none = f"none of its {len(signs):,} items is in {copy.home / PARTITION}"
         raise ValueError(f"{file}: {none}; the two are not of one release")
@@ -127,6 +127,6 @@ def _boxes(file: Path, files: list[str]) -> Tensor | None:
         return None
     box_of = {}
     for place, (image, _, _, *corners) in _counted(file, 7):
-        x1, y1, x2, y2 = (number(place, word) for word in corners)
+        x1, y1, x2, y2 = (number(place, text) for text in corners)
         box_of[image] = (x1, y1, x2 - x1, y2 - y1)
     return torch.tensor([box_of.get(image, (np.nan,) * 4) for image in files], dtype=torch.float32)

@@ -46,8 +46,8 @@ def read_outfits(file: Path) -> dict[str, dict[int, str]]:
             expected = "a set_id and items, each with an item_id and an index"
             raise ValueError(f"{place}: expected {expected}") from None
         if len(items) < 2:
-            found = f"set {name} has {len(items)} items"
-            raise ValueError(f"{place}: {found}, and an outfit has at least 2")
+            short = f"set {name} has {len(items)} items"
+            raise ValueError(f"{place}: {short}, and an outfit has at least 2")
         if len(dict(items)) < len(items):
             raise ValueError(f"{place}: set {name} has two items with one index")
         outfits.append((place, name, dict(items)))
@@ -89,8 +89,8 @@ def read_blanks(file: Path, row_of: dict | None = None) -> list[BlankQuestion]:
         except (KeyError, TypeError, ValueError):
             raise ValueError(f"{place}: expected question, answers and blank_position") from None
         if not items or len(choices) < 2:
-            found = f"{len(items)} items and {len(choices)} choices"
-            raise ValueError(f"{place}: {found}; it should be at least 1 and 2")
+            short = f"{len(items)} items and {len(choices)} choices"
+            raise ValueError(f"{place}: {short}; it should be at least 1 and 2")
         rows, choice_rows = (_positions(place, tokens, row_of) for tokens in (items, choices))
         outfit, *sets = (token.rpartition("_")[0] for token in (items[0], *choices))
         if outfit not in sets:

@@ -217,8 +217,8 @@ def _attributes(home: Path, name: str, items: list[str]) -> dict:
         raise ValueError(f"{file}: {none}; they are of another release")
     values = np.full((len(items), len(names)), np.nan, np.float32)
     for row, present in known.items():
-        whole = isinstance(present, list) and all(isinstance(number, int) for number in present)
-        if not whole or not all(0 <= number < len(names) for number in present):
+        integers = isinstance(present, list) and all(isinstance(number, int) for number in present)
+        if not integers or not all(0 <= number < len(names) for number in present):
             expected = f"expected numbers of 0 .. {len(names) - 1}"
             raise ValueError(f"{file} item {items[row]}: {expected}, found {present}")
         values[row] = 0

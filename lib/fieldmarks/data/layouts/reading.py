@@ -70,14 +70,14 @@ def read_rows(file: Path, fields: int, skip: int = 0) -> list[tuple[str, list[st
     rows = []
     with open(file, encoding="utf-8-sig", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, start=1):
-            words = line.strip().split(maxsplit=fields - 1)
-            if not words or number <= skip:
+            values = line.strip().split(maxsplit=fields - 1)
+            if not values or number <= skip:
                 continue
             place = f"{file} line {number}"
-            if len(words) < fields:
-                found = f"found {len(words)}: {line.strip()!r}"
-                raise ValueError(f"{place}: expected {fields} fields, {found}")
-            rows.append((place, words))
+            if len(values) < fields:
+                short = f"found {len(values)}: {line.strip()!r}"
+                raise ValueError(f"{place}: expected {fields} fields, {short}")
+            rows.append((place, values))
     return rows
 
 
@@ -91,18 +91,18 @@ def once(entries: Iterable[tuple[str, Hashable]]) -> dict[Hashable, str]:
     return places
 
 
-def number(place: str, word: str, whole: bool = False) -> float:
+def number(place: str, text: str, integer: bool = False) -> float:
     """A field as a finite number. Raises ValueError where it is none."""
     try:
-        value = float(word)
+        value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or (whole and not value.is_integer()):
-        raise ValueError(f"{place}: expected a {'whole ' * whole}number, found {word!r}")
-    return int(value) if whole else value
+    if not math.isfinite(value) or (integer and not value.is_integer()):
+        raise ValueError(f"{place}: expected a {'whole ' * integer}number, found {text!r}")
+    return int(value) if integer else value
 
 
-whole = partial(number, whole=True)
+to_int = partial(number, integer=True)
 
 
 def read_table(file: Path, columns: int, dtype=np.float64) -> np.ndarray:
@@ -116,14 +116,14 @@ def read_table(file: Path, columns: int, dtype=np.float64) -> np.ndarray:
             return table
     except (ValueError, OverflowError):  # line by line, to name the one at fault
         pass
-    convert = partial(number, whole=np.issubdtype(dtype, np.integer))
+    convert = partial(number, integer=np.issubdtype(dtype, np.integer))
     rows = []
-    for place, words in read_rows(file, columns):
-        rows.append([convert(place, word) for word in " ".join(words).split()[:columns]])
+    for place, values in read_rows(file, columns):
+        rows.append([convert(place, text) for text in " ".join(values).split()[:columns]])
     return np.array(rows, np.float64).reshape(-1, columns).astype(dtype)
 
 
-def refuse(file: Path, wrong: np.ndarray, reason: str) -> None:
+def check(file: Path, wrong: np.ndarray, reason: str) -> None:
     """Raise ValueError for the first row of a list of numbers where `wrong` (rows,) holds."""
     if wrong.any():
         place, (line,) = read_rows(file, 1)[int(wrong.argmax())]

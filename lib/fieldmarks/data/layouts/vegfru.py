@@ -6,7 +6,7 @@ Source: Hou et al., VegFru: A Domain-Specific Dataset for Fine-grained Visual Ca
 from pathlib import Path
 
 from fieldmarks.data.imageset import ImageSet
-from fieldmarks.data.layouts.reading import Copy, once, read_rows, whole
+from fieldmarks.data.layouts.reading import Copy, once, read_rows, to_int
 
 TREE = """  vegfru/
     vegfru_list/vegfru_train.txt  vegfru_val.txt  vegfru_test.txt
@@ -35,8 +35,8 @@ def load(root: Path) -> VegFru:
     copy.require(list(lists.values()))
     rows = [(part, *row) for part, file in lists.items() for row in read_rows(file, 2)]
     class_ids, folder_of, class_of = [], {}, {}
-    for _, place, (image, word) in rows:
-        number, top = whole(place, word), image.rpartition("/")[0]
+    for _, place, (image, text) in rows:
+        number, top = to_int(place, text), image.rpartition("/")[0]
         if not 0 <= number < CLASSES:
             raise ValueError(f"{place}: class {number} is not one of 0 .. {CLASSES - 1}")
         if folder_of.setdefault(number, top) != top or class_of.setdefault(top, number) != number:

@@ -48,7 +48,7 @@ def test_aircraft_missing_file(aircraft_root, absent):
 
 
 @pytest.mark.parametrize(
-    "file, lines, words",
+    "file, lines, fragments",
     [
         (
             "images_variant_val.txt",
@@ -69,6 +69,6 @@ def test_aircraft_missing_file(aircraft_root, absent):
         ("images_box.txt", ["0034309 1 2 x 22"], ["images_box.txt line 1"]),
     ],
 )
-def test_aircraft_lists_that_disagree(aircraft_root, file, lines, words):
+def test_aircraft_lists_that_disagree(aircraft_root, file, lines, fragments):
     write(aircraft_root / file, *lines)
-    refused(aircraft_root, "aircraft", ValueError, *words)
+    refused(aircraft_root, "aircraft", ValueError, *fragments)

@@ -111,15 +111,16 @@ def test_cub_certain_attributes(cub_root):
         (3, [NAN, NAN, 1, 0, NAN]),
         (4, [NAN, NAN, NAN, 0, NAN]),
     ):
-        found = cub.certain_attributes(images, at_least)
-        same(found.attributes[:, 0], first)
-        same(found.attributes[3], [0, 1 if at_least < 4 else NAN, NAN])
+        result = cub.certain_attributes(images, at_least)
+        same(result.attributes[:, 0], first)
+        same(result.attributes[3], [0, 1 if at_least < 4 else NAN, NAN])
         if at_least == 2:
-            same(images.attributes, found.attributes.tolist())
-    found = cub.certain_attributes(images)
-    same(found.attributes[:, 0], [NAN, NAN, 1, 0, NAN])
+            same(images.attributes, result.attributes.tolist())
+    result = cub.certain_attributes(images)
+    same(result.attributes[:, 0], [NAN, NAN, 1, 0, NAN])
     assert (
-        found.fingerprint == images.fingerprint and found.attribute_names == images.attribute_names
+        result.fingerprint == images.fingerprint
+        and result.attribute_names == images.attribute_names
     )
     same(cub.certain_attributes(images.subset([3, 0, 2])).attributes[:, 0], [0, NAN, 1])
     for wrong in (0, 5, 2.5):
@@ -191,7 +192,7 @@ def test_cub_half_unpacked(cub_root):
 
 
 @pytest.mark.parametrize(
-    "file, lines, words",
+    "file, lines, fragments",
     [
         ("images.txt", ["7 010.Crow/a.jpg", "two 010.Crow/b.jpg"], ["images.txt line 2", "'two'"]),
         (
@@ -301,6 +302,6 @@ def test_cub_half_unpacked(cub_root):
         ("../attributes.txt", ["1 a", "3 b"], ["attributes.txt line 2", "expected attribute 2"]),
     ],
 )
-def test_cub_lists_that_disagree(cub_root, file, lines, words):
+def test_cub_lists_that_disagree(cub_root, file, lines, fragments):
     write(cub_root / file, *lines)
-    refused(cub_root, "cub", ValueError, *words)
+    refused(cub_root, "cub", ValueError, *fragments)

@@ -50,7 +50,7 @@ def test_food101_missing_file(food_root, absent, named):
 
 
 @pytest.mark.parametrize(
-    "file, lines, words",
+    "file, lines, fragments",
     [
         (
             "test.txt",
@@ -61,13 +61,13 @@ def test_food101_missing_file(food_root, absent, named):
         ("test.txt", ["", "waffles/7"], ["test.txt line 2", "waffles/7 is listed a second time"]),
     ],
 )
-def test_food101_lists_that_disagree(food_root, file, lines, words):
+def test_food101_lists_that_disagree(food_root, file, lines, fragments):
     write(food_root / "meta" / file, *lines)
-    refused(food_root, "food101", ValueError, *words)
+    refused(food_root, "food101", ValueError, *fragments)
 
 
 @pytest.mark.parametrize(
-    "content, words",
+    "content, fragments",
     [
         ('{"waffles": ["waffles/07",', ["test.json", "not readable JSON", "line 2"]),
         ('["waffles/07"]', ["test.json", "expected a dict, found a list"]),
@@ -78,7 +78,7 @@ def test_food101_lists_that_disagree(food_root, file, lines, words):
         ),
     ],
 )
-def test_food101_json_that_disagrees(food_root, content, words):
+def test_food101_json_that_disagrees(food_root, content, fragments):
     (food_root / "meta" / "test.txt").unlink()
     write(food_root / "meta" / "test.json", content)
-    refused(food_root, "food101", ValueError, *words)
+    refused(food_root, "food101", ValueError, *fragments)

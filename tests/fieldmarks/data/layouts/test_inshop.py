@@ -107,7 +107,7 @@ def test_inshop_missing_files(inshop_root):
 
 
 @pytest.mark.parametrize(
-    "file, lines, words",
+    "file, lines, fragments",
     [
         (
             "Eval/list_eval_partition.txt",
@@ -171,6 +171,6 @@ def test_inshop_missing_files(inshop_root):
         ),
     ],
 )
-def test_inshop_lists_that_disagree(inshop_root, file, lines, words):
+def test_inshop_lists_that_disagree(inshop_root, file, lines, fragments):
     write(inshop_root / file, *lines)
-    refused(inshop_root, "inshop", ValueError, *words)
+    refused(inshop_root, "inshop", ValueError, *fragments)

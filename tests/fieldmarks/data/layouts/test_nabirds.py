@@ -41,7 +41,7 @@ def test_nabirds_missing_file(nabirds_root, absent):
 
 
 @pytest.mark.parametrize(
-    "file, lines, words",
+    "file, lines, fragments",
     [
         (
             "images.txt",
@@ -101,6 +101,6 @@ def test_nabirds_missing_file(nabirds_root, absent):
         ),
     ],
 )
-def test_nabirds_lists_that_disagree(nabirds_root, file, lines, words):
+def test_nabirds_lists_that_disagree(nabirds_root, file, lines, fragments):
     write(nabirds_root / file, *lines)
-    refused(nabirds_root, "nabirds", ValueError, *words)
+    refused(nabirds_root, "nabirds", ValueError, *fragments)

@@ -250,7 +250,7 @@ def test_attribute_names_beside_the_annotations(root):
 
 
 @pytest.mark.parametrize(
-    "names, words",
+    "names, fragments",
     [
         (
             ["lace", "blue"],
@@ -259,13 +259,13 @@ def test_attribute_names_beside_the_annotations(root):
         (["lace", "blue", "long"], ["attribute 'knee length' is not in", "attribute_list.txt"]),
     ],
 )
-def test_attribute_names_of_another_release(root, names, words):
+def test_attribute_names_of_another_release(root, names, fragments):
     write(root / "attribute_list.txt", *names)
-    refused(root, load, ValueError, "polyvore_attributes.json", *words)
+    refused(root, load, ValueError, "polyvore_attributes.json", *fragments)
 
 
 @pytest.mark.parametrize(
-    "content, words",
+    "content, fragments",
     [
         (
             '{"annotations": {"10": [3]}, "attributes": ["a", "b", "c"]}',
@@ -289,9 +289,9 @@ def test_attribute_names_of_another_release(root, names, words):
         ('{"annotations": {', ["not readable JSON", "line"]),
     ],
 )
-def test_damaged_attributes(root, content, words):
+def test_damaged_attributes(root, content, fragments):
     write(root / "polyvore_attributes.json", content)
-    refused(root, load, ValueError, "polyvore_attributes.json", *words)
+    refused(root, load, ValueError, "polyvore_attributes.json", *fragments)
 
 
 # ---- bad copies
@@ -339,7 +339,7 @@ def test_no_outfits(root, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "outfits, words",
+    "outfits, fragments",
     [
         (
             [{"set_id": "9", "items": [{"item_id": "50", "index": 1}]}],
@@ -372,13 +372,13 @@ def test_no_outfits(root, tmp_path):
         ({"9": []}, ["expected a list, found a dict"]),
     ],
 )
-def test_damaged_outfits(root, outfits, words):
+def test_damaged_outfits(root, outfits, fragments):
     write(root / "nondisjoint" / "valid.json", json.dumps(outfits))
-    refused(root, load, ValueError, "valid.json", *words)
+    refused(root, load, ValueError, "valid.json", *fragments)
 
 
 @pytest.mark.parametrize(
-    "line, words",
+    "line, fragments",
     [
         ("1 9_1", ["line 2: 1 items, and an outfit has at least 2"]),
         ("0", ["line 2: 0 items"]),
@@ -390,13 +390,13 @@ def test_damaged_outfits(root, outfits, words):
         ("1 9_1 7_1", ["line 2: 7_1 is in none of the outfits of its part"]),  # a train outfit's
     ],
 )
-def test_damaged_compatibility_questions(root, line, words):
+def test_damaged_compatibility_questions(root, line, fragments):
     write(root / "nondisjoint" / "compatibility_valid.txt", "1 9_1 9_2", line)
-    refused(root, load, ValueError, "compatibility_valid.txt", *words)
+    refused(root, load, ValueError, "compatibility_valid.txt", *fragments)
 
 
 @pytest.mark.parametrize(
-    "question, words",
+    "question, fragments",
     [
         (
             blank("9_1", "11_1 11_2", 2),
@@ -416,12 +416,12 @@ def test_damaged_compatibility_questions(root, line, words):
         ),
     ],
 )
-def test_damaged_blanks(root, question, words):
+def test_damaged_blanks(root, question, fragments):
     write(
         root / "nondisjoint" / "fill_in_blank_valid.json",
         json.dumps([blank("9_1", "9_2 11_1", 2), question]),
     )
-    refused(root, load, ValueError, "fill_in_blank_valid.json", *words)
+    refused(root, load, ValueError, "fill_in_blank_valid.json", *fragments)
 
 
 def test_damaged_categories(root):

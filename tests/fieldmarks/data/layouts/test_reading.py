@@ -19,9 +19,9 @@ def test_windows_line_ends_and_byte_order_mark_of_cub(cub_root):
     expected = load("cub", cub_root)
     for file in cub_root.rglob("*.txt"):
         file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
-    found = load("cub", cub_root)
-    assert found.fingerprint == expected.fingerprint and torch.equal(found.boxes, expected.boxes)
-    assert torch.equal(found.parts, expected.parts)
+    result = load("cub", cub_root)
+    assert result.fingerprint == expected.fingerprint and torch.equal(result.boxes, expected.boxes)
+    assert torch.equal(result.parts, expected.parts)
 
 
 @pytest.mark.parametrize("name", ["nabirds", "vegfru", "food101"])
@@ -45,5 +45,5 @@ def test_windows_line_ends_and_byte_order_mark(name, nabirds_root, vegfru_root, 
     expected = load(name, home)
     for file in home.rglob("*.txt"):
         file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
-    found = load(name, home)
-    assert found.fingerprint == expected.fingerprint and found.split == expected.split
+    result = load(name, home)
+    assert result.fingerprint == expected.fingerprint and result.split == expected.split

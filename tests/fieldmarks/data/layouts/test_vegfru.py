@@ -45,7 +45,7 @@ def test_vegfru_closed_split_leaves_val_out(vegfru_root):
     assert len(train) == 2 and test.split == ["test"] * 3
     with pytest.raises(ValueError, match="vegfru: all 1 images are on one side"):
         images.subset([0, 3]).closed_split()
-    rows = {what: found for what, _, found, _ in catalog.check("vegfru", vegfru_root)}
+    rows = {what: result for what, _, result, _ in catalog.check("vegfru", vegfru_root)}
     assert (
         rows["split: val"] == 1
         and rows["closed split: train"] == 3
@@ -70,7 +70,7 @@ def test_vegfru_missing_file(vegfru_root, absent):
 
 
 @pytest.mark.parametrize(
-    "line, words",
+    "line, fragments",
     [
         ("fru92_images/yacon/2.jpg", ["expected 2 fields, found 1"]),
         ("fru92_images/yacon/2.jpg yacon", ["whole number, found 'yacon'"]),
@@ -81,9 +81,9 @@ def test_vegfru_missing_file(vegfru_root, absent):
         ("fru92_images/yacon/1.jpg 291", ["fru92_images/yacon/1.jpg is listed a second time"]),
     ],
 )
-def test_vegfru_lists_that_disagree(vegfru_root, line, words):
+def test_vegfru_lists_that_disagree(vegfru_root, line, fragments):
     write(vegfru_root / "vegfru_list" / "vegfru_val.txt", "", line)
-    refused(vegfru_root, "vegfru", ValueError, "vegfru_val.txt line 2", *words)
+    refused(vegfru_root, "vegfru", ValueError, "vegfru_val.txt line 2", *fragments)
 
 
 def test_vegfru_files_that_are_no_plain_jpeg(vegfru_root):
