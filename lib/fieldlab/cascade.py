@@ -79,14 +79,14 @@ def in_stages(
     """
     answer, began = Answer(0 if ranking else first.bits), perf_counter()
 
-    def done(words: str) -> None:
+    def done(text: str) -> None:
         nonlocal began
-        answer.stages.append(Stage(words, perf_counter() - began))
+        answer.stages.append(Stage(text, perf_counter() - began))
         began = perf_counter()
 
     hits = first.nearest(query, min(max(shortlist, k) if ranking else k, len(first)))
-    words = f"{len(hits):,} of {len(first):,} pictures by {first.how}"
-    done(f"shortlist: {words}" if ranking else words)
+    text = f"{len(hits):,} of {len(first):,} pictures by {first.how}"
+    done(f"shortlist: {text}" if ranking else text)
     if ranking:
         cosines = ranking.cosines(query, [hit.path for hit in hits])
         order = np.argsort(-cosines, kind="stable")  # NaN come last
@@ -187,8 +187,8 @@ class _Explaining:
                 there.append(place)
         encoded = self.model.encode(DecodedPictures(pixels))
         reasons = strongest_concepts(self.model, encoded[0], encoded[1:])
-        found = dict(zip(there, reasons, strict=True))
-        return [found.get(place) for place in range(len(others))]
+        by_place = dict(zip(there, reasons, strict=True))
+        return [by_place.get(place) for place in range(len(others))]
 
 
 def _check(index: PictureIndex, other: PictureIndex) -> None:

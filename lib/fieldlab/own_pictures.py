@@ -252,18 +252,18 @@ def list_pictures(folder: Path) -> list[File]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder '{folder}'")
-    found = []
+    files = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in name.parts)
         if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
             status = path.stat()
-            found.append((name.as_posix(), status.st_mtime_ns, status.st_size))
-    if not found:
+            files.append((name.as_posix(), status.st_mtime_ns, status.st_size))
+    if not files:
         raise ValueError(
             f"'{folder}' holds no picture: give a folder with files named {', '.join(SUFFIXES)}"
         )
-    return found
+    return files
 
 
 class DecodedPictures:

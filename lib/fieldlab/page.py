@@ -17,7 +17,7 @@ most to it. A bar is what a concept adds; all bars have one scale.</p>"""
 
 
 def document(title: str, style: Path, body: str) -> str:
-    """A whole page, with a style sheet inside."""
+    """A page with its style sheet inside."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -52,26 +52,26 @@ class Found(NamedTuple):
 def write_page(
     page: Path,
     query: tuple[np.ndarray, str],
-    found: Sequence[Found],
+    results: Sequence[Found],
     stages: Sequence[tuple[str, float]],
 ) -> Path:
     """Write the page; returns its path.
 
     Args:
         query: its pixels (H, W, 3) uint8 and name.
-        found: best first.
+        results: best first.
         stages: what was done, in words, and how many seconds it took.
     """
-    reasons = [one.reason for one in found if one.reason]
+    reasons = [one.reason for one in results if one.reason]
     longest = max((value for _, concepts in reasons for _, value in concepts), default=1.0)
     items = "".join(
         f"<li>{_picture(one.pixels, one.name)}<b>{number}</b> {escape(one.score)}"
         f"<small>{escape(one.name)}</small>{_why(*one.reason, longest) if one.reason else ''}</li>"
-        for number, one in enumerate(found, start=1)
+        for number, one in enumerate(results, start=1)
     )
     rows = "".join(
-        f"<tr><td>{1000 * seconds:.0f} ms</td><td>{escape(words)}</td></tr>"
-        for words, seconds in stages
+        f"<tr><td>{1000 * seconds:.0f} ms</td><td>{escape(text)}</td></tr>"
+        for text, seconds in stages
     )
     text = document(
         f"Pictures like {query[1]}",

@@ -83,9 +83,9 @@ class Backbone(nn.Module):
             return features.permute(0, 3, 1, 2) if self.channels_last else features
         if features.dim() == 3 and hasattr(self.network, "patch_embed"):
             patches = features[:, getattr(self.network, "num_prefix_tokens", 0) :]  # (B, h*w, C)
-            height, width = self.network.patch_embed.grid_size
-            if patches.shape[1] == height * width:
-                return patches.transpose(1, 2).unflatten(2, (height, width))
+            grid: tuple[int, int] = self.network.patch_embed.grid_size
+            if patches.shape[1] == grid[0] * grid[1]:
+                return patches.transpose(1, 2).unflatten(2, grid)
         raise ValueError(
             f"network '{self.name}' gives no feature map (its features have shape "
             f"{tuple(features.shape)}); "

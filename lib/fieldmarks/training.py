@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -290,7 +290,7 @@ def _size(batch) -> int:
     return len(next(iter(batch.values() if isinstance(batch, dict) else batch)))
 
 
-def run_evaluation(method: nn.Module, evaluate: Callable[[], dict[str, float]]) -> dict[str, float]:
+def run_evaluation(method: nn.Module, evaluate: Callable[[], Any]) -> Any:
     """Call `evaluate` in evaluation mode and without gradients; the mode is restored after."""
     training = method.training
     method.eval()

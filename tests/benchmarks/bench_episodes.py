@@ -1,4 +1,4 @@
-"""Seconds for PAN's few-shot evaluation: 600 episodes, 5 ways, 5 shots, 16 queries, against the matrix products within it.
+"""PAN's few-shot evaluation, 600 episodes of 5 ways, 5 shots, 16 queries, against its products.
 
     python tests/benchmarks/bench_episodes.py [--threads 2] [--dim 512] [--concepts 312]
 
@@ -37,9 +37,8 @@ def main() -> None:
     head = ConceptSimilarity(options.dim, options.concepts)
     start = time.perf_counter()
     episodes = sample_episodes(labels, 5, 5, 16, 600, torch.Generator().manual_seed(0))
-    print(
-        f"600 episodes, {options.dim} features, {options.concepts} concepts, {options.threads} threads"
-    )
+    sizes = f"{options.dim} features, {options.concepts} concepts, {options.threads} threads"
+    print(f"600 episodes, {sizes}")
     print(f"sampling           {time.perf_counter() - start:6.2f} s")
     pairs, weight = torch.rand(2000, options.dim), torch.rand(options.dim, 2 * options.concepts)
     products, ours = [], []
@@ -52,9 +51,8 @@ def main() -> None:
         episode_accuracies(features, episodes, mean_pair_score(head.score))
         ours.append(time.perf_counter() - start)
     print(f"products alone     {min(products):6.2f} s")
-    print(
-        f"PAN's head         {min(ours):6.2f} s   ratio {min(ours) / min(products):.2f}   (target: below 10 s on two cores)"
-    )
+    ratio = f"ratio {min(ours) / min(products):.2f}   (target: below 10 s on two cores)"
+    print(f"PAN's head         {min(ours):6.2f} s   {ratio}")
     for name, scores in (("prototypes", prototype_scores), ("cosine", cosine_scores)):
         start = time.perf_counter()
         accuracy = episode_accuracies(features, episodes, scores).mean()

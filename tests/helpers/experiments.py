@@ -50,10 +50,10 @@ def arguments(values: dict) -> list[str]:
     return [f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in values.items()]
 
 
-def start(module: str, *words: str) -> subprocess.CompletedProcess:
+def start(module: str, *options: str) -> subprocess.CompletedProcess:
     """`python -m module words` in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", module, *words],
+        [sys.executable, "-m", module, *options],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from fieldmarks import Experiment, Method, TrainingStream, TrainingViews
+from fieldmarks import Experiment, Method, TrainingStream
 from fieldmarks.experiments.experiment import ImageParameters, run_as_module
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.scores import Scores
@@ -30,10 +30,9 @@ class NearestMean(Experiment):
         self.data, (self.train_set, self.test_set) = " ".join(s.fingerprint for s in sets), sets
         self.train_pixels, self.test_pixels = self.decode(*sets)
         self.test_views = self.views(backbone := self.create_backbone())
-        self.method = LinearHead(backbone, self.counts()["classes"], **p.options(LinearHead))
-        views = TrainingViews(p.size, backbone.mean, backbone.std, **p.options(TrainingViews))
-        data = (self.train_pixels, self.train_set.labels, views, p.batch_size)
-        self.stream = TrainingStream(*data, seed=p.seed, device=self.device)
+        self.method = LinearHead(backbone, self.counts()[-1], **p.options(LinearHead))
+        data = (self.train_pixels, self.train_set.labels)
+        self.stream = self.training_stream(TrainingStream, *data)
 
     def evaluate(self):
         saved = {"labels": self.train_set.labels, "truth": self.test_set.labels}
@@ -48,7 +47,7 @@ class NearestMean(Experiment):
 
     def counts(self):
         train, query, c = map(len, (self.train_set, self.test_set, self.test_set.class_names))
-        return {"train": train, "query": query, "gallery": train, "classes": c, "train_classes": c}
+        return train, query, train, c, c
 
     @classmethod
     def rebuild(cls, p, backbone, result, folder):

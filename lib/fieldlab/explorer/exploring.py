@@ -80,8 +80,8 @@ class Finder:
 
     def nearest(self, query: Picture, k: int) -> list[Hit]:
         """As `find`, for a search in stages."""
-        found = self.find(query, k)
-        pairs = zip(found.index[0].tolist(), found.scores[0].tolist(), strict=True)
+        results = self.find(query, k)
+        pairs = zip(results.index[0].tolist(), results.scores[0].tolist(), strict=True)
         return [Hit(*pair) for pair in pairs]
 
     def cosines(self, query: Picture, positions: list[int]) -> np.ndarray:

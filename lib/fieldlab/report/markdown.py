@@ -16,7 +16,7 @@ from fieldlab.report.wording import Cell, Grid
 
 
 def as_markdown(report: Report, folder: Path) -> str:
-    """The whole report; `folder` is where it will stand, for its links."""
+    """The report; `folder` is where it will stand, for its links."""
     parts = [part_as_markdown(p) + runs_as_markdown(p, report, folder) for p in report.parts]
     return "\n".join([f"# Fieldmarks report\n\n{about(report)}\n", *parts])
 

@@ -25,7 +25,7 @@ ENCODING = {".png": {"lossless": True}, ".jpg": {"quality": 80}, ".jpeg": {"qual
 
 
 def as_page(report: Report) -> str:
-    """The whole page."""
+    """All of it."""
     pictures, contents, sections = Pictures(report.folder), "", ""
     for number, part in enumerate(report.parts, start=1):
         title, summary = escape(heading(part.table)), counted(len(part.table.runs), "run")

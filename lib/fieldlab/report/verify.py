@@ -26,20 +26,20 @@ def verify(runs: Sequence[FinishedRun], above: Path) -> Verification:
     Args:
         above: the folder that runs are named relative to.
     """
-    found = Verification()
+    outcome = Verification()
     for run in runs:
         name = run.folder.relative_to(above) if run.folder.is_relative_to(above) else run.folder
         try:
             lines = differences(run)
         except NothingSaved as reason:
-            found.beyond.append(f"{name}: cannot be verified: {reason}")
+            outcome.beyond.append(f"{name}: cannot be verified: {reason}")
             continue
         except ValueError as reason:
             lines = [f"cannot be verified: {reason}"]
-        found.faults += [f"{name}: {line}" for line in lines]
-        found.equal += not lines
-        found.faulty += bool(lines)
-    return found
+        outcome.faults += [f"{name}: {line}" for line in lines]
+        outcome.equal += not lines
+        outcome.faulty += bool(lines)
+    return outcome
 
 
 def differences(run: FinishedRun) -> list[str]:

@@ -1,4 +1,4 @@
-"""What stands in a report, whatever its format: numbers in per cent, claims in words."""
+"""What a report says, whatever its format: numbers in per cent, claims in words."""
 
 from collections import Counter
 from pathlib import Path
@@ -103,11 +103,11 @@ def cells_not_run(table: Table) -> Grid:
 
 def _beside(table: Table) -> dict[str, str]:
     """Of each data set that is not the table's, the one metric to show."""
-    found = {}
+    beside = {}
     for column in table.columns:
         metrics = table.published_metrics(column)
-        found[column] = table.card.metric if table.card.metric in metrics else metrics[0]
-    return found
+        beside[column] = table.card.metric if table.card.metric in metrics else metrics[0]
+    return beside
 
 
 def _heads_beside(beside: dict[str, str]) -> list[Cell]:
@@ -120,12 +120,12 @@ def _cells_beside(row: Row, beside: dict[str, str], digits: int) -> list[Cell]:
 
 
 def _measured(row: Row, metric: str, digits: int) -> Cell:
-    found = row.measured(metric)
-    if found is None:
+    value = row.measured(metric)
+    if value is None:
         return Cell(NOTHING)
-    interval = bounds(*found.interval, digits) if found.interval else ""
-    odd = " queries" if found.over == "queries" and len(row.runs) > 1 else ""
-    return Cell(percent(found.mean, digits), interval + odd)
+    interval = bounds(*value.interval, digits) if value.interval else ""
+    odd = " queries" if value.over == "queries" and len(row.runs) > 1 else ""
+    return Cell(percent(value.mean, digits), interval + odd)
 
 
 def _over(row: Row) -> str:

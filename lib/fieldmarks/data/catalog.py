@@ -28,7 +28,7 @@ LAYOUTS: dict[str, Callable[[Path], ImageSet]] = {
     "folder": folder.load,
 }
 # The options of the generated sets, with their defaults.
-GENERATED = {
+GENERATED: dict[str, dict] = {
     "fieldguide": {"classes": 100, "images": 20, "size": 128, "seed": 0, "difficulty": "standard"},
     "wardrobe": {"items": 600, "outfits": 1000, "size": 128, "seed": 0},
 }
@@ -90,10 +90,8 @@ def load(
     images = layout(Path(root) if root else generate(name, generated, progress))
     count, classes = len(images), len(images.class_names)
     if official and (count, classes) != (official.images, official.classes):
-        part = (
-            f"{classes:,} of {official.classes:,} classes, {count:,} of {official.images:,} images"
-        )
-        warnings.warn(f"{name}: a partial copy, {part}", stacklevel=2)
+        share = f"{classes:,} of {official.classes:,} classes, {count:,} of {official.images:,}"
+        warnings.warn(f"{name}: a partial copy, {share} images", stacklevel=2)
     return images
 
 
@@ -144,7 +142,7 @@ def check(name: str, root: Path) -> list[tuple[str, int | None, int, bool]]:
     expected is None, and ok true, if nothing is published. Opens no image; raises as `load`."""
     images, official = _layout(name)(Path(root)), OFFICIAL.get(name)
     split, parts = images.split or [], ("train", "test")
-    rows = [("images", official and official.images, len(images))]
+    rows: list[tuple] = [("images", official and official.images, len(images))]
     rows.append(("classes", official and official.classes, len(images.class_names)))
     for part in official.split if official else dict.fromkeys(split):
         rows.append((f"split: {part}", official and official.split[part], split.count(part)))

@@ -68,7 +68,7 @@ class ImageSet:
         if self.boxes is not None and tuple(self.boxes.shape) != (len(self), 4):
             return f"boxes must be (N, 4), not {tuple(self.boxes.shape)}"
         relative = next((path for path in self.paths if not os.path.isabs(path)), None)
-        return relative and f"{relative} is not an absolute path"
+        return f"{relative} is not an absolute path" if relative else None
 
     def __len__(self) -> int:
         return len(self.paths)

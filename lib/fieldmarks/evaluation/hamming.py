@@ -79,13 +79,15 @@ def retrieve(
     size = len(sides.gallery)
     order = torch.randperm(size, generator=seeded(seed, 9))
     gallery = sides.gallery[order.numpy()]
-    keys = torch.empty(len(sides.query), min(k, size), dtype=torch.int64)
+    kept, kind = min(k, size), np.int32 if (sides.bits + 1) * size < 2**31 else np.int64
+    keys = np.empty((len(sides.query), kept), kind)  # distance and place in one number
     for rows in _blocks(len(keys), CHUNK // size):
-        distances = torch.from_numpy(_distances(sides.query[rows], gallery)).long()
-        each = distances.mul_(size).add_(torch.arange(size))  # no two alike
-        keys[rows] = each.topk(keys.shape[1], largest=False).values
+        each: np.ndarray = _distances(sides.query[rows], gallery).astype(kind) * size
+        each += np.arange(size, dtype=kind)
+        keys[rows] = np.sort(np.partition(each, kept - 1, axis=1)[:, :kept], axis=1)
+    found = torch.from_numpy(keys.astype(np.int64))
     labels = (torch.from_numpy(part) for part in (sides.query_labels, sides.gallery_labels))
-    sides = keys // size, order[keys % size], *labels
+    sides = found // size, order[found % size], *labels
     score = "Hamming distance to the query; equal ones in random order"
     return RetrievalResults(*sides, precision, complete=k >= size, score=score)
 
@@ -175,10 +177,10 @@ def _counts(sides) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     items = _distance_counts(sides.query[first], sides.gallery, sides.bits)
     relevant = np.zeros((len(sides.query), sides.bits + 1), np.int64)
     members = _rows_by_label(sides.gallery_labels)
-    for label, rows in _rows_by_label(sides.query_labels).items():
+    for label, places in _rows_by_label(sides.query_labels).items():
         if label in members:
             own = sides.gallery[members[label]]
-            relevant[rows] = _distance_counts(sides.query[rows], own, sides.bits)
+            relevant[places] = _distance_counts(sides.query[places], own, sides.bits)
     for rows in _blocks(len(sides.query), CHUNK // sides.bits):
         yield rows, items[same[rows]], relevant[rows]
 
@@ -216,7 +218,7 @@ def _distances(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     distances = np.empty((len(query), len(gallery)), np.int32)
     query, gallery = (np.ascontiguousarray(side) for side in (query, gallery))  # faiss needs that
     *sides, out = (faiss.swig_ptr(array) for array in (query, gallery, distances))
-    faiss.hammings(*sides, *distances.shape, query.shape[1], out)
+    faiss.hammings(*sides, *distances.shape, query.shape[1], out)  # type: ignore[attr-defined]
     return distances
 
 

@@ -92,11 +92,11 @@ def _search_candidates(
             if alone and left == top:
                 tile.fill_diagonal_(-math.inf)  # a query never finds itself
             tile[items.size - left :] = -math.inf
-            item, query, scores = _above(tile.numpy(), limits[top : top + TILE])
-            kept[top].append((query, item + np.int32(left), scores))
+            item, query, score = _above(tile.numpy(), limits[top : top + TILE])
+            kept[top].append((query, item + np.int32(left), score))
             if mirrored and left > top:
-                query, item, scores = _above(tile.numpy(), limits[left : left + TILE, None])
-                kept[left].append((query, item + np.int32(top), scores))
+                query, item, score = _above(tile.numpy(), limits[left : left + TILE, None])
+                kept[left].append((query, item + np.int32(top), score))
         scores, index, counts = _best_candidates(kept.pop(top), rows.stop - top, k)
         few = (counts < k).nonzero()[:, 0]
         if len(few):
@@ -132,7 +132,8 @@ def _search_all(
     tile = queries.rows.new_zeros(TILE, queries.rows.shape[1])
     tile[: len(which)] = queries.rows[which]
     height = max(chunk_bytes // (8 * TILE * TILE), 1) * TILE
-    strip, best = tile.new_empty(min(height, len(items.rows)), TILE), None
+    strip = tile.new_empty(min(height, len(items.rows)), TILE)
+    best: tuple = ()
     for left in range(0, items.size, len(strip)):
         part = items.rows[left : left + len(strip)]
         for row in range(0, len(part), TILE):

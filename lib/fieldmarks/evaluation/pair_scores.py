@@ -85,7 +85,8 @@ class _Tiles:
     """The fused weights and the memory of one tile, used again and again."""
 
     def __init__(self, head: nn.Module, dtype: torch.dtype):
-        concept, relevance = head.concept, head.relevance
+        concept: nn.Linear = head.concept
+        relevance: nn.Linear = head.relevance
         device = concept.weight.device
         self.shape = TILE if device.type == "cpu" else GPU_TILE
         pairs, dim = self.shape[0] * self.shape[1], concept.in_features

@@ -105,8 +105,8 @@ class RetrievalResults:
         """Index, scores and correct of query rows (n,): (n, k) each, fewer if there are fewer.
         ValueError where fewer were kept."""
         rows, kept = torch.as_tensor(rows).cpu(), self._depth(k)
-        parts = self.index, self.scores, self.correct
-        return tuple(None if part is None else part[rows, :kept] for part in parts)
+        correct = None if self.correct is None else self.correct[rows, :kept]
+        return self.index[rows, :kept], self.scores[rows, :kept], correct
 
     def show(self, images, rows, k: int = 10, titles: Sequence[str] | None = None):
         """A matplotlib figure: query rows (n,) with their k nearest neighbours beside them.

@@ -20,7 +20,7 @@ import importlib
 import json
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -45,6 +45,7 @@ from fieldmarks.progress import counter
 from fieldmarks.training import History, Settings, choose_device, choose_precision, embed_all, fit
 
 NOT_IDENTITY = ("out", "card", "progress", "device", "baseline")
+COUNTS = ("train", "query", "gallery", "classes", "train_classes")  # of result.json
 DATA = ("fieldguide", "wardrobe")  # generated where root is empty
 
 
@@ -208,8 +209,8 @@ class Experiment:
         """The method of a finished run, before its weights are loaded."""
         raise NotImplementedError
 
-    def counts(self) -> dict[str, int]:
-        """train, query, gallery, classes, train_classes."""
+    def counts(self) -> Sequence[int]:
+        """How many there are of each of COUNTS."""
         raise NotImplementedError
 
     def details(self, scores: Scores, history: History) -> dict:
@@ -248,6 +249,13 @@ class Experiment:
     def views(self, backbone: Backbone) -> TestViews:
         return TestViews(self.parameters.size, backbone.mean, backbone.std, self.parameters.resize)
 
+    def training_stream(self, kind: Callable, pixels: PixelCache, labels: Tensor, **options):
+        """Batches of augmented views, for this process: `TrainingStream` or another of its kind."""
+        p, backbone = self.parameters, self.method.backbone
+        views = TrainingViews(p.size, backbone.mean, backbone.std, **p.options(TrainingViews))
+        shared = {"seed": p.seed, "device": self.device, "rank": self.rank, "world": self.world}
+        return kind(pixels, labels, views, p.batch_size, **shared, **options)
+
     @property
     def backbone(self) -> Backbone:
         return self.method.backbone
@@ -259,14 +267,9 @@ class Experiment:
 
     def embed(self, pixels: PixelCache) -> Tensor:
         """The method's embeddings of all images, (N, D) on the CPU."""
-        return embed_all(
-            self.method,
-            pixels,
-            self.test_views,
-            device=self.device,
-            precision=self.precision,
-            batch_size=4 * self.parameters.batch_size,
-        )
+        options = {"device": self.device, "precision": self.precision}
+        options["batch_size"] = 4 * self.parameters.batch_size
+        return embed_all(self.method, pixels, self.test_views, **options)
 
     # A run
 
@@ -286,17 +289,10 @@ class Experiment:
         """Train, or resume from what is in the output folder; ends in evaluation mode."""
         if self.stream is None:
             return History()
-        history = fit(
-            self.method,
-            self.stream,
-            self.parameters.settings(),
-            folder=self.folder,
-            evaluate=self.validate,
-            monitor=self.monitor,
-            identity=self.identity(),
-            device=self.device,
-            progress=self.parameters.progress,
-        )
+        options = {"monitor": self.monitor, "identity": self.identity(), "device": self.device}
+        options |= {"evaluate": self.validate, "progress": self.parameters.progress}
+        settings = self.parameters.settings()
+        history = fit(self.method, self.stream, settings, folder=self.folder, **options)
         self.method.eval()
         return history
 
@@ -329,7 +325,7 @@ class Experiment:
             parameters=p.plain(),
             metrics=scores.metrics,
             intervals=scores.intervals,
-            counts=self.counts(),
+            counts=dict(zip(COUNTS, self.counts(), strict=True)),
             curves={"epochs": history.epochs, "evaluations": history.evaluations},
             figures=self.figures,
             timing={

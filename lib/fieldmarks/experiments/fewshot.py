@@ -9,7 +9,7 @@ labs/pan/table2.yaml.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -224,14 +224,10 @@ class FewShot(PairExperiment):
             if result["method"] not in UNTRAINED and same.items() <= result["parameters"].items()
         ]
 
-    def counts(self) -> dict[str, int]:
-        return {
-            "train": len(self.base.images),
-            "query": self.episodes.query.numel(),
-            "gallery": self.episodes.support.numel(),
-            "classes": len(self.novel.images.labels.unique()),
-            "train_classes": len(self.base.images.labels.unique()),
-        }
+    def counts(self) -> Sequence[int]:
+        classes = (len(part.images.labels.unique()) for part in (self.novel, self.base))
+        queries, supports = self.episodes.query.numel(), self.episodes.support.numel()
+        return len(self.base.images), queries, supports, *classes
 
     @property
     def attribute_names(self) -> list[str]:

@@ -5,7 +5,7 @@ part asks. The settings of the paper stand in the cards under labs/fcaenet.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,12 +13,16 @@ from torch import Tensor
 
 from fieldmarks.backbones import Backbone
 from fieldmarks.checks import at_least, one_of, share
-from fieldmarks.data.augment import TrainingViews
 from fieldmarks.data.batches import SampledStream, TrainingStream
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.evaluation import hamming
 from fieldmarks.evaluation.code_usage import distinct_class_codes
-from fieldmarks.experiments.experiment import Experiment, ImageParameters, run_as_module
+from fieldmarks.experiments.experiment import (
+    Experiment,
+    ImageParameters,
+    RunParameters,
+    run_as_module,
+)
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.scores import Scores
 from fieldmarks.methods.fcaenet import FCAENet
@@ -96,14 +100,13 @@ class Hashing(Experiment):
         backbone = self.create_backbone()
         self.test_views = self.views(backbone)
         self.method = build(p, backbone, self.database_set.labels)
-        views = TrainingViews(p.size, backbone.mean, backbone.std, **p.options(TrainingViews))
-        data = (self.database_pixels, self.database_set.labels, views, p.batch_size)
-        shared = {"seed": p.seed, "device": self.device, "rank": self.rank, "world": self.world}
+        data = (self.database_pixels, self.database_set.labels)
         if p.method in ASYMMETRIC:
-            shared |= {"sample": p.sample or len(self.database_set), "passes": p.passes}
-            self.stream = SampledStream(*data, positives=self.method.relate, **shared)
+            options = {"sample": p.sample or len(self.database_set), "passes": p.passes}
+            options["positives"] = self.method.relate
+            self.stream = self.training_stream(SampledStream, *data, **options)
         elif p.method in PAIRWISE:
-            self.stream = TrainingStream(*data, per_class=p.per_class, **shared)
+            self.stream = self.training_stream(TrainingStream, *data, per_class=p.per_class)
 
     def _split(self) -> list[ImageSet]:
         """Database and queries: the two sides of the official split, or of a split of its training
@@ -116,7 +119,7 @@ class Hashing(Experiment):
         if p.max_classes:
             classes = classes[: p.max_classes]
             database, queries = (
-                part.subset(torch.isin(part.labels, classes)) for part in (database, queries)
+                s.subset(torch.isin(s.labels, classes)) for s in (database, queries)
             )
         missing = sorted(set(queries.labels.unique().tolist()) - set(classes.tolist()))
         if missing:
@@ -191,10 +194,9 @@ class Hashing(Experiment):
         options = {"reported": ("map",), "results": results, "saved": dict(saved)}
         return Scores(values, others, asked, len(asked), **options)
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> Sequence[int]:
         database, classes = len(self.database_set), len(self.database_set.class_names)
-        counts = {"train": database, "query": len(self.query_set), "gallery": database}
-        return counts | {"classes": classes, "train_classes": classes}
+        return database, len(self.query_set), database, classes, classes
 
     def details(self, scores, history) -> dict:
         """Leaves a searchable index of the database in the folder."""
@@ -218,7 +220,7 @@ class Hashing(Experiment):
         return found and (found[1]["method"], self.measure_run(*found))
 
     @classmethod
-    def rebuild(cls, p: Parameters, backbone: Backbone, result: dict, folder: Path) -> Method:
+    def rebuild(cls, p: RunParameters, backbone: Backbone, result: dict, folder: Path) -> Method:
         from safetensors.torch import load_file
 
         if p.method in SHALLOW:
@@ -229,7 +231,7 @@ class Hashing(Experiment):
         return build(p, backbone, load_file(folder / cls.saved_file)["database_labels"])
 
 
-def build(p: Parameters, backbone: Backbone, labels: Tensor) -> Method:
+def build(p: RunParameters, backbone: Backbone, labels: Tensor) -> Method:
     if p.method in SHALLOW:
         return Method(backbone)
     if p.method in PAIRWISE:

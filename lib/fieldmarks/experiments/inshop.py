@@ -6,7 +6,7 @@ NOTE the paper published no code for this data set; it does not tell lambda, nor
 drawn, nor how long the head is trained. The paper's settings: labs/pan/table3.yaml.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -117,7 +117,7 @@ class InShop(PairExperiment):
         return train, test
 
     @classmethod
-    def embedder_of(cls, p: Parameters, device: str) -> Method:
+    def embedder_of(cls, p: PairParameters, device: str) -> Method:
         if not p.embedding:
             torch.manual_seed(p.seed)
             return Method(super().embedder_of(p, device).backbone).to(device).eval()
@@ -212,14 +212,10 @@ class InShop(PairExperiment):
         names["_rerank"] = f"{p.method}, nearest {min(p.rerank, len(self.gallery))}"
         return {names[ending]: results for ending, results in found.items()}
 
-    def counts(self) -> dict[str, int]:
-        return {
-            "train": len(self.learned),
-            "query": len(self.queries),
-            "gallery": len(self.gallery),
-            "classes": len(self.test_set.labels.unique()),
-            "train_classes": len(self.train_set.labels[self.learned].unique()),
-        }
+    def counts(self) -> Sequence[int]:
+        items = self.test_set.labels, self.train_set.labels[self.learned]
+        sizes = (len(self.learned), len(self.queries), len(self.gallery))
+        return *sizes, *(len(labels.unique()) for labels in items)
 
     @property
     def attribute_names(self) -> list[str]:

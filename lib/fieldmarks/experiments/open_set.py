@@ -3,7 +3,7 @@
 VAPNet against its baselines. The settings of the paper stand in the cards under labs/vapnet.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +12,15 @@ from torch import Tensor
 
 from fieldmarks.backbones import Backbone
 from fieldmarks.checks import one_of
-from fieldmarks.data.augment import TrainingViews
 from fieldmarks.data.batches import TrainingStream
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.evaluation.results import retrieve
-from fieldmarks.experiments.experiment import Experiment, ImageParameters, run_as_module
+from fieldmarks.experiments.experiment import (
+    Experiment,
+    ImageParameters,
+    RunParameters,
+    run_as_module,
+)
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.scores import Scores
 from fieldmarks.methods.method import Method
@@ -80,9 +84,8 @@ class OpenSet(Experiment):
         images = self.load_images()
         sets = images.open_split() if p.split == "open" else images.closed_split()
         if p.max_classes:
-            sets = [
-                s.subset(torch.isin(s.labels, s.labels.unique()[: p.max_classes])) for s in sets
-            ]
+            kept = [s.labels.unique()[: p.max_classes] for s in sets]
+            sets = [s.subset(torch.isin(s.labels, k)) for s, k in zip(sets, kept, strict=True)]
         self.train_set, self.test_set = sets
         check_test_set(self.test_set)
         self.data = f"{self.train_set.fingerprint} {self.test_set.fingerprint}"
@@ -92,18 +95,12 @@ class OpenSet(Experiment):
         self.test_views = self.views(backbone)
         self.method = build(p, backbone, len(classes))
         if self.method.trains:
-            views = TrainingViews(p.size, backbone.mean, backbone.std, **p.options(TrainingViews))
             labels = torch.searchsorted(classes, self.train_set.labels)
-            self.stream = TrainingStream(
+            self.stream = self.training_stream(
+                TrainingStream,
                 self.train_pixels,
                 labels,
-                views,
-                p.batch_size,
                 per_class=p.per_class,
-                seed=p.seed,
-                device=self.device,
-                rank=self.rank,
-                world=self.world,
                 draws=self._draws(),
             )
 
@@ -111,11 +108,7 @@ class OpenSet(Experiment):
         p = self.parameters
         if not isinstance(self.method, VAPNet) or p.constraint == "none":
             return {}
-        return {
-            "boxes": lambda count, generator: self.method.sample_boxes(
-                count, p.size, p.size, generator
-            )
-        }
+        return {"boxes": lambda n, g: self.method.sample_boxes(n, p.size, p.size, g)}
 
     def test_images(self, index) -> Tensor:
         """Normalised test views of images of the test set, (B, 3, size, size), on the device."""
@@ -147,15 +140,10 @@ class OpenSet(Experiment):
         asked = sides[0][1]
         return Scores(values, {}, asked, len(asked), results=results, saved=dict(saved))
 
-    def counts(self) -> dict[str, int]:
-        parts = self.test_set.query_gallery() or (self.test_set.labels,) * 2
-        return {
-            "train": len(self.train_set),
-            "query": len(parts[0]),
-            "gallery": len(parts[1]),
-            "classes": len(self.test_set.labels.unique()),
-            "train_classes": len(self.train_set.labels.unique()),
-        }
+    def counts(self) -> Sequence[int]:
+        train, test = self.train_set.labels, self.test_set.labels
+        query, gallery = self.test_set.query_gallery() or (test, test)
+        return len(train), len(query), len(gallery), len(test.unique()), len(train.unique())
 
     @property
     def name(self) -> str:
@@ -178,11 +166,11 @@ class OpenSet(Experiment):
         return "untrained", build(p, self.create_backbone(), classes).to(self.device).eval()
 
     @classmethod
-    def rebuild(cls, p: Parameters, backbone: Backbone, result: dict, folder: Path) -> Method:
+    def rebuild(cls, p: RunParameters, backbone: Backbone, result: dict, folder: Path) -> Method:
         return build(p, backbone, result["counts"]["train_classes"])
 
 
-def build(p: Parameters, backbone: Backbone, classes: int) -> Method:
+def build(p: RunParameters, backbone: Backbone, classes: int) -> Method:
     if p.method == "vapnet":
         return VAPNet(backbone, classes, **p.options(VAPNet))
     return create_baseline(p.method, backbone, classes, **p.options(create_baseline))
@@ -203,9 +191,8 @@ def check_test_set(test: ImageSet) -> None:
         alone = query[~torch.isin(query, gallery)].unique()
         cause = "queries but nothing in the gallery"
     if len(alone):
-        names = ", ".join(test.class_names[i] for i in alone[:5].tolist()) + ", ..." * (
-            len(alone) > 5
-        )
+        names = ", ".join(test.class_names[i] for i in alone[:5].tolist())
+        names += ", ..." * (len(alone) > 5)
         raise ValueError(
             f"{len(alone)} test class{'es have' if len(alone) > 1 else ' has'} {cause} ({names}): "
             "add images to them or leave them out"

@@ -6,7 +6,7 @@ labs/pan/table1.yaml.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -261,16 +261,13 @@ class OutfitMatching(PairExperiment):
         found = self.comparison({"method": "multitask"})
         return found and (found[1]["method"], self.measure_run(*found))
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> Sequence[int]:
         """Here a class is an outfit, of things that go together."""
         data = self.outfits
-        return {
-            "train": len(self.training_items),
-            "query": len(data.blanks["test"]) + len(data.compatibility["test"]),
-            "gallery": len({item for outfit in data.outfits["test"] for item in outfit}),
-            "classes": len(data.outfits["test"]),
-            "train_classes": len(data.outfits["train"]),
-        }
+        questions = len(data.blanks["test"]) + len(data.compatibility["test"])
+        worn = len({item for outfit in data.outfits["test"] for item in outfit})
+        outfits = (len(data.outfits[part]) for part in ("test", "train"))
+        return len(self.training_items), questions, worn, *outfits
 
     @property
     def attribute_names(self) -> list[str]:

@@ -28,7 +28,8 @@ class TopPatches(NamedTuple):
 def top_patches(responses: Responses, dimensions, count: int = 8) -> TopPatches:
     """The `count` patches that fire each dimension (indices into k) most, at most one per image;
     equal scores: lower image, then lower patch. ValueError for NaN among their responses."""
-    dimensions, best, seen = torch.as_tensor(dimensions), None, 0
+    best: tuple[Tensor, ...] = ()
+    dimensions, seen = torch.as_tensor(dimensions), 0
     for batch in _batches(responses):
         if int(dimensions.min()) < 0 or int(dimensions.max()) >= batch.shape[2]:
             given = f"{batch.shape[2] - 1}, got {dimensions.tolist()}"
@@ -38,19 +39,19 @@ def top_patches(responses: Responses, dimensions, count: int = 8) -> TopPatches:
             raise ValueError(f"responses hold NaN, in the batch that starts at image {seen}")
         scores, patch = (part.T.cpu() for part in chosen.max(dim=1))  # of each image, (d, n)
         parts = scores, torch.arange(seen, seen + len(batch)).expand_as(patch), patch
-        if best is not None:
+        if best:
             parts = [torch.cat(pair, dim=1) for pair in zip(best, parts, strict=True)]
         order = parts[0].sort(dim=1, descending=True, stable=True).indices[:, :count]
-        best = TopPatches(*(part.gather(1, order) for part in parts))
+        best = tuple(part.gather(1, order) for part in parts)
         seen += len(batch)
-    return best
+    return TopPatches(*best)
 
 
 def selective_dimensions(responses: Responses, count: int, *, by: str = "peak") -> Tensor:
     """The `count` dimensions that tell patches apart best, most selective first: (count,) int64;
     by the "peak", the largest response in standard deviations above the mean, or "variance"."""
     one_of("by", by, ("peak", "variance"))
-    number, mean, squares, peak = 0, 0.0, 0.0, None  # squares: summed squared distances from mean
+    number, mean, squares, peak = 0, *torch.zeros(2), None  # squares: of distances from the mean
     for batch in _batches(responses):
         flat = batch.flatten(0, 1).double().cpu()  # (n * P, k)
         # Chan et al. 1979: merge two means and two sums of squares without losing digits

@@ -84,7 +84,7 @@ class FCAENet(HashMethod):
         """
         if self.relate and positives is None:
             raise ValueError("positives are missing: relate compares each image with another")
-        features = self.backbone(torch.cat([images, positives]) if self.relate else images)  # eq. 1
+        features = self.backbone(torch.cat((images, positives)) if self.relate else images)  # eq. 1
         outputs = self.hash_layer(pool(features)).float().tanh()  # eq. 2
         outputs, *positive = outputs.split(len(images))  # u and u^P (B, k)
         rows = gather(index.to(outputs.device))

@@ -19,7 +19,8 @@ from fieldmarks.checks import share
 from fieldmarks.methods.pairs import check_pairs
 
 Neighbours = list[list[int]]  # of every node, itself among them, lowest number first
-Items, Edges = Sequence[int], list[tuple[int, int]]
+Items = Sequence[int]
+Edges = list[tuple[int, int]]
 
 
 class Graph(NamedTuple):

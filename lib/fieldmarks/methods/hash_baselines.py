@@ -146,8 +146,9 @@ def pair_likelihood(theta: Tensor, similar: Tensor) -> Tensor:
 
 def balanced_mean(values: Tensor, similar: Tensor) -> Tensor:
     """The mean over similar pairs, if any, plus that over others: HashNet's weights."""
-    others = 1 - similar
-    return sum((values * kind).sum() / kind.sum().clamp(min=1) for kind in (similar, others))
+    kinds = similar, 1 - similar
+    alike, others = ((values * kind).sum() / kind.sum().clamp(min=1) for kind in kinds)
+    return alike + others
 
 
 def contrastive_loss(outputs: Tensor, labels: Tensor, margin: float) -> Tensor:

@@ -21,6 +21,8 @@ class HashFunction:
     """From features to codes of k = `bits`; the same seed and features give the same codes."""
 
     learns = True  # from the features, which must differ
+    mean: Tensor | float
+    directions: Tensor  # (k, D)
 
     def __init__(self, bits: int, seed: int = 0):
         at_least(1, bits=bits)
@@ -35,6 +37,9 @@ class HashFunction:
         self._learn(features, labels)
         self.dimensions = features.shape[1]
         return self
+
+    def _learn(self, features: Tensor, labels: Tensor | None) -> None:
+        raise NotImplementedError
 
     def __call__(self, features: Tensor) -> Tensor:
         """Features (N, D) -> codes (N, k) float32 of -1/+1, on the CPU."""

@@ -61,8 +61,8 @@ class ConceptSimilarity(nn.Module):
         if a.shape[-1:] != (dim,) or b.shape[-1:] != (dim,):
             shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
             raise ValueError(f"features must have {dim} dimensions, got shapes {shapes}")
-        difference = (a - b).abs()
-        return tuple(at_least_float32(f(difference)) for f in (self.concept, self.relevance))
+        apart = (a - b).abs()
+        return at_least_float32(self.concept(apart)), at_least_float32(self.relevance(apart))
 
 
 class PAN(nn.Module):

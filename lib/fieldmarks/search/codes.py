@@ -140,7 +140,8 @@ def _ivf(packed: np.ndarray) -> faiss.IndexBinary:
     chosen = np.random.default_rng(SEED).choice(len(packed), sample, replace=False)
     distinct = np.unique(packed[chosen], axis=0)
     lists = max(min(lists, len(distinct) // CODES_PER_LIST), 1)
-    index = faiss.index_binary_factory(8 * packed.shape[1], f"BIVF{lists}")
+    kind = f"BIVF{lists}"
+    index: faiss.IndexBinaryIVF = faiss.index_binary_factory(8 * packed.shape[1], kind)
     index.cp.min_points_per_centroid = 1  # a single list of very few codes is no reason to warn
     index.train(distinct)
     index.nprobe = -(-lists // 8)

@@ -61,9 +61,9 @@ class EmbeddingIndex(Lists):
             raise ValueError(f"an index needs a matrix of two or more, got shape {vectors.shape}")
         if not 0 < wanted <= 1:
             raise ValueError(f"wanted is {wanted}: it is a share, above 0 and at most 1")
-        lists = round(len(vectors) ** 0.5)
-        random = np.random.default_rng(SEED)
-        index = faiss.index_factory(vectors.shape[1], f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+        dim, lists = vectors.shape[1], round(len(vectors) ** 0.5)
+        random, kind = np.random.default_rng(SEED), f"IVF{lists},SQ8"
+        index: faiss.IndexIVF = faiss.index_factory(dim, kind, faiss.METRIC_INNER_PRODUCT)
         index.cp.min_points_per_centroid = 1
         index.train(_rows(vectors, random, SAMPLE_PER_LIST * lists)[1])
         for start in range(0, len(vectors), CHUNK):
@@ -105,10 +105,11 @@ class EmbeddingIndex(Lists):
             note = json.loads(file.read_text())
             if Path(path).stat().st_size != note["bytes"]:
                 raise ValueError  # reading past the end of a mapped file would end the process
-            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+            index: faiss.IndexIVF = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
             index.nprobe = note["probes"]
             # starting 32 threads takes longer than most searches
-            faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
+            lists: faiss.OnDiskInvertedLists = faiss.downcast_InvertedLists(index.invlists)
+            lists.prefetch_nthread = 0
             made = cls(index, vectors, float(note["recall"]))
         except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError):
             files = f"'{path}' and '{file}'"

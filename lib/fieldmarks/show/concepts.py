@@ -106,8 +106,8 @@ def pair_board(
         axes.set(xlim=(0, 1), xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
         bar_axes(axes, top, "concept score")
         for row, concept in enumerate(order):
-            y, style = bars_top + row_height * (row + 0.5), {"size": SMALL + 0.5, **AT_BAR}
-            figure.write(bars_left - 0.08, y, names[concept], **style, room=NAME - 0.1)
+            y, beside = bars_top + row_height * (row + 0.5), {"size": SMALL + 0.5, **AT_BAR}
+            figure.write(bars_left - 0.08, y, names[concept], **beside, room=NAME - 0.1)
         if others := len(names) - top:
             rest = similarity - contributions[pair, order].sum()
             text = f"{others} other{'s' * (others > 1)}: {rest:.2f}"

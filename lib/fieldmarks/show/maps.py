@@ -31,7 +31,7 @@ def blend(image, response, strength: float = 0.7) -> np.ndarray:
     if not np.isfinite(response).all():
         raise ValueError("a response map must not hold NaN or infinity")
     size = image.shape[1], image.shape[0]
-    response = np.asarray(Image.fromarray(response).resize(size, Image.BILINEAR))[:, :, None]
+    response = np.asarray(Image.fromarray(response).resize(size, Image.Resampling.BILINEAR))[:, :, None]
     grey = image.mean(axis=2, keepdims=True)
     photograph = 0.6 * image + 0.4 * grey  # paler colours, so that heat is not taken for plumage
     alpha = strength * response**2  # broad maps must not hide what they lie on
@@ -171,7 +171,7 @@ def embedding_map(
     for number, colour in enumerate(colours):
         mine = points[place == number]
         marker = MARKERS[number // len(COLOURS) % len(MARKERS)]
-        axes.scatter(*mine.T, s=16, color=colour, marker=marker, lw=0, alpha=0.75)
+        axes.scatter(mine[:, 0], mine[:, 1], s=16, color=colour, marker=marker, lw=0, alpha=0.75)
         distance = ((mine - np.median(mine, axis=0)) ** 2).sum(axis=1)
         middles.append(mine[distance.argmin()])  # a point, not a gap between two
     for index in _spread(points) if thumbnails is not None else ():

@@ -40,7 +40,7 @@ def pair_board(method, first: Tensor, second: Tensor, captions: Sequence[str]) -
     titles = [names[number] for number in strongest.tolist()]
     columns = [("for", *speaks_for), ("against", *against), (titles, *concept)]
     numbers = scores * relevance, relevance, scores
-    return concepts.pair_board(*pictures, *numbers, names, captions, columns)
+    return concepts.pair_board(pictures[0], pictures[1], *numbers, names, captions, columns)
 
 
 def pair_maps(

@@ -83,7 +83,7 @@ def environment(run) -> dict:
     return json.loads((run.folder / "environment").read_text())
 
 
-class Recorder(board.Silent):
+class Recorder(board.Lines):
     def __init__(self):
         self.events = []
 

@@ -207,7 +207,7 @@ class FullDisk:
 
 def replace_new_files(monkeypatch, stand_in) -> None:
     """Let `stand_in` open what the cache writes; what it reads is opened as ever."""
-    opened = lambda file, mode: stand_in(file) if "x" in mode else open(file, mode)  # noqa: E731
+    opened = lambda file, mode: stand_in(file) if "x" in mode else open(file, mode)
     monkeypatch.setattr(pixels, "open", opened, raising=False)
 
 

@@ -41,9 +41,9 @@ def parameters(out, **changes):
     ],
 )
 def test_a_module_names_its_experiment(name, cls):
-    found = experiment_class(name)
-    assert issubclass(found, Experiment) and found.__name__ == cls
-    assert found.Parameters.kind == name.rpartition(".")[2]
+    actual = experiment_class(name)
+    assert issubclass(actual, Experiment) and actual.__name__ == cls
+    assert actual.Parameters.kind == name.rpartition(".")[2]
 
 
 @pytest.mark.parametrize(
@@ -193,12 +193,12 @@ def test_what_a_command_line_prints_and_returns(tmp_path, capsys):
     printed = capsys.readouterr().out
     metric = read_result(tmp_path / "run")["metrics"]["accuracy"]
     assert printed == f"accuracy {metric:.4f} -> {tmp_path / 'run' / 'result.json'}\n"
-    for words, code, message in (
+    for line, code, message in (
         (["epochs"], 2, "'epochs' is not of the form name=value"),
         (["epochs=none"], 2, "parameter 'epochs' is 'none': it must be a whole number"),
         (["dataset=cub"], 2, "root is empty: give the folder of cub"),
         ([*given, f"root={tmp_path / 'nowhere'}"], 1, "nowhere"),
     ):
-        assert NearestMean.main(words) == code
+        assert NearestMean.main(line) == code
         error = capsys.readouterr().err
         assert error.startswith("sixth_experiment: ") and message in error

@@ -51,15 +51,15 @@ def test_features_are_the_average_over_the_feature_map_in_evaluation_mode(pictur
     with torch.no_grad():
         maps = [backbone(views(canvas[i : i + 1], sizes[i : i + 1]))[0] for i in range(7)]
     expected = torch.stack([torch.stack([channel.mean() for channel in one]) for one in maps])
-    found = embed(pictures, backbone.train())
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(found.norm(dim=1), torch.ones(7))
+    actual = embed(pictures, backbone.train())
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(actual.norm(dim=1), torch.ones(7))
 
 
 def test_a_method_gives_its_embeddings(pictures, backbone):
     expected = torch.nn.functional.normalize(embed(pictures, backbone))
-    found = embed(pictures, Method(backbone))
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    actual = embed(pictures, Method(backbone))
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_second_time_nothing_is_computed(pictures, backbone, cache, monkeypatch):

@@ -204,8 +204,8 @@ def test_every_second_of_the_sorted_classes_is_base_and_the_others_take_turns(tm
     names = list("badcfehgi")  # sorted: a base, b validation, c base, d novel, ...
     images = ImageSet("x", [tmp_path / f"{n}.jpg" for n in names], torch.arange(9), names)
     parts = fewshot.few_shot_split(images)
-    found = {part: [names[label] for label in one.labels.tolist()] for part, one in parts.items()}
-    assert {part: sorted(one) for part, one in found.items()} == {
+    actual = {part: [names[label] for label in one.labels.tolist()] for part, one in parts.items()}
+    assert {part: sorted(one) for part, one in actual.items()} == {
         "base": list("acegi"),
         "validation": list("bf"),
         "novel": list("dh"),
@@ -306,7 +306,7 @@ def test_prototypes_classify_the_standardised_features(birds, tmp_path):
 
 def test_concepts_are_measured_by_the_attributes_of_pairs(birds, tmp_path):
     e = FewShot(parameters(birds, tmp_path / "run"))
-    found = mean_area_under_curves(*e.concept_scores(pairs=16))
+    actual = mean_area_under_curves(*e.concept_scores(pairs=16))
     pairs = random_pairs(e.novel.images.labels, 16, SEEDS["novel"])[0]
     known, areas = e.novel.images.attributes, []
     with torch.no_grad():
@@ -321,7 +321,7 @@ def test_concepts_are_measured_by_the_attributes_of_pairs(birds, tmp_path):
         if with_it and without:
             wins = sum((a > b) + 0.5 * (a == b) for a in with_it for b in without)
             areas.append(wins / (len(with_it) * len(without)))
-    assert len(areas) > 10 and found == pytest.approx(sum(areas) / len(areas), abs=1e-6)
+    assert len(areas) > 10 and actual == pytest.approx(sum(areas) / len(areas), abs=1e-6)
 
 
 # Other runs

@@ -28,7 +28,7 @@ from PIL import Image
 
 SMALL = {
     "resize": 64,
-    "size": 48,
+    "size": 32,
     "backbone": "resnet10t",
     "weights": "none",
     "bits": 12,
@@ -172,15 +172,15 @@ def test_neighbours_are_the_nearest_and_ties_follow_no_list():
     saved = {"query_codes": codes[:8], "query_labels": labels[:8]}
     saved |= {"database_codes": codes, "database_labels": labels}
     results = Hashing.measure(saved, {"seed": 1}).results
-    found, distances, correct = results.neighbours(torch.arange(8), 6)
+    nearest, distances, correct = results.neighbours(torch.arange(8), 6)
     for row in range(8):
         naive = [(codes[row] != code).sum().item() for code in codes]
-        own = found[row].tolist()
+        own = nearest[row].tolist()
         assert distances[row].tolist() == sorted(naive)[:6] == [naive[i] for i in own]
         assert len(set(own)) == 6
         assert correct[row].tolist() == [labels[i] == labels[row] for i in own]
     other = Hashing.measure(saved, {"seed": 2}).results
-    assert not torch.equal(found, other.neighbours(torch.arange(8), 6)[0])
+    assert not torch.equal(nearest, other.neighbours(torch.arange(8), 6)[0])
 
 
 def test_queries_of_whose_class_the_database_has_nothing_cannot_be_measured():
@@ -213,15 +213,15 @@ def test_collapsed_codes_are_told_by_the_share_of_class_codes():
 
 
 def test_the_baseline_is_adsh_of_as_many_bits_beside_this_run(birds, tmp_path):
-    def bits_of(found):
-        return found[1].saved["query_codes"].shape[1]
+    def bits_of(comparison):
+        return comparison[1].saved["query_codes"].shape[1]
 
     experiment = Hashing(parameters(birds, tmp_path / "alone" / "run", epochs=1))
     assert experiment.compare_with() is None
     for name, changes in {"a": {"method": "adsh"}, "b": {"method": "adsh", "bits": 8}}.items():
         finish(Hashing(parameters(birds, tmp_path / "runs" / name, epochs=1, **changes)))
-    found = Hashing(parameters(birds, tmp_path / "runs" / "c", epochs=1)).compare_with()
-    assert found[0] == "adsh" and bits_of(found) == 12
+    comparison = Hashing(parameters(birds, tmp_path / "runs" / "c", epochs=1)).compare_with()
+    assert comparison[0] == "adsh" and bits_of(comparison) == 12
     baseline = str(tmp_path / "runs" / "b")
     named = Hashing(parameters(birds, tmp_path / "elsewhere", epochs=1, baseline=baseline))
     assert bits_of(named.compare_with()) == 8
@@ -274,7 +274,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, counts, changes, mes
         ({"top": -1}, "top is -1: it must be at least 0"),
         ({"sample": -1}, "sample is -1: it must be at least 0"),
         ({"schedule": "milestone"}, "schedule is 'milestone'"),
-        ({"region_size": 49}, "region_size is 49, but images are 48 px a side"),
+        ({"region_size": 33}, "region_size is 33, but images are 32 px a side"),
     ],
 )
 def test_impossible_parameters_are_refused_before_anything_is_loaded(changes, message):
@@ -332,14 +332,14 @@ def test_a_positive_is_another_image_of_the_class_and_every_other_one_comes(bird
         for image, positive in stream.pictures(index, step).tolist():
             partners[image].add(positive)
     labels = stream.labels
-    for image, found in partners.items():
-        assert found == {i for i in range(16) if i != image and labels[i] == labels[image]}
+    for image, drawn in partners.items():
+        assert drawn == {i for i in range(16) if i != image and labels[i] == labels[image]}
 
 
 def test_two_processes_see_the_rows_of_one(birds, tmp_path):
     experiment = Hashing(parameters(birds, tmp_path / "run"))
     assert isinstance(experiment.database_pixels, PixelCache)
-    views = TrainingViews(48, experiment.backbone.mean, experiment.backbone.std)
+    views = TrainingViews(32, experiment.backbone.mean, experiment.backbone.std)
     data = (experiment.database_pixels, experiment.database_set.labels, views, 8)
 
     def batches(**share):

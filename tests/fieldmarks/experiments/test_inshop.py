@@ -56,15 +56,15 @@ def make_shop(root, train_images=3):
     rng, partition, attributes = np.random.default_rng(0), [], []
     for item in range(TRAIN + TEST):
         colour = rng.integers(40, 216, 3)
-        words = (
+        roles = (
             ["train"] * train_images if item < TRAIN else ["query", "gallery", "query", "gallery"]
         )
-        for shot, word in enumerate(words):
+        for shot, role in enumerate(roles):
             name = f"img/WOMEN/Tees/id_{item + 1:08d}/{shot + 1:02d}_1_front.jpg"
             (root / "Img" / name).parent.mkdir(parents=True, exist_ok=True)
             noise = colour + rng.normal(0, 60, (44, 40, 3))
             Image.fromarray(noise.clip(0, 255).astype(np.uint8)).save(root / "Img" / name)
-            partition.append(f"{name} id_{item + 1:08d} {word}")
+            partition.append(f"{name} id_{item + 1:08d} {role}")
         attributes.append(
             f"id_{item + 1:08d} "
             + " ".join(str(v) for v in rng.choice([1, -1, 0], ATTRIBUTES, p=(0.4, 0.5, 0.1)))
@@ -221,9 +221,9 @@ def test_a_single_picture_of_an_item_is_learned_from_but_never_held_out():
     learned, (queries, gallery) = inshop.hold_out_items(labels, 0.5)
     assert 0 in learned.tolist()
     for item in set(labels[queries].tolist()):
-        asked, found = ((labels[part] == item).sum().item() for part in (queries, gallery))
+        counts = [(labels[part] == item).sum().item() for part in (queries, gallery)]
         total = (labels == item).sum().item()
-        assert asked + found == total and asked == total // 2
+        assert sum(counts) == total and counts[0] == total // 2
 
 
 def test_pairs_are_drawn_anew_for_each_epoch(shop, tmp_path):
@@ -243,8 +243,8 @@ def test_what_is_saved_gives_the_metrics_again(shop, tmp_path):
     e.finish(history, scores)
     saved = measured_again(InShop, tmp_path / "run").saved
     for end in ("", "_rerank", "_cosine"):
-        found = saved["gallery_labels"][saved[f"index{end}"].long()]
-        hits = (found == saved["query_labels"][:, None]).cumsum(1) > 0
+        labels = saved["gallery_labels"][saved[f"index{end}"].long()]
+        hits = (labels == saved["query_labels"][:, None]).cumsum(1) > 0
         for k in (1, 3):
             assert hits[:, k - 1].double().mean().item() == scores.metrics[f"recall@{k}{end}"]
 

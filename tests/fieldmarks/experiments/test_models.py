@@ -91,7 +91,7 @@ def runs(home):
 
 @pytest.mark.parametrize("method", ["pan_supervised", "pan_hybrid", "pan_unsupervised"])
 def test_a_few_shot_run_compares_pictures_as_the_experiment_did(runs, method):
-    e, found, folder = runs[f"fewshot {method}"]
+    e, result, folder = runs[f"fewshot {method}"]
     model = load_pair_model(folder, "cpu")
     encoded = model.encode(e.novel.pixels)
     with torch.no_grad():
@@ -111,18 +111,18 @@ def test_a_few_shot_run_compares_pictures_as_the_experiment_did(runs, method):
     for row, picture in enumerate(query.flatten().tolist()):
         scores = model.scores(encoded[picture], encoded[support.flatten()])
         scores = scores.view(support.shape).mean(1)
-        expected = found.saved["class_scores"][1, row].float()
+        expected = result.saved["class_scores"][1, row].float()
         torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["features", "embeddings"])
 def test_an_in_shop_run_ranks_pictures_as_the_experiment_did(runs, name):
-    e, found, folder = runs[f"inshop {name}"]
+    e, result, folder = runs[f"inshop {name}"]
     model = load_pair_model(folder, "cpu")
     encoded = model.encode(e.test_pixels)
     for row in (0, 3):
         scores = model.scores(encoded[e.queries[row]], encoded[e.gallery])
-        expected, best = found.results.scores[row, :3], found.results.index[row, :3]
+        expected, best = result.results.scores[row, :3], result.results.index[row, :3]
         ranked = scores.sort(descending=True).values[:3]
         torch.testing.assert_close(ranked, expected, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(scores[best], expected, atol=1e-5, rtol=1e-5)

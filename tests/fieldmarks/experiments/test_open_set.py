@@ -194,16 +194,16 @@ def test_neighbours_never_hold_the_query_even_among_copies():
     saved = {"embeddings": embeddings, "labels": torch.arange(30) % 3}
     results = OpenSet.measure(saved, {"ks": (1,)}).results
     rows = torch.arange(30)
-    found, scores, correct = results.neighbours(rows, 5)
-    assert not (found == rows[:, None]).any()
+    nearest, scores, correct = results.neighbours(rows, 5)
+    assert not (nearest == rows[:, None]).any()
     for row in range(30):  # naive: best first, equal scores in order of position, oneself left out
         similarity = (embeddings @ embeddings[row]).tolist()
         others = [i for i in range(30) if i != row]
         order = sorted(others, key=lambda i: (-round(similarity[i], 5), i))[:5]
         expected = [round(similarity[i], 4) for i in order]
-        assert [round(similarity[i], 4) for i in found[row]] == expected
+        assert [round(similarity[i], 4) for i in nearest[row]] == expected
         assert scores[row].tolist() == pytest.approx(expected, abs=1e-4)
-        assert correct[row].tolist() == [i % 3 == row % 3 for i in found[row].tolist()]
+        assert correct[row].tolist() == [i % 3 == row % 3 for i in nearest[row].tolist()]
 
 
 def test_queries_search_the_gallery_where_the_split_names_them(birds, tmp_path, monkeypatch):
@@ -225,10 +225,10 @@ def test_queries_search_the_gallery_where_the_split_names_them(birds, tmp_path, 
     expected = recall_at_k(embeddings[query], labels[query], embeddings[gallery], labels[gallery])
     assert {k: scores.metrics[f"recall@{k}"] for k in expected} == expected
     assert len(scores.values["recall@1"]) == scores.queries == len(query) == 9
-    found, _, correct = scores.results.neighbours(torch.arange(9), 4)
-    assert set(found.flatten().tolist()) <= set(range(len(gallery)))
-    assert torch.equal(correct, labels[gallery[found]] == labels[query][:, None])
-    assert experiment.counts()["query"] == experiment.counts()["gallery"] == 9
+    nearest, _, correct = scores.results.neighbours(torch.arange(9), 4)
+    assert set(nearest.flatten().tolist()) <= set(range(len(gallery)))
+    assert torch.equal(correct, labels[gallery[nearest]] == labels[query][:, None])
+    assert experiment.counts()[1:3] == (9, 9)
 
 
 def test_a_network_that_collapsed_is_named_as_such(birds, tmp_path):

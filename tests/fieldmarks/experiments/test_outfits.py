@@ -119,14 +119,16 @@ def test_scores_are_means_over_pairs_of_what_the_head_says_of_two_items(wardrobe
     data, saved = experiment.outfits, scores.saved
     for part in ("test", "test resampled"):
         answers = saved[f"outfits/{part}/0"].tolist()
-        for question, found in zip(data.compatibility[part], answers, strict=True):
+        for question, actual in zip(data.compatibility[part], answers, strict=True):
             pairs = list(combinations(question.items, 2))
-            assert found == pytest.approx(sum(score[i][j] for i, j in pairs) / len(pairs), abs=1e-5)
+            assert actual == pytest.approx(
+                sum(score[i][j] for i, j in pairs) / len(pairs), abs=1e-5
+            )
         choices = saved[f"choices/{part}/0"].tolist()
-        for question, found in zip(data.blanks[part], choices, strict=True):
+        for question, actual in zip(data.blanks[part], choices, strict=True):
             sums = [sum(score[i][choice] for i in question.question) for choice in question.choices]
             expected = [each / len(question.question) for each in sums]
-            assert found == pytest.approx(expected, abs=1e-5)
+            assert actual == pytest.approx(expected, abs=1e-5)
         assert torch.equal(saved[f"choices/{part}/0"], saved[f"choices/{part}/1"])
 
 
@@ -143,11 +145,11 @@ def test_a_graph_encoder_sees_the_test_outfits_and_only_at_k_1_beyond_the_questi
             assert edges <= together and not any(edge <= set(question.items) for edge in edges)
             assert len(context.edges) <= k * len(question.items)
         for question, context in zip(data.blanks["test"], of_blanks, strict=True):
-            asked, choices = set(question.question), set(question.choices)
+            question_items, choices = set(question.question), set(question.choices)
             within = {frozenset(pair) for pair in combinations(question.question, 2)}
             edges = {frozenset(context.items[end] for end in edge) for edge in context.edges}
             assert within <= edges and edges <= together | within
-            assert not any(edge & asked and edge & choices for edge in edges - within)
+            assert not any(edge & question_items and edge & choices for edge in edges - within)
             assert k or edges == within
     assert experiment.contexts("valid", 1) is experiment.contexts("valid", 1)  # built once
 
@@ -256,8 +258,8 @@ def test_cosine_is_the_cosine_of_standardised_features(wardrobe, tmp_path):
     question = experiment.outfits.compatibility["test"][3]
     unit = [experiment.features[i] / experiment.features[i].norm() for i in question.items]
     values = [(one @ other).item() for one, other in combinations(unit, 2)]
-    found = scores.saved["outfits/test/0"][3].item()
-    assert found == pytest.approx(sum(values) / len(values), abs=1e-5)
+    actual = scores.saved["outfits/test/0"][3].item()
+    assert actual == pytest.approx(sum(values) / len(values), abs=1e-5)
 
 
 def test_pictures_give_the_features_that_were_learned_from(wardrobe, tmp_path):
@@ -328,8 +330,8 @@ def test_what_a_run_is_compared_with(wardrobe, tmp_path):
     experiment = experiment_of("runs/a")
     assert experiment.compare_with() is None and experiment.siblings() == []
     multitask.finish(history, scores)
-    name, found = experiment.compare_with()
-    assert name == "multitask-GE" and found.metrics == scores.metrics
+    name, theirs = experiment.compare_with()
+    assert name == "multitask-GE" and theirs.metrics == scores.metrics
     assert experiment_of("runs/d", encoder="linear").compare_with() is None
     finish(experiment)
     baseline = str(tmp_path / "runs" / "a")

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from fieldmarks import training
 from fieldmarks.evaluation.pair_scores import top_scores
 from fieldmarks.experiments import pairs as module
 from fieldmarks.experiments.fewshot import FewShot, Parameters
@@ -22,6 +23,7 @@ from fieldmarks.methods.graph_encoder import Graph
 from fieldmarks.methods.pair_network import PairNetwork
 from fieldmarks.random import seeded
 from fieldmarks.training import Settings, fit
+from helpers.experiments import assert_same_weights
 
 
 def network_of(method, encoder="linear", dim=6, attributes=4, **options):
@@ -146,15 +148,44 @@ def test_the_best_weights_on_validation_data_are_kept_the_earliest_of_equals(
     assert not all(torch.equal(value, other[name]) for name, value in state.items())
 
 
-def test_training_lowers_the_loss_and_asks_for_the_pairs_of_each_epoch():
-    asked = []
+@pytest.mark.parametrize("writes", [1, 2, 3, 4, 5])
+def test_whoever_is_killed_while_checkpoints_are_written_loses_no_best(
+    writes, tmp_path, monkeypatch
+):
+    """last.pt and best.pt are two files, and the end may come between them."""
+    drawn, save, saved = [], training.save_checkpoint, []
 
     def counted(epoch):
-        asked.append(epoch)
+        drawn.append(epoch)
+        return draw(epoch)
+
+    def run(folder):
+        network, scores = network_of("pan_unsupervised"), {2: 0.1, 4: 0.5, 6: 0.2}
+        train(network, stream_of(counted), lambda: {"accuracy": scores[drawn[-1]]}, folder)
+        return network
+
+    def dying(path, state):
+        save(path, state)
+        saved.append(path)
+        if len(saved) == writes:
+            raise RuntimeError("killed")
+
+    straight = run(tmp_path / "straight")
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(training, "save_checkpoint", dying)
+        run(tmp_path / "killed")
+    assert_same_weights(run(tmp_path / "killed"), straight)
+
+
+def test_training_lowers_the_loss_and_asks_for_the_pairs_of_each_epoch():
+    drawn = []
+
+    def counted(epoch):
+        drawn.append(epoch)
         return draw(1)
 
     history = train(network_of("plain"), stream_of(counted), epochs=60, evaluate_every=20)
-    assert asked == list(range(1, 61)) and history.images == 60 * 12
+    assert drawn == list(range(1, 61)) and history.images == 60 * 12
     assert history.epochs[-1]["similarity"] < 0.5 * history.epochs[0]["similarity"]
 
 

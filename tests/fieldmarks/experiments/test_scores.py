@@ -19,20 +19,20 @@ def test_metrics_are_means_over_the_queries_that_count():
 
 
 def test_intervals_are_bootstraps_over_the_same_queries():
-    found = scores()
+    result = scores()
     known = HITS[~HITS.isnan()]
-    assert list(found.interval("recall")) == list(bootstrap_interval(known)[1:])
-    assert found.intervals == {"recall": list(bootstrap_interval(known)[1:])}
-    low, high = found.intervals["recall"]
-    assert low < found.metrics["recall"] < high
-    assert found.interval("tied") is None and found.interval("nothing") is None
+    assert list(result.interval("recall")) == list(bootstrap_interval(known)[1:])
+    assert result.intervals == {"recall": list(bootstrap_interval(known)[1:])}
+    low, high = result.intervals["recall"]
+    assert low < result.metrics["recall"] < high
+    assert result.interval("tied") is None and result.interval("nothing") is None
 
 
 def test_queries_of_a_group_are_drawn_together():
-    found = scores(groups=GROUPS)
+    result = scores(groups=GROUPS)
     known = ~HITS.isnan()
     expected = bootstrap_interval(HITS[known], groups=GROUPS[known])[1:]
-    assert list(found.interval("recall")) == list(expected)
+    assert list(result.interval("recall")) == list(expected)
     # A group's queries are alike here, so drawing them together leaves more to chance.
     alike = torch.arange(40).div(4, rounding_mode="floor") % 2
     single = scores(values={"recall": alike.double()})
@@ -48,13 +48,13 @@ def test_reported_metrics_come_first_and_have_the_intervals():
         calls.append(True)
         return 0.4, 0.6
 
-    found = scores(
+    result = scores(
         values={"a": HITS, "b": HITS},
         others={"auc": 0.5},
         reported=("b", "auc"),
         own_intervals={"auc": interval},
     )
-    assert list(found.metrics) == ["b", "auc", "a"]
+    assert list(result.metrics) == ["b", "auc", "a"]
     assert not calls  # what takes long is computed when somebody asks
-    assert list(found.intervals) == ["b", "auc"] and found.intervals["auc"] == [0.4, 0.6]
-    assert found.interval("auc") == (0.4, 0.6) and found.interval("a") is not None
+    assert list(result.intervals) == ["b", "auc"] and result.intervals["auc"] == [0.4, 0.6]
+    assert result.interval("auc") == (0.4, 0.6) and result.interval("a") is not None

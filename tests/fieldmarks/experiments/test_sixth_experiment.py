@@ -76,14 +76,14 @@ def test_it_trains_resumes_is_saved_and_comes_back(tmp_path):
     assert not method.training
     images = experiment.pictures(experiment.test_pixels, range(4))
     with torch.no_grad():
-        found = method.embed(images)
-    torch.testing.assert_close(found, scores.saved["query"][:4], rtol=1e-4, atol=1e-5)
+        actual = method.embed(images)
+    torch.testing.assert_close(actual, scores.saved["query"][:4], rtol=1e-4, atol=1e-5)
 
 
-def start(*words):
+def start(*command):
     path = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
     return subprocess.run(
-        [sys.executable, "-m", *words],
+        [sys.executable, "-m", *command],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},

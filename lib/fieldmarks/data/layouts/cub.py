@@ -80,9 +80,9 @@ def read_lists(copy: Copy, key: Callable) -> tuple[ImageSet, list, list[int]]:
     names = dict(sorted((to_int(place, class_id), name) for place, (class_id, name) in classes))
 
     def class_of(place: str, text: str) -> int:
-        if to_int(place, text) not in names:
+        if (class_id := to_int(place, text)) not in names:
             raise ValueError(f"{place}: class {text} is not in classes.txt")
-        return to_int(place, text)
+        return class_id
 
     def part_of(place: str, flag: str) -> str:
         if flag not in ("0", "1"):

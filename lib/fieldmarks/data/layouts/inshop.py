@@ -59,7 +59,8 @@ def _partition(file: Path) -> tuple[list[str], list[str], list[str]]:
         if trains != (part == "train"):
             other = f"{earlier} says otherwise; train and test items must differ"
             raise ValueError(f"{place}: item {item} is in {part}, but {other}")
-    return tuple([values[column] for _, values in rows] for column in range(3))
+    files, items, parts = ([values[column] for _, values in rows] for column in range(3))
+    return files, items, parts
 
 
 def _counted(file: Path, fields: int) -> list[tuple[str, list[str]]]:

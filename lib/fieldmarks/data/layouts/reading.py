@@ -67,13 +67,13 @@ class Copy:
 def read_rows(file: Path, fields: int, skip: int = 0) -> list[tuple[str, list[str]]]:
     """(place, fields) of each line that is not blank, after `skip` lines of header. `place` is
     "FILE line NUMBER"; the last field keeps its spaces. Raises ValueError for fewer fields."""
-    rows = []
+    rows, line_of = [], f"{file} line"
     with open(file, encoding="utf-8-sig", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, start=1):
             values = line.strip().split(maxsplit=fields - 1)
             if not values or number <= skip:
                 continue
-            place = f"{file} line {number}"
+            place = f"{line_of} {number}"
             if len(values) < fields:
                 short = f"found {len(values)}: {line.strip()!r}"
                 raise ValueError(f"{place}: expected {fields} fields, {short}")
@@ -102,7 +102,7 @@ def number(place: str, text: str, integer: bool = False) -> float:
     return int(value) if integer else value
 
 
-to_int = partial(number, integer=True)
+to_int: Callable[[str, str], int] = partial(number, integer=True)
 
 
 def read_table(file: Path, columns: int, dtype=np.float64) -> np.ndarray:

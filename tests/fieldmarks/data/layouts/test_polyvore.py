@@ -13,7 +13,7 @@ import torch
 from fieldmarks.data.layouts import polyvore
 from fieldmarks.data.layouts.outfit_questions import read_blanks, read_compatibility, read_outfits
 from fieldmarks.data.layouts.reading import Copy
-from helpers.layout_trees import NAN, refused, same, touch, write  # noqa: E402
+from helpers.layout_trees import NAN, refused, same, touch, write
 
 OUTFITS = {  # item 30 is in outfits of two parts, item 10 in two of one
     "train": {"7": {1: "10", 2: "30", 3: "20"}, "8": {2: "10", 5: "40"}},
