@@ -4,8 +4,8 @@
         [--bits 48] [--classes 292]
 
 The defaults are VegFru's. `random` codes are all different, the worst case; `clustered` ones lie
-around one centre a class, with one bit in ten flipped, as trained codes do. The loop runs in the same
-process on a tenth of the queries, and its time counts ten times.
+around one centre a class, with one bit in ten flipped, as trained codes do. The loop runs in the
+same process on a tenth of the queries, and its time counts ten times.
 """
 
 import argparse

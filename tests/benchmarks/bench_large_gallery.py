@@ -1,11 +1,13 @@
-"""A synthetic gallery of millions: codes compared with every one of them, and embeddings through inverted lists, against exact searches.
+"""A synthetic gallery of millions: codes searched one by one, and embeddings through inverted lists.
 
-    python tests/benchmarks/bench_large_gallery.py [--size 10000000] [--dim 64] [--bits 48] [--threads 2] [--folder DIR] [--scattered]
+    python tests/benchmarks/bench_large_gallery.py [--size 10000000] [--dim 64] [--bits 48]
+        [--threads 2] [--folder DIR] [--scattered]
 
-Ten million embeddings of 64 dimensions take 2.6 GB of disk and their lists 0.7 GB; of 512, 20.5 GB and 5.2 GB. Items lie about
-centres, a hundred to each, as pictures of one class do; with --scattered they lie anywhere, the worst case for lists. Files are
-written a piece at a time and searched by a process of its own, whose memory is given apart: what it holds, and which files it has
-mapped, whose pages the system takes back when it needs room.
+Ten million embeddings of 64 dimensions take 2.6 GB of disk and their lists 0.7 GB; of 512, 20.5 GB
+and 5.2 GB. Items lie about centres, a hundred to each, as pictures of one class do; with --scattered
+they lie anywhere, the worst case for lists. Files are written a piece at a time and searched by a
+process of its own, whose memory is given apart: what it holds, and which files it has mapped, whose
+pages the system takes back when it needs room.
 """
 
 import argparse
@@ -53,21 +55,20 @@ def main() -> None:
         options.folder = Path(folder)
         began = time.perf_counter()
         write_codes(options)
-        print(
-            f"\ncodes of {options.bits} bits     written in {seconds_since(began)}, {megabytes(options.folder / 'codes.npy')}"
-        )
+        size = megabytes(options.folder / "codes.npy")
+        print(f"\ncodes of {options.bits} bits     written in {seconds_since(began)}, {size}")
         in_a_process_of_its_own("codes", options)
         began = time.perf_counter()
         write_embeddings(options)
-        print(
-            f"\nembeddings of {options.dim}     written in {seconds_since(began)}, {megabytes(options.folder / 'embeddings.npy')}"
-        )
+        size = megabytes(options.folder / "embeddings.npy")
+        print(f"\nembeddings of {options.dim}     written in {seconds_since(began)}, {size}")
         began = time.perf_counter()
         index = EmbeddingIndex.build(np.load(options.folder / "embeddings.npy", mmap_mode="r"))
         index.save(options.folder / "lists.faiss")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        size = megabytes(options.folder / "lists.faiss")
         print(
-            f"lists                built in {seconds_since(began)}, {megabytes(options.folder / 'lists.faiss')}, {index.lists} of them; "
+            f"lists                built in {seconds_since(began)}, {size}, {index.lists} of them; "
             f"memory at most {peak:,.0f} MB, mapped files included (limit 24,000 MB)"
         )
         del index
@@ -89,8 +90,8 @@ def search_codes(options) -> None:
     theirs, exact = milliseconds(by_numpy, queries[:5])
     assert (distances[0] == exact).all()
     print(
-        f"search, exact        opened in {opened:.2f} s; {ours:.1f} ms a query (limit 1,000), numpy {theirs:.1f} ms, "
-        f"ratio {ours / theirs:.2f}; {memory()}"
+        f"search, exact        opened in {opened:.2f} s; {ours:.1f} ms a query (limit 1,000), "
+        f"numpy {theirs:.1f} ms, ratio {ours / theirs:.2f}; {memory()}"
     )
 
 
@@ -104,8 +105,9 @@ def search_embeddings(options) -> None:
     held = memory()
     theirs, _ = milliseconds(lambda query: exact_nearest(query[None], vectors, 10), queries[:3])
     print(
-        f"search through lists opened in {opened:.2f} s; {ours:.1f} ms a query into {index.probes} of {index.lists} lists, "
-        f"exact {theirs:.1f} ms, ratio {ours / theirs:.3f}; recall@10 {index.recall:.3f}; {held}"
+        f"search through lists opened in {opened:.2f} s; {ours:.1f} ms a query into {index.probes} of "
+        f"{index.lists} lists, exact {theirs:.1f} ms, ratio {ours / theirs:.3f}; "
+        f"recall@10 {index.recall:.3f}; {held}"
     )
 
 

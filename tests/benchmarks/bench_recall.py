@@ -5,8 +5,8 @@
 First Recall@1 with mAP@R of 20,000 images in 400 classes, leave one out: `retrieve` against
 pytorch-metric-learning's AccuracyCalculator and against the search alone, which is faiss's exact
 search for as many neighbours and the product that none can do without. Then Recall@K against faiss
-at --size with a tenth of the queries, or with --full with all: leave one out, where faiss returns one
-neighbour more, to drop the query itself. Rounds alternate; the fastest of each counts.
+at --size with a tenth of the queries, or with --full with all: leave one out, where faiss returns
+one neighbour more, to drop the query itself. Rounds alternate; the fastest of each counts.
 """
 
 import argparse

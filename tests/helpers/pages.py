@@ -3,8 +3,7 @@
 import re
 import time
 
-from .conftest import NARROW, WIDE
-
+WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 800, "height": 1000}
 LOAD = 60_000  # milliseconds: a kernel starts, imports torch, opens the runs
 
 
@@ -35,18 +34,21 @@ def changed(page, place, before, what):
 
 def section(page, title):
     """The output below a heading."""
-    return page.locator(
-        f'xpath=//h2[contains(., "{title}")]/following::*[contains(@class, "jp-OutputArea-output")][1]'
-    )
+    output = '*[contains(@class, "jp-OutputArea-output")][1]'
+    return page.locator(f'xpath=//h2[contains(., "{title}")]/following::{output}')
 
 
 def nothing_is_cut(page):
-    """No picture, button or text reaches beyond its panel, and the page does not scroll sideways."""
-    cut = page.evaluate("""() => [...document.querySelectorAll(".jp-OutputArea-output")].flatMap(panel => {
-        const right = panel.getBoundingClientRect().right + 1;
-        return [...panel.querySelectorAll("img, button, canvas, select, label, table, p")]
-            .filter(part => part.offsetParent && part.getBoundingClientRect().right > right).map(part => part.outerHTML.slice(0, 90));
-    })""")
+    """No picture, button or text reaches beyond its panel; the page does not scroll sideways."""
+    cut = page.evaluate("""() => {
+        const panels = [...document.querySelectorAll(".jp-OutputArea-output")];
+        return panels.flatMap(panel => {
+            const right = panel.getBoundingClientRect().right + 1;
+            return [...panel.querySelectorAll("img, button, canvas, select, label, table, p")]
+                .filter(part => part.offsetParent && part.getBoundingClientRect().right > right)
+                .map(part => part.outerHTML.slice(0, 90));
+        });
+    }""")
     assert not cut, cut
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
@@ -62,10 +64,6 @@ def photograph(page, folder, name, place):
 
 
 def no_traceback(page):
-    assert (
-        page.locator(
-            '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
-        ).count()
-        == 0
-    )
+    kinds = [f'[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in ("error", "stderr")]
+    assert page.locator(", ".join(kinds)).count() == 0
     assert "Traceback" not in page.content()

@@ -29,7 +29,7 @@ class NearestMean(Experiment):
         p, sets = self.parameters, self.load_images().closed_split()
         self.data, (self.train_set, self.test_set) = " ".join(s.fingerprint for s in sets), sets
         self.train_pixels, self.test_pixels = self.decode(*sets)
-        self.test_views = self.views(backbone := self.create_backbone())
+        backbone = self.create_backbone()
         self.method = LinearHead(backbone, self.counts()[-1], **p.options(LinearHead))
         data = (self.train_pixels, self.train_set.labels)
         self.stream = self.training_stream(TrainingStream, *data)

@@ -69,7 +69,7 @@ FIGURES = {  # experiment and method: a run's figures, and the line that its not
     ),
     ("inshop", "cosine"): (["items.jpg", "methods.png", "top_ten.jpg"], "images embedded"),
 }
-pytestmark = pytest.mark.timeout(2400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
 def fieldmarks(*words, cache):

@@ -1,4 +1,4 @@
-"""What the tour's committed file holds, and what its controls do; a browser runs it whole, see tests/browser."""
+"""What the tour's committed file holds, and what its controls do; fieldlab/browser runs it."""
 
 import ast
 import json
@@ -6,7 +6,7 @@ import json
 import nbformat
 from fieldguide.birds.attributes import MARKS
 from fieldlab.explorer import tour as tour_figures
-from helpers.papermill_runs import NOTEBOOKS  # noqa: E402
+from helpers.papermill_runs import NOTEBOOKS
 from ipywidgets import IntSlider
 
 

@@ -10,9 +10,8 @@ from urllib.parse import quote
 
 from fieldlab.cards.claims import Verdict
 from fieldlab.report import wording
-from fieldlab.report.report import Part, Report
 from fieldlab.report.tables import Row
-from fieldlab.report.wording import Cell, Grid
+from fieldlab.report.wording import Cell, Grid, Part, Report
 
 
 def as_markdown(report: Report, folder: Path) -> str:

@@ -1,6 +1,7 @@
 """A report as one HTML file that needs no other and no network: its pictures are inside.
 
-The text is what nbconvert makes of the report's Markdown; claims have their intervals drawn.
+The text is that of the report's Markdown, by nbconvert's own converter; claims have their intervals
+drawn.
 """
 
 import hashlib
@@ -10,16 +11,16 @@ from html import escape, unescape
 from pathlib import Path
 from urllib.parse import unquote
 
-from nbconvert.filters import markdown2html
+from mistune import create_markdown
 from PIL import Image
 
 from fieldlab.cards.claims import Verdict
 from fieldlab.page import data_uri, document
 from fieldlab.report.markdown import about, runs_as_markdown, table_as_markdown
-from fieldlab.report.report import Part, Report
-from fieldlab.report.wording import SIGNS, basis, counted, heading, tally
+from fieldlab.report.wording import SIGNS, Part, Report, basis, counted, heading, tally
 
 PICTURES = 10 * 2**20  # bytes; what comes after that is named and stays in its folder
+to_html = create_markdown(escape=False, plugins=["table"])
 # WebP takes half of what JPEG does; charts, which are PNG, stay as they are to the pixel.
 ENCODING = {".png": {"lossless": True}, ".jpg": {"quality": 80}, ".jpeg": {"quality": 80}}
 
@@ -31,22 +32,16 @@ def as_page(report: Report) -> str:
         title, summary = escape(heading(part.table)), counted(len(part.table.runs), "run")
         summary += f"; claims: {tally(part.verdicts)}" * bool(part.verdicts)
         contents += f'<li><a href="#table-{number}">{title}</a> <small>{summary}</small></li>'
-        runs = pictures.inside(_html(runs_as_markdown(part, report, report.folder)))
+        runs = pictures.inside(to_html(runs_as_markdown(part, report, report.folder)))
         claims = _claims(part.verdicts)
         sections += f'<section id="table-{number}">{_table(part)}{claims}{runs}</section>\n'
     title, nav = "Fieldmarks report", f"<nav><ul>{contents}</ul></nav>"
-    body = f"<h1>{title}</h1>{_html(about(report))}{nav}\n{sections}"
+    body = f"<h1>{title}</h1>{to_html(about(report))}{nav}\n{sections}"
     return document(title, Path(__file__).with_suffix(".css"), body)
 
 
-def _html(markdown: str) -> str:
-    return re.sub(
-        r'<a class="anchor-link".*?</a>|(?<=<h\d) id="[^"]*"', "", markdown2html(markdown)
-    )
-
-
 def _table(part: Part) -> str:
-    text = _html(table_as_markdown(part))
+    text = to_html(table_as_markdown(part))
     if part.setting.is_papers:
         text = text.replace("<blockquote>", '<blockquote class="same">', 1)
     text = re.sub(r"(<tr>\s*)<td>(.*?)</td>", r'\1<th scope="row">\2</th>', text)

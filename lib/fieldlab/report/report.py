@@ -1,38 +1,16 @@
 """The report of finished runs: what papers print beside what was measured, and claims tested."""
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from fieldmarks.files import atomic
 
-from fieldlab.cards.claims import Verdict, judge
-from fieldlab.cards.finished import FinishedRun, find_card, find_results
-from fieldlab.cards.setting import Setting, compare
+from fieldlab.cards.claims import judge
+from fieldlab.cards.finished import find_card, find_results
+from fieldlab.cards.setting import compare
 from fieldlab.report.saved import measure_again
-from fieldlab.report.tables import Table, arrange
-
-
-@dataclass(frozen=True)
-class Part:
-    """One table with what belongs to it."""
-
-    table: Table
-    setting: Setting
-    verdicts: list[Verdict]
-
-
-@dataclass(frozen=True)
-class Report:
-    """`folder` is where the runs are; `runs` are all of them."""
-
-    folder: Path
-    runs: list[FinishedRun]
-    parts: list[Part]
-
-    def shown(self, folder: Path) -> str:
-        """A run's folder as a reader finds it from the report's."""
-        return str(folder.relative_to(self.folder))
+from fieldlab.report.tables import arrange
+from fieldlab.report.wording import Part, Report
 
 
 def gather(folder: Path) -> Report:

@@ -1,6 +1,7 @@
-"""What a report says, whatever its format: numbers in per cent, claims in words."""
+"""What a report consists of and says, whatever its format: numbers in per cent, claims in words."""
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +39,28 @@ CAPTIONS = {
     "agreement": "Scoring all pairs, and the nearest by cosine only",
     "changed": "Queries whose first result changed",
 }
+
+
+@dataclass(frozen=True)
+class Part:
+    """One table with what belongs to it."""
+
+    table: Table
+    setting: Setting
+    verdicts: list[Verdict]
+
+
+@dataclass(frozen=True)
+class Report:
+    """`folder` is where the runs are; `runs` are all of them."""
+
+    folder: Path
+    runs: list[FinishedRun]
+    parts: list[Part]
+
+    def shown(self, folder: Path) -> str:
+        """A run's folder as a reader finds it from the report's."""
+        return str(folder.relative_to(self.folder))
 
 
 class Cell(NamedTuple):

@@ -224,12 +224,12 @@ class Experiment:
 
     # Pieces to prepare with
 
-    def decode(self, *sets: ImageSet) -> list[PixelCache]:
+    def decode(self, *sets: ImageSet, resize: int = 0) -> list[PixelCache]:
         """The decoded images of each set."""
-        p = self.parameters
+        mode, resize = self.parameters.progress, resize or self.parameters.resize
         with main_first():
             return [
-                PixelCache.open(s.paths, p.resize, progress=counter("images decoded", p.progress))
+                PixelCache.open(s.paths, resize, progress=counter("images decoded", mode))
                 for s in sets
             ]
 
@@ -242,12 +242,10 @@ class Experiment:
             return catalog.load(p.dataset, root, p.generated, progress=progress)
 
     def create_backbone(self) -> Backbone:
-        p = self.parameters
-        torch.manual_seed(p.seed)
-        return create_backbone(p.backbone, p.weights, p.size)
-
-    def views(self, backbone: Backbone) -> TestViews:
-        return TestViews(self.parameters.size, backbone.mean, backbone.std, self.parameters.resize)
+        """The network that the parameters name, which `test_views` are for from here on."""
+        backbone = backbone_of(self.parameters)
+        self.test_views = TestViews.of(backbone)
+        return backbone
 
     def training_stream(self, kind: Callable, pixels: PixelCache, labels: Tensor, **options):
         """Batches of augmented views, for this process: `TrainingStream` or another of its kind."""
@@ -385,16 +383,13 @@ class Experiment:
         """The trained method of a finished run, on a device, in evaluation mode."""
         p = reading.parse(cls.Parameters, result["parameters"])
         trained = folder / "last.pt"
-        torch.manual_seed(p.seed)
-        weights = "none" if trained.is_file() else p.weights
-        backbone = create_backbone(p.backbone, weights, p.size)
+        backbone = backbone_of(p, "none" if trained.is_file() else p.weights)
         method = cls.rebuild(p, backbone, result, folder)
         if trained.is_file():
             state = load_checkpoint(trained)
             method.load_state_dict(state["method"])
             # Normalisation belongs to the weights, which the checkpoint replaces.
             backbone.mean, backbone.std = tuple(state["mean"]), tuple(state["std"])
-        backbone.resize = p.resize
         return method.to(choose_device(device), memory_format=torch.channels_last).eval()
 
     @classmethod
@@ -415,6 +410,14 @@ class Experiment:
             print(f"{cls.Parameters.kind}: {error}", file=sys.stderr)
             return 2 if isinstance(error, ValueError) else 1
         return 0
+
+
+def backbone_of(p: RunParameters, weights: str | None = None) -> Backbone:
+    """The network that parameters name, from its seed."""
+    torch.manual_seed(p.seed)
+    backbone = create_backbone(p.backbone, p.weights if weights is None else weights, p.size)
+    backbone.resize = p.resize
+    return backbone
 
 
 def experiment_class(name: str) -> type[Experiment]:

@@ -107,14 +107,14 @@ class FewShot(PairExperiment):
         self.data = " ".join(images.fingerprint for images in sets.values())
         self.validation_episodes = self._episodes("validation", sets, p.validation_episodes)
         self.episodes = self._episodes("novel", sets, p.episodes)
-        self.embedder = self.create_embedder()
+        self.create_embedder()
         parts = {}
         for name, images in sets.items():
             (pixels,) = self.decode(images)
             features = self.features_of(pixels, batch_statistics=p.batch_statistics)
-            parts[name] = Part(images, pixels, features.to(self.device))
+            parts[name] = Part(images, pixels, features)
         base = parts["base"].features
-        self.method = self.create_network(self.backbone.channels, sets["base"])
+        self.method = self.create_network(base.shape[1], sets["base"].attributes)
         standardise, deviation = self.method.standardise, base.std(0)
         standardise.mean = base.mean(0)
         standardise.deviation = torch.where(deviation > 0, deviation, 1.0)

@@ -98,7 +98,6 @@ class Hashing(Experiment):
         self.data = f"{self.database_set.fingerprint} {self.query_set.fingerprint}"
         self.database_pixels, self.query_pixels = self.decode(*sets)
         backbone = self.create_backbone()
-        self.test_views = self.views(backbone)
         self.method = build(p, backbone, self.database_set.labels)
         data = (self.database_pixels, self.database_set.labels)
         if p.method in ASYMMETRIC:

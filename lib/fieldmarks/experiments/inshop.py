@@ -87,14 +87,13 @@ class InShop(PairExperiment):
         self.queries, self.gallery = self.test_set.query_gallery()
         labels = self.train_set.labels
         self.learned, self.held_out = hold_out_items(labels, p.validation)
-        self.embedder = self.embedder_of(p, str(self.device))
-        self.test_views = self.views(self.embedder.backbone)
-        self.train_pixels, self.test_pixels = self.decode(*sets)
+        self.create_embedder()
+        self.train_pixels, self.test_pixels = self.decode(*sets, resize=self.test_views.resize)
         self.train_embeddings, self.test_embeddings = (
-            self.scaled(self.features_of(pixels).to(self.device))
+            self.scaled(self.features_of(pixels))
             for pixels in (self.train_pixels, self.test_pixels)
         )
-        self.method = self.create_network(self.train_embeddings.shape[1], self.train_set)
+        self.method = self.create_network(self.train_embeddings.shape[1], self.train_set.attributes)
         if self.learns:
             attributes = self.train_set.attributes
             self.stream = self.pair_stream(
@@ -117,24 +116,16 @@ class InShop(PairExperiment):
         return train, test
 
     @classmethod
-    def embedder_of(cls, p: PairParameters, device: str) -> Method:
+    def embedder_of(cls, p: PairParameters, device: torch.device) -> Method:
         if not p.embedding:
-            torch.manual_seed(p.seed)
             return Method(super().embedder_of(p, device).backbone).to(device).eval()
-        method = load_run(p.embedding, device)
+        method = load_run(p.embedding, str(device))
         if isinstance(method, HashMethod):
             raise ValueError(
                 f"embedding '{p.embedding}' is a run that makes codes: "
                 "give an open-set run, such as one of proxynca++"
             )
         return method
-
-    def views(self, backbone):
-        """As the embedder's own run saw pictures."""
-        from fieldmarks.data.augment import TestViews
-
-        size = backbone.image_size if self.parameters.embedding else self.parameters.size
-        return TestViews(size, backbone.mean, backbone.std, backbone.resize)
 
     @staticmethod
     def scaled(features: Tensor) -> Tensor:

@@ -50,8 +50,7 @@ class Model:
 
     @property
     def views(self) -> TestViews:
-        b = self.backbone
-        return TestViews(b.image_size, b.mean, b.std, b.resize)
+        return TestViews.of(self.backbone)
 
     @property
     def device(self) -> torch.device:

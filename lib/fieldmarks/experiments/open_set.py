@@ -92,7 +92,6 @@ class OpenSet(Experiment):
         self.train_pixels, self.test_pixels = self.decode(*sets)
         classes = self.train_set.labels.unique()
         backbone = self.create_backbone()
-        self.test_views = self.views(backbone)
         self.method = build(p, backbone, len(classes))
         if self.method.trains:
             labels = torch.searchsorted(classes, self.train_set.labels)

@@ -100,13 +100,13 @@ class OutfitMatching(PairExperiment):
         self.data = data.fingerprint
         progress = counter("images decoded", p.progress)
         self.pixels = PixelCache.open(data.paths, p.resize, progress=progress)
-        self.embedder = self.create_embedder()
+        self.create_embedder()
         features = self.features_of(self.pixels)
         items = sorted({item for outfit in data.outfits["train"] for item in outfit})
         place = {item: row for row, item in enumerate(items)}
         self.training_items = torch.tensor(items)
         self.edges = outfit_edges([[place[i] for i in o] for o in data.outfits["train"]])
-        self.method = self.create_network(features.shape[1], attributes=len(self.attribute_names))
+        self.method = self.create_network(features.shape[1], data.attributes)
         self.method.standardise.fit(features[self.training_items])
         self.method.to(self.device)
         self.features = self.method.standardise(features.to(self.device))

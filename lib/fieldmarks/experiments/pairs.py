@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from fieldmarks.backbones import Backbone
 from fieldmarks.checkpoints import load_checkpoint
 from fieldmarks.checks import at_least, share
-from fieldmarks.data.imageset import ImageSet
+from fieldmarks.data.augment import TestViews
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.experiments import parameters as reading
-from fieldmarks.experiments.experiment import Experiment, RunParameters
+from fieldmarks.experiments.experiment import Experiment, RunParameters, backbone_of
 from fieldmarks.experiments.features import Pooled, frozen_features
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.methods.attribute_baselines import AttributeSimilarityHead
@@ -129,31 +129,22 @@ class PairExperiment(Experiment):
     def learns(self) -> bool:
         return self.method.learns
 
-    def create_embedder(self) -> Method:
-        backbone = self.create_backbone().to(self.device).eval()
-        self.test_views = self.views(backbone)
-        return Pooled(backbone)
+    def create_embedder(self) -> None:
+        self.embedder = self.embedder_of(self.parameters, self.device)
+        self.test_views = TestViews.of(self.embedder.backbone)
 
     def features_of(self, pixels: PixelCache, **options) -> Tensor:
-        p = self.parameters
-        return frozen_features(
-            pixels,
-            self.embedder,
-            self.test_views,
-            device=self.device,
-            precision=p.precision,
-            progress=p.progress,
-            **options,
-        )
+        """(N, d) on the device of training."""
+        options |= {n: getattr(self.parameters, n) for n in ("precision", "progress")}
+        arguments = (pixels, self.embedder, self.test_views)
+        return frozen_features(*arguments, device=self.device, **options).to(self.device)
 
-    def create_network(self, dim: int, images: ImageSet | None = None, attributes: int = 0):
-        """The `PairNetwork` that the parameters name, for features of `dim` dimensions."""
-        p = self.parameters
-        if images is not None and images.attributes is not None:
-            attributes = images.attributes.shape[1]
+    def create_network(self, dim: int, attributes: Tensor | None) -> PairNetwork:
+        """The network that the parameters name, for (N, d) features and (N, A) attributes."""
+        p, known = self.parameters, 0 if attributes is None else attributes.shape[1]
         torch.manual_seed(p.seed)
         method = p.method if p.method in HEADS else "cosine"
-        network = PairNetwork(method, dim, attributes, **p.options(PairNetwork))
+        network = PairNetwork(method, dim, known, **p.options(PairNetwork))
         return network.to(self.device).eval()
 
     def pair_stream(self, features, draw, attributes, number: int = 20, **options) -> PairStream:
@@ -175,25 +166,16 @@ class PairExperiment(Experiment):
         p = reading.parse(cls.Parameters, result["parameters"])
         if p.method not in HEADS:
             raise ValueError(f"'{folder}' is a run of {p.method}, which has no trained network")
-        chosen, state = choose_device(device), load_checkpoint(folder / "best.pt")["method"]
-        embedder = cls.embedder_of(p, device)
-        names = result["attribute_names"]
-        network = PairNetwork(
-            p.method, len(state["standardise.mean"]), len(names), **p.options(PairNetwork)
-        )
+        state, names = load_checkpoint(folder / "best.pt")["method"], result["attribute_names"]
+        sizes = len(state["standardise.mean"]), len(names)
+        network = PairNetwork(p.method, *sizes, **p.options(PairNetwork))
         network.load_state_dict(state)
-        if p.method == "pan_unsupervised":
-            names = []
-        return PairMethod(embedder, network, names, cls.scaled).to(chosen).eval()
+        names, chosen = names * (p.method != "pan_unsupervised"), choose_device(device)
+        return PairMethod(cls.embedder_of(p, chosen), network, names, cls.scaled).to(chosen).eval()
 
     @classmethod
-    def embedder_of(cls, p: PairParameters, device: str) -> Method:
-        from fieldmarks.backbones import create_backbone
-
-        torch.manual_seed(p.seed)
-        backbone = create_backbone(p.backbone, p.weights, p.size)
-        backbone.resize = p.resize
-        return Pooled(backbone)
+    def embedder_of(cls, p: PairParameters, device: torch.device) -> Method:
+        return Pooled(backbone_of(p)).to(device).eval()
 
     @staticmethod
     def scaled(features: Tensor) -> Tensor:

@@ -32,11 +32,7 @@ class PlainSimilarity(nn.Module):
 
 
 class MultitaskHead(PlainSimilarity):
-    """ "X + Attr. Multitask": plain similarity, beside it a classifier of each image's attributes.
-
-    Args:
-        dim: d.  attributes: A.  attribute_weight: of the attribute term.
-    """
+    """ "X + Attr. Multitask": plain similarity, and a classifier of each image's A attributes."""
 
     def __init__(self, dim: int, attributes: int, *, attribute_weight: float = 1.0):
         super().__init__(dim)
@@ -54,8 +50,7 @@ class AttributeSimilarityHead(nn.Module):
 
     NOTE the paper says "a fully connected layer that predicts similarity" and not what it is given
     of two images: here the absolute difference of the predicted probabilities, symmetric as all its
-    other similarities are. Both layers are trained together. Arguments as of `MultitaskHead`.
-    """
+    other similarities are. Both layers are trained together. Arguments as of `MultitaskHead`."""
 
     def __init__(self, dim: int, attributes: int, *, attribute_weight: float = 1.0):
         super().__init__()

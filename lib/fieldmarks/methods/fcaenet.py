@@ -3,11 +3,10 @@
 Zhao et al., "A Feature Consistency Driven Attention Erasing Network for Fine-Grained Image
 Retrieval", 2021; Jiang & Li, "Asymmetric Deep Supervised Hashing", AAAI 2018.
 
-The database gets codes V that are optimised directly, bit by bit; only queries go through the
-network, whose codes U have inner products with V that tell whether two images are of one class. An
-iteration trains the network on r sampled images against fixed V, then computes V anew for all n
-images from the outputs of those r. FCAENet adds images whose most attended places are erased
-(SREM), and asks that an image, its erased copy and another of its class get one code (ESRL).
+The database's codes V are optimised directly, bit by bit; only queries go through the network,
+whose codes U have inner products with V that tell whether two images are of one class. In turn it
+trains on r sampled images against fixed V and computes V of all n from their outputs. FCAENet also
+erases the most attended places (SREM), and wants one code for a class's images, erased too (ESRL).
 """
 
 from typing import Literal
@@ -32,14 +31,11 @@ class FCAENet(HashMethod):
         erase: SREM (Table 2).  regions, region_size: its n and l, l in pixels (Tables 3 and 4).
         relate: ESRL (Table 2).  self_weight, others_weight: alpha and beta, of its terms (eq. 9).
         quantisation: gamma, weight of ADSH's |V_sampled - U|^2; FCAENet has none (eq. 12).
-        negative: similarity of images of two classes, "balanced" or a number; see `similarity`.
-        seed: of the first database codes, which are random.  Else as `HashMethod`.
+        negative: as `similarity`.  seed: of the first, random codes V.  Else as `HashMethod`.
 
     NOTE terms are means, and do not grow with k: J over n images and the batch, times 12 / k, ESRL
-    over the batch and k. A learning rate then serves all code lengths. The paper does not define
-    Table 2's variants; here SREM alone averages the J of erased and full images, and ESRL alone has
-    only the term of eq. 8, for there is no erased image.
-    """
+    over the batch and k. A learning rate then serves all code lengths. Table 2's variants are not
+    defined; here SREM alone averages the J of erased and full images, ESRL alone has only eq. 8."""
 
     def __init__(
         self,
@@ -80,8 +76,7 @@ class FCAENet(HashMethod):
         """{"J": eq. 10, "L_self": eq. 7, "L_others": eq. 8}, weighted, those that are in use.
 
         index (B,): the images' positions in the database. positives (B, 3, H, W): for each image
-        another one of its class, which `relate` needs.
-        """
+        another one of its class, which `relate` needs."""
         if self.relate and positives is None:
             raise ValueError("positives are missing: relate compares each image with another")
         features = self.backbone(torch.cat((images, positives)) if self.relate else images)  # eq. 1
@@ -118,14 +113,12 @@ class FCAENet(HashMethod):
             self.codes.copy_(_descent(self.codes, outputs, agreement, rows, self.quantisation))
             self.sampled.zero_()
 
-    def after_epoch(self) -> None:
-        self.renew_codes()
+    after_epoch = renew_codes
 
 
 def attention(features: Tensor, size: int | tuple[int, int]) -> Tensor:
     """The attention mask M, eq. 3-4, of feature maps (B, C, h, w): the mean over channels, enlarged
     to (B, H, W) of `size` and scaled to EPSILON .. 1 + EPSILON; EPSILON where a map is flat."""
-    size = (size, size) if isinstance(size, int) else tuple(size)
     mean = features.float().mean(1, keepdim=True)  # (B, 1, h, w)
     enlarged = F.interpolate(mean, size=size, mode="bilinear", align_corners=False).squeeze(1)
     low, high = enlarged.amin((1, 2), keepdim=True), enlarged.amax((1, 2), keepdim=True)
@@ -140,12 +133,11 @@ def erase_mask(attention: Tensor, regions: int = 50, size: int = 32) -> Tensor:
     do not fit the image, or the network has diverged.
 
     NOTE the printed loops run over offsets 1..l and exchange rows and columns at the end. Here a
-    box covers rows y .. y + l - 1 and columns x .. x + l - 1, clipped at the border.
-    """
+    box covers rows y .. y + l - 1 and columns x .. x + l - 1, clipped at the border."""
     (height, width), pixels = attention.shape[1:], attention[0].numel()
-    if not 1 <= size <= min(height, width):
-        cure = f"{height} x {width}: use a size of 1 to {min(height, width)}"
-        raise ValueError(f"regions of {size} x {size} px do not fit an image of {cure}")
+    if not 1 <= size <= (most := min(height, width)):
+        image = f"an image of {height} x {width}: use a size of 1 to {most}"
+        raise ValueError(f"regions of {size} x {size} px do not fit {image}")
     if not 1 <= regions <= pixels:
         raise ValueError(f"{regions} regions, but the image has {pixels} pixels: use 1 to {pixels}")
     if attention.isnan().any():
@@ -163,14 +155,11 @@ def erase_mask(attention: Tensor, regions: int = 50, size: int = 32) -> Tensor:
 
 
 def similarity(row_labels: Tensor, column_labels: Tensor, negative="balanced") -> Tensor:
-    """S of eq. 10 (r, n) float32: 1 for two images of one class, `negative` for others.
-
-    `negative` is a number, or "balanced": -(pairs of one class) / (pairs of two), a ValueError
-    where there are none of two.
+    """S of eq. 10 (r, n) float32: 1 for two images of one class, else `negative`: a number, or
+    "balanced", -(pairs of one class) / (pairs of two), a ValueError where there are none of two.
 
     NOTE the papers print -1. With many classes nearly all pairs are negative, and then the best V
-    is one and the same code for every image. ADSH's own code balances the two; no paper says so.
-    """
+    is one and the same code for every image. ADSH's own code balances the two; no paper says so."""
     negative = negative_value(negative, row_labels, column_labels)
     return torch.where(row_labels[:, None] == column_labels, 1.0, negative)
 
@@ -201,8 +190,7 @@ def update_codes(
 
     NOTE eq. 17 is misprinted: with its Q the label term counts twice or has the wrong sign, and J
     rises. The minimum of J over column m is sign(k S'U_m + gamma U^_m - V^ U^'U_m), where V^ and U^
-    lack column m and U^_m is U_m on the sampled rows and 0 elsewhere.
-    """
+    lack column m and U^_m is U_m on the sampled rows and 0 elsewhere."""
     (images, bits), count = codes.shape, len(outputs)
     if outputs.shape != (count, bits) or similarity.shape != (count, images):
         shapes = ", ".join(str(tuple(x.shape)) for x in (codes, outputs, similarity))

@@ -80,18 +80,15 @@ def outfit_edges(outfits: Sequence[Sequence[int]]) -> Tensor:
 
 
 class GraphEncoder(nn.Module):
-    """Graph convolutions with two supports, the identity and the row-normalised A + I.
-
-    Args:
-        dim: d, of the input features, standardised.  dropout: of each layer's input features.
-        hidden: units of each layer. PAN: two of 200; CGAE: three of 350.
-    """
+    """Graph convolutions with two supports, the identity and the row-normalised A + I, of features
+    with `dim` = d standardised dimensions. Dropout is that of each layer's input features, `hidden`
+    the units of each layer (PAN: two of 200; CGAE: three of 350)."""
 
     def __init__(self, dim: int, hidden: Sequence[int] = (200, 200), dropout: float = 0.5):
         super().__init__()
         share(dropout=dropout)
-        layers = (GraphLayer(*size, dropout) for size in pairwise([dim, *hidden]))
-        self.layers = nn.ModuleList(layers)
+        sizes = pairwise([dim, *hidden])
+        self.layers = nn.ModuleList(GraphLayer(*size, dropout) for size in sizes)
 
     def forward(self, features: Tensor, support: Tensor | None = None, generator=None) -> Tensor:
         """(N, d) and a sparse (N, N) as of `Graph.support`, or no edges -> (N, hidden[-1])."""
@@ -160,9 +157,7 @@ class Context(NamedTuple):
     choices: list[int]
 
 
-def neighbourhood(
-    neighbours: Neighbours, start: int, count: int, hidden=lambda *edge: False
-) -> Edges:
+def neighbourhood(neighbours: Neighbours, start: int, count: int, hidden=lambda u, v: False):
     """The first `count` edges of a breadth-first walk from `start`, lower neighbours first; an edge
     is met once, from the end that is visited first, a `hidden` one never."""
     edges, visited, queue = [], set(), deque([start])
@@ -181,8 +176,7 @@ def outfit_context(neighbours: Neighbours, outfit: Items, count: int) -> Context
     """For scoring an outfit: `count` (K in the paper's code) edges about each item, none within.
 
     NOTE items of a made-up outfit keep all edges of the outfits that they come from, so that
-    neighbours and degrees may tell which outfits are real: report K = 0 beside K = 1.
-    """
+    neighbours and degrees may tell which outfits are real: report K = 0 beside K = 1."""
     return _context(neighbours, outfit, [], outfit, count, [])
 
 
@@ -194,10 +188,7 @@ def question_context(neighbours: Neighbours, outfit: Items, choices: Items, coun
 
 def _context(neighbours: Neighbours, outfit, choices, explored, count: int, edges) -> Context:
     inside, question = set(outfit), {*outfit, *choices}
-
-    def hidden(u: int, v: int) -> bool:
-        return (u in inside and v in question) or (v in inside and u in question)
-
+    hidden = lambda u, v: (u in inside and v in question) or (v in inside and u in question)
     for item in dict.fromkeys(explored):
         edges = edges + neighbourhood(neighbours, item, count, hidden)
     items = list(dict.fromkeys([*outfit, *choices, *(node for edge in edges for node in edge)]))
@@ -212,8 +203,7 @@ def embed_contexts(
     """Encode every question in a graph of its own, many questions in one sparse matrix.
 
     Features (N, d) of all items -> embeddings (n, h) of the contexts' items, and the outfit and the
-    choices of each as rows of it. In training mode batch norm does not keep questions apart.
-    """
+    choices of each as rows of it. In training mode batch norm does not keep questions apart."""
     if encoder.training:
         raise ValueError("the encoder is in training mode: call encoder.eval() first")
     if not contexts:

@@ -17,12 +17,9 @@ from fieldmarks.methods.method import gather
 class DSH(HashMethod):
     """Deep supervised hashing (Liu et al., CVPR 2016): `contrastive_loss` over a batch's pairs.
 
-    Args:
-        quantisation: weight of the outputs' distance from -1 or +1, a mean.  Else as `HashMethod`.
-
-    NOTE the paper weighs it by 0.01, but summed over both images' bits: 0.24 to 0.96 times the
-    mean, for 12 to 48 bits. Later comparisons weigh a mean by 0.1 or 0.01.
-    """
+    `quantisation` weighs the outputs' mean distance from -1 or +1. NOTE the paper's weight is 0.01,
+    but of a sum over both images' bits: 0.24 to 0.96 times the mean, for 12 to 48 bits. Later
+    comparisons weigh a mean by 0.1 or 0.01. Other arguments as of `HashMethod`."""
 
     def __init__(self, backbone: Module, bits: int, *, quantisation: float = 0.1, **shared):
         super().__init__(backbone, bits, **shared)
@@ -32,20 +29,18 @@ class DSH(HashMethod):
 
     def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         outputs, labels = gather(self.representation(images)), gather(labels)
-        return {
-            "contrastive": contrastive_loss(outputs, labels, margin=2 * self.bits),
-            "quantisation": self.quantisation * (outputs.abs() - 1).abs().mean(),
-        }
+        quantisation = self.quantisation * (outputs.abs() - 1).abs().mean()
+        contrast = contrastive_loss(outputs, labels, margin=2 * self.bits)
+        return {"contrastive": contrast, "quantisation": quantisation}
 
 
 class MemoryHashing(HashMethod):
-    """What DPSH and HashNet share: a batch is paired with all training images, with labels (n,), by
-    the outputs that the network last gave for them.
+    """What DPSH and HashNet share: a batch, by `index` (B,), is paired with all training images,
+    with labels (n,), by the outputs that the network last gave for them.
 
     NOTE recorded outputs lag behind by up to an epoch. At a high learning rate outputs chase them
     to and fro, the loss rises, and codes grow worse than untrained ones: these methods, DPSH above
-    all, want lower rates than DSH.
-    """
+    all, want lower rates than DSH."""
 
     def __init__(self, backbone: Module, bits: int, labels: Tensor, **shared):
         super().__init__(backbone, bits, **shared)
@@ -59,8 +54,7 @@ class MemoryHashing(HashMethod):
         """Outputs of the whole batch (B, k) from this process's, their inner products (B, m) with
         the latest of all training images seen so far, which pass no gradients, and s (B, m).
 
-        NOTE an image is also paired with itself, as in the authors' programs.
-        """
+        NOTE an image is also paired with itself, as in the authors' programs."""
         index = gather(index.to(outputs.device))
         outputs, labels = gather(outputs), gather(labels)
         if index.max() >= len(self.labels) or not torch.equal(self.labels[index], labels):
@@ -76,42 +70,33 @@ class MemoryHashing(HashMethod):
 class DPSH(MemoryHashing):
     """Deep pairwise-supervised hashing (Li, Wang & Kang, IJCAI 2016): p(s = 1) = sigmoid(u'u / 2).
 
-    Args:
-        quantisation: weight of (u - sign u)^2, a mean over B and k.  Else as `MemoryHashing`.
+    `quantisation` weighs the mean of (u - sign u)^2; other arguments as of `MemoryHashing`. NOTE
+    all pairs count alike, and with many classes nearly all are of two classes: outputs settle well
+    below 1 and tell the classes apart slowly. That is the method; HashNet balances."""
 
-    NOTE all pairs count alike, and with many classes nearly all are of two classes: outputs settle
-    well below 1 and tell the classes apart slowly. That is the method; HashNet balances.
-    """
-
-    def __init__(
-        self, backbone: Module, bits: int, labels: Tensor, *, quantisation: float = 0.1, **shared
-    ):
+    def __init__(self, backbone: Module, bits: int, labels: Tensor, *, quantisation=0.1, **shared):
         super().__init__(backbone, bits, labels, **shared)
         self.quantisation = quantisation
 
     embed = HashMethod.representation  # u is not bounded
 
     def losses(self, images: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """index (B,) counts the training set."""
         outputs, products, similar = self.pair(self.representation(images), labels, index)
-        return {
-            "likelihood": pair_likelihood(products / 2, similar).mean(),
-            "quantisation": self.quantisation * (outputs - outputs.sign()).square().mean(),
-        }
+        quantisation = self.quantisation * (outputs - outputs.sign()).square().mean()
+        likelihood = pair_likelihood(products / 2, similar).mean()
+        return {"likelihood": likelihood, "quantisation": quantisation}
 
 
 class HashNet(MemoryHashing):
     """HashNet (Cao et al., ICCV 2017): balanced likelihood of tanh(scale u), which becomes a sign.
 
-    Args:
-        sharpness: alpha, p(s_ij = 1) = sigmoid(alpha u_i'u_j).  Else as `MemoryHashing`.
-        growth: the scale after t steps is sqrt(1 + growth t); 0.005 is the authors'.
+    `sharpness` is alpha, p(s_ij = 1) = sigmoid(alpha u_i'u_j); the scale after t steps is
+    sqrt(1 + growth t), with the authors' growth. Other arguments as of `MemoryHashing`.
 
     NOTE sharpness 0.1 is that of later comparisons and serves many classes best. The authors' is
     10 / k; with few classes, 0.1 makes all bits of a short code tell the same two groups of classes
     apart. The authors' scale grows every 200 steps, here at each. They pair images within a batch,
-    weighed by the data set's counts; here pairs with all images seen are weighed by their own.
-    """
+    weighed by the data set's counts; here pairs with all images seen are weighed by their own."""
 
     def __init__(
         self, backbone: Module, bits: int, labels: Tensor, *, sharpness=0.1, growth=0.005, **shared
@@ -130,7 +115,6 @@ class HashNet(MemoryHashing):
         return (self.scale * self.representation(images)).tanh()
 
     def losses(self, images: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """index (B,) counts the training set."""
         _, products, similar = self.pair(self.embed(images), labels, index)
         likelihood = pair_likelihood(self.sharpness * products, similar)
         return {"likelihood": balanced_mean(likelihood, similar)}
@@ -155,8 +139,7 @@ def contrastive_loss(outputs: Tensor, labels: Tensor, margin: float) -> Tensor:
     """DSH's loss: half the mean over pairs i < j of d within a class, else of max(margin - d, 0).
 
     d is the squared distance, of codes four times the Hamming distance: a margin of 2k asks that
-    half the bits differ.
-    """
+    half the bits differ."""
     first, second = torch.triu_indices(len(outputs), len(outputs), offset=1, device=outputs.device)
     distance = (outputs[first] - outputs[second]).square().sum(1)
     loss = torch.where(labels[first] == labels[second], distance, (margin - distance).clamp(min=0))
@@ -164,13 +147,7 @@ def contrastive_loss(outputs: Tensor, labels: Tensor, margin: float) -> Tensor:
 
 
 def create_hash_baseline(
-    name: str,
-    backbone: Module,
-    bits: int,
-    labels: Tensor,
-    *,
-    freeze_norm: bool = False,
-    hash_lr: float = 1.0,
+    name, backbone: Module, bits: int, labels, *, freeze_norm: bool = False, hash_lr: float = 1.0
 ) -> HashMethod:
     """DPSH, DSH or HashNet by name with its usual settings, for training labels (n,) long."""
     methods = {"dpsh": DPSH, "dsh": DSH, "hashnet": HashNet}

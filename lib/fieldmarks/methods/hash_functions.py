@@ -112,8 +112,7 @@ class SDH(HashFunction):
 
     with Y the labels as one-hot rows and phi(x) a Gaussian kernel with random training features,
     the anchors, as wide as their mean distance, and a constant. NOTE training's codes B know the
-    labels; here no image gets such a code: those of a database are sign(phi(x) P) too.
-    """
+    labels; here no image gets such a code: those of a database are sign(phi(x) P) too."""
 
     nu, rounds = 1e-5, 5
 
@@ -166,8 +165,7 @@ def smoothest_waves(extent: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """The eigenfunctions with the smallest 1 - exp(-(m pi / extent)^2 e^2 / 2), as SH uses.
 
     Sides (d,) of the box, not all zero -> (k,) side of each wave and (k,) its m. Whatever e is,
-    these have the lowest frequencies m / extent; of equal ones the lower m, then the first side.
-    """
+    these have the lowest frequencies m / extent; of equal ones the lower m, then the first side."""
     modes = torch.arange(1, bits + 1, dtype=extent.dtype)
     frequency = modes[:, None] / extent  # (k, d), infinite where a side has no extent
     chosen = frequency.flatten().argsort(stable=True)[:bits]
@@ -185,8 +183,7 @@ def discrete_descent(codes: Tensor, classifier: Tensor, linear: Tensor, sweeps: 
     """SDH's discrete cyclic coordinate descent: lower |B W|^2 - 2 <B, linear>, a bit at a time.
 
     From codes B (N, k) of -1/+1, classifier W (k, C), and linear (N, k), Y W' + nu phi P in SDH.
-    The objective never rises; it stops when a sweep changes nothing.
-    """
+    The objective never rises; it stops when a sweep changes nothing."""
     codes, coupling = codes.clone(), (classifier @ classifier.T).fill_diagonal_(0)
     for _ in range(sweeps):
         before = codes.clone()

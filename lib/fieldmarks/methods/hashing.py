@@ -12,14 +12,10 @@ DIVERGED = "not numbers (the network has diverged: train with a lower lr)"
 class HashMethod(Method):
     """Backbone, global average pooling, a linear hash layer and tanh: the u of FCAENet's eq. 2.
 
-    Args:
-        backbone, freeze_norm: as `Method`.  bits: k, length of a code, at least 1.
-        hash_lr: learning rate of the hash layer as a multiple of the backbone's, positive.
-
-    NOTE the loss's curvature in the hash layer grows with the square of the pooled features'
+    A code has `bits` = k bits; hash_lr is the hash layer's learning rate as a multiple of the
+    backbone's. NOTE the loss's curvature in the layer grows with the square of the pooled features'
     length, which is in the thousands: a learning rate that suits a trained backbone makes the layer
-    saturate within a few steps, and one that suits the layer leaves the backbone as it is.
-    """
+    saturate within a few steps, and one that suits the layer leaves the backbone as it is."""
 
     def __init__(
         self, backbone: nn.Module, bits: int, *, freeze_norm: bool = False, hash_lr: float = 1.0
@@ -40,10 +36,8 @@ class HashMethod(Method):
 
 
 def to_codes(outputs: Tensor) -> Tensor:
-    """Codes (N, k) float32 of -1/+1 from hash outputs (N, k), of which 0 counts as +1.
-
-    Raises ValueError where an output is not a number; the first image is named.
-    """
+    """Codes (N, k) float32 of -1/+1 from hash outputs (N, k), of which 0 counts as +1. Raises
+    ValueError where an output is not a number; the first image is named."""
     broken = outputs.isnan().any(1).nonzero().flatten().tolist()
     if broken:
         images = f"{len(broken)} of {len(outputs)} images"

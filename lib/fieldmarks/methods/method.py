@@ -12,8 +12,7 @@ class Method(nn.Module):
 
     Args:
         backbone: normalised images (B, 3, H, W) -> features (B, C, h, w); `channels` is C.
-        freeze_norm: its batch normalisation keeps its statistics in training.
-    """
+        freeze_norm: its batch normalisation keeps its statistics in training."""
 
     trains = True
     rates: dict[str, tuple[float, bool]] = {}  # of its parts: factor of lr, whether they decay

@@ -22,8 +22,7 @@ class MetricBaseline(Method):
         loss: its proxies, if any, are trained too.  miner: chooses pairs within a batch.
         pooling: "both" adds up average and maximum.  normalise: by LayerNorm (ProxyNCA++).
         dimensions: of a linear projection after these; 0 keeps the C pooled features.
-        proxy_lr: learning rate of the proxies as a multiple of the network's.
-    """
+        proxy_lr: learning rate of the proxies as a multiple of the network's."""
 
     def __init__(
         self,
@@ -60,11 +59,9 @@ class MetricBaseline(Method):
 
 
 class SCDA(Method):
-    """Selective Convolutional Descriptor Aggregation (Wei et al. 2017), which needs no training.
-
-    Descriptors in the `object_mask` of the activation, summed over channels, are pooled by average
-    and by maximum; both are brought to unit length and set side by side: (B, 2 C).
-    """
+    """Selective Convolutional Descriptor Aggregation (Wei et al. 2017), which needs no training:
+    descriptors in the `object_mask` of the activation, summed over channels, are pooled by average
+    and by maximum; both are brought to unit length and set side by side: (B, 2 C)."""
 
     trains = False
 
@@ -91,24 +88,17 @@ def object_mask(activation: Tensor) -> Tensor:
 def create_baseline(
     name: str, backbone: Module, classes: int, *, freeze_norm: bool = False, proxy_lr: float = 1e2
 ) -> Method:
-    """One of BASELINES with its authors' settings; `proxy_lr` is for the two with proxies.
-
-    Zhai & Wu 2019 (the CEP row), Teh et al. 2020, Kim et al. 2020, Wang et al. 2019, and SCDA.
-    """
+    """One of BASELINES with its authors' settings; `proxy_lr` is for the two with proxies: Zhai &
+    Wu 2019 (the CEP row), Teh et al. 2020, Kim et al. 2020, Wang et al. 2019, and SCDA."""
     one_of("baseline", name, BASELINES)
-    channels, both = backbone.channels, {"pooling": "both", "dimensions": 512}
+    channels, both = backbone.channels, dict(pooling="both", dimensions=512)
     if name == "scda":
         return SCDA(backbone)
     if name == "normsoftmax":
         loss, options = losses.NormalizedSoftmaxLoss(classes, channels, temperature=0.05), {}
     elif name == "proxynca++":
         loss = losses.ProxyNCALoss(classes, channels, softmax_scale=9)
-        options = {
-            "pooling": "max",
-            "dimensions": channels,
-            "normalise": True,
-            "proxy_lr": proxy_lr,
-        }
+        options = dict(pooling="max", dimensions=channels, normalise=True, proxy_lr=proxy_lr)
     elif name == "proxyanchor":
         loss = losses.ProxyAnchorLoss(classes, 512, margin=0.1, alpha=32)
         options = both | {"proxy_lr": proxy_lr}

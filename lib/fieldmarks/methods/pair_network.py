@@ -7,11 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldmarks.checks import one_of
-from fieldmarks.methods.attribute_baselines import (
-    AttributeSimilarityHead,
-    MultitaskHead,
-    PlainSimilarity,
-)
+from fieldmarks.methods import attribute_baselines as baselines
 from fieldmarks.methods.graph_encoder import Context, GraphEncoder, Standardise, embed_contexts
 from fieldmarks.methods.method import Method
 from fieldmarks.methods.pan import PAN, Rule
@@ -25,12 +21,9 @@ class PairNetwork(Method):
     Args:
         method: "pan_supervised", "pan_unsupervised", "pan_hybrid", "multitask",
             "attribute_similarity", "plain", or "cosine", which has nothing to learn.
-        dim: d, features of an item.  attributes: A.
+        dim: d, features of an item.  attributes: A.  hidden, dropout: as `GraphEncoder`.
         encoder: "linear" is one layer, which sees the item alone, of the last of `hidden` units.
-        hidden, dropout: as `GraphEncoder`.
-        free: concepts of pan_unsupervised and pan_hybrid.
-        none_slot, rule, attribute_weight: as `PAN`; the weight is that of every method.
-    """
+        free, none_slot, rule, attribute_weight: as `PAN`; the weight is that of every method."""
 
     def __init__(
         self,
@@ -47,15 +40,15 @@ class PairNetwork(Method):
         attribute_weight: float = 1.0,
     ):
         super().__init__(backbone=None)
-        weight = {"attribute_weight": attribute_weight}
-        supervised = {"attributes": attributes, "none_slot": none_slot, "rule": rule, **weight}
+        weighted = {"attributes": attributes, "attribute_weight": attribute_weight}
+        supervised = {"none_slot": none_slot, "rule": rule, **weighted}
         heads = {
             "pan_supervised": lambda: PAN(dim, **supervised),
             "pan_unsupervised": lambda: PAN(dim, free=free),
             "pan_hybrid": lambda: PAN(dim, free=free, **supervised),
-            "multitask": lambda: MultitaskHead(dim, attributes, **weight),
-            "attribute_similarity": lambda: AttributeSimilarityHead(dim, attributes, **weight),
-            "plain": lambda: PlainSimilarity(dim),
+            "multitask": lambda: baselines.MultitaskHead(dim, **weighted),
+            "attribute_similarity": lambda: baselines.AttributeSimilarityHead(dim, **weighted),
+            "plain": lambda: baselines.PlainSimilarity(dim),
             "cosine": lambda: nn.CosineSimilarity(dim=-1),
         }
         one_of("method", method, heads)
@@ -95,8 +88,7 @@ class PairNetwork(Method):
 
         The encoder runs once, the head on CHUNK pairs at a time, whose gradients are taken there
         and then, so that memory is that of one chunk. NOTE they are those of the terms' sum, which
-        the first term carries: minimise the sum, and weigh terms by `attribute_weight` only.
-        """
+        the first term carries: minimise the sum, and weigh terms by `attribute_weight` only."""
         encoded, learning = self.encode(features, support, generator), torch.is_grad_enabled()
         parameters = [p for p in self.head.parameters() if p.requires_grad]
         items, terms = encoded.detach(), {}

@@ -12,8 +12,7 @@ def pairs_from_labels(labels: Tensor, count: int, generator: Generator) -> tuple
     """`count` pairs of one class and `count` of two, drawn uniformly, without replacement.
 
     Labels (N,) -> pairs (2 count, 2) long, positives first, and same (2 count,) float32 of 1. and
-    0. The generator is on the CPU. Raises ValueError where there are fewer pairs of either kind.
-    """
+    0. The generator is on the CPU. Raises ValueError where there are fewer pairs of either kind."""
     labels, nodes = labels.cpu(), len(labels)
     order, sizes = labels.argsort(stable=True), labels.unique(return_counts=True)[1]
     ends = (sizes * (sizes - 1) // 2).cumsum(0)  # pairs of the classes so far
@@ -24,9 +23,7 @@ def pairs_from_labels(labels: Tensor, count: int, generator: Generator) -> tuple
     owner = torch.searchsorted(ends, number, right=True)
     within = _pair_of(number - torch.where(owner > 0, ends[owner - 1], 0))  # places in the class
     together = order[(sizes.cumsum(0) - sizes)[owner, None] + within]
-    return _with_negatives(
-        together, nodes, generator, lambda pairs: labels[pairs[:, 0]] != labels[pairs[:, 1]]
-    )
+    return _with_negatives(together, nodes, generator, lambda n: torch.ne(*labels[_pair_of(n)].T))
 
 
 def pairs_from_edges(
@@ -36,8 +33,7 @@ def pairs_from_edges(
 
     Undirected edges (E, 2) between `nodes` items -> pairs (2 E, 2) long, the edges first, and same
     (2 E,) float32 of 1. and 0. Negatives avoid the edges `known` (K, 2) too. Raises ValueError for
-    edges of an item with itself, twice or out of range, and where too few pairs are no edges.
-    """
+    edges of an item with itself, twice or out of range, and where too few pairs are no edges."""
     taken = _numbers(edges, nodes, "edges")
     if twice := len(taken) - len(taken.unique()):
         raise ValueError(f"{twice} of {len(taken)} edges come twice, in one direction or both")
@@ -45,9 +41,7 @@ def pairs_from_edges(
         taken = torch.cat([taken, _numbers(known, nodes, "known edges")])
     taken = taken.unique()
     _check_count(len(edges), nodes * (nodes - 1) // 2 - len(taken), "pairs that are no edges")
-    return _with_negatives(
-        edges.cpu(), nodes, generator, lambda pairs: ~torch.isin(_numbers(pairs, nodes), taken)
-    )
+    return _with_negatives(edges.cpu(), nodes, generator, lambda n: ~torch.isin(n, taken))
 
 
 def split_edges(edges: Tensor, generator: Generator, share: float = 0.5) -> tuple[Tensor, Tensor]:
@@ -58,8 +52,8 @@ def split_edges(edges: Tensor, generator: Generator, share: float = 0.5) -> tupl
 
 
 def _with_negatives(together: Tensor, nodes: int, generator, accept) -> tuple[Tensor, Tensor]:
-    total, count = nodes * (nodes - 1) // 2, len(together)
-    apart = _distinct(total, count, generator, lambda number: accept(_pair_of(number)))
+    count = len(together)
+    apart = _distinct(nodes * (nodes - 1) // 2, count, generator, accept)
     same = torch.cat([torch.ones(count), torch.zeros(count)])
     return torch.cat([together, _pair_of(apart)]), same
 

@@ -44,8 +44,7 @@ class ConceptSimilarity(nn.Module):
         """(..., d) twice -> score p (...,), concepts rho (..., M), relevance omega (..., M).
 
         All lie in [0, 1], and a and b may be swapped. Leading dimensions broadcast: (Q, 1, d) and
-        (1, G, d) give all pairs. Raises ValueError for features of other than d dimensions.
-        """
+        (1, G, d) give all pairs. Raises ValueError for features of other than d dimensions."""
         concept_logits, relevance_logits = self.logits(a, b)
         concepts, relevance = concept_logits.sigmoid(), relevance_logits.softmax(-1)
         score = (concepts * relevance).sum(-1).clamp(max=1)  # M rounded weights may exceed 1
@@ -74,9 +73,8 @@ class PAN(nn.Module):
     Polyvore), the hybrid of the official code some of both.
 
     Args:
-        dim: d, features of an image.  attributes: A, annotated ones.  free: see above.
+        dim: d, features of an image.  attributes: A, annotated ones.  rule: f_a, as `pair_labels`.
         none_slot: one more supervised concept, for pairs whose label has no attribute at all.
-        rule: f_a, which makes one label of two images; see `pair_labels`.
         attribute_weight: lambda. NOTE only the official code has it: 1e-5 on CUB, 10 on Polyvore.
     """
 
@@ -107,9 +105,7 @@ class PAN(nn.Module):
 
     score = ConceptSimilarity.score
 
-    def losses(
-        self, a: Tensor, b: Tensor, same: Tensor, attributes_a=None, attributes_b=None
-    ) -> dict[str, Tensor]:
+    def losses(self, a: Tensor, b: Tensor, same: Tensor, attributes_a=None, attributes_b=None):
         """Eq. 4: {"similarity": BCE of p, "attributes": lambda times that of supervised concepts}.
 
         Features (P, d) twice, e_ij (P,) of 1 and 0, and, where concepts are supervised, attributes
@@ -132,8 +128,7 @@ def pair_labels(a: Tensor, b: Tensor, rule: Rule) -> Tensor:
     "and": both have it.  "or": either.  "xor": one, the other not.  "xnor": both or neither.
     Values are 0, 1 and NaN for unknown, of any type (ValueError for others; see `binarise`); the
     result is float32 unless the input is wider. NOTE an attribute unknown in either image is
-    unknown for the pair, even where logic would settle it: the official code masks such entries.
-    """
+    unknown for the pair, even where logic would settle it: the official code masks such entries."""
     one_of("rule", rule, RULES)
     a, b = at_least_float32(a), at_least_float32(b)
     for values in (a, b):
@@ -163,8 +158,7 @@ def similarity_loss(concept_logits: Tensor, relevance_logits: Tensor, same: Tens
 
     p is a mean of sigmoids, so it has no logit of its own, and log p fails where p has been rounded
     to 0 or 1. But 1 - p = sum of omega_m sigmoid(-z_m), so both logarithms are sums in the log
-    domain, with gradients that neither vanish nor overflow. NOTE the official code clamps p.
-    """
+    domain, with gradients that neither vanish nor overflow. NOTE the official code clamps p."""
     log_relevance = relevance_logits.log_softmax(-1)
     log_same = (log_relevance + F.logsigmoid(concept_logits)).logsumexp(-1)  # log p
     log_other = (log_relevance + F.logsigmoid(-concept_logits)).logsumexp(-1)  # log(1 - p)

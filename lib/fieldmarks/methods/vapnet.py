@@ -27,20 +27,16 @@ class VAPNet(Method):
     """Eq. 1-9.
 
     Args:
-        backbone, freeze_norm: as `Method`.  classes: N, of the training images.
-        classification: use L_a, the cross-entropy (eq. 8).
+        classes: N, of the training images.  classification: use L_a, the cross-entropy (eq. 8).
         constraint: "mean": eq. 6 with mean encoders; "direct": eq. 5 without; "none": L_a alone.
         views: M, local views (Table 4).  attributes: k, their dimensions (Table 5).
         update_ratio: alpha, the current encoder's share in its mean at each step (Table 6, eq. 7).
-        constraint_weight: lambda (Table 7, eq. 9).
-        grids: the n of the n x n grids that patches come from.
+        constraint_weight: lambda (Table 7, eq. 9).  grids: the n of the n x n grids of patches.
         uniform_over: draw each of the sum(n^2) "patches" alike, or first one of the "grids".
         temperature: divides attributes before their softmax.
         grad_through_teacher: let gradients reach the features through the mean encoders.
         joint_batch: one backbone call for images and views, which then share batch statistics.
-        cosine_head: classify by scaled cosine rather than by inner product.
-        label_smoothing: of the cross-entropy.
-    """
+        cosine_head: classify by scaled cosine, not inner product.  label_smoothing: of eq. 8."""
 
     def __init__(
         self,
@@ -96,7 +92,7 @@ class VAPNet(Method):
         """
         if self.constraint == "none":
             return {"L_a": self.classification_loss(self.backbone(images), labels)}
-        count, size = len(images), (images.shape[-2], images.shape[-1])
+        count, size = len(images), images.shape[-2:]
         if boxes is None:
             boxes = self.sample_boxes(count, *size, generator)
         boxes = boxes.to(images.device)
@@ -129,8 +125,7 @@ class VAPNet(Method):
         """Eq. 5 or 6 from g(F_L) and g(F_G), each (B, M, C).
 
         NOTE eq. 6 leaves open whether gradients pass through mean encoders to the features. They do
-        not here unless `grad_through_teacher`: a teacher that moves to its pupil teaches less.
-        """
+        not here unless `grad_through_teacher`: a teacher that moves to its pupil teaches less."""
         pupils = self.local_encoder(local), self.global_encoder(at_boxes)
         if self.constraint == "direct":
             teachers = self.global_encoder(local), self.local_encoder(at_boxes)
@@ -161,8 +156,7 @@ def attribute_constraint(
     KL(mean_of_global || own_global), summed over M, mean over B, of (B, M, k) before the softmax:
     own_local T_L(F_L), own_global T_G(F_G), mean_of_local E[T_G](F_L), mean_of_global E[T_L](F_G).
 
-    NOTE the print takes logarithms of raw outputs, which may be negative: hence the softmax.
-    """
+    NOTE the print takes logarithms of raw outputs, which may be negative: hence the softmax."""
 
     def divergence(teacher: Tensor, pupil: Tensor) -> Tensor:
         teacher, pupil = teacher.log_softmax(-1), pupil.log_softmax(-1)
@@ -176,8 +170,7 @@ def patch_boxes(height: int, width: int, grids: tuple[int, ...] = GRIDS) -> Tens
     """All patches of all grids (Sec. 3.2): for each n, n x n cells of floor(H/n) x floor(W/n) px.
 
     (sum of n^2, 4) long, x1 y1 x2 y2 in pixels, x2 and y2 exclusive; by grid, then row by row. An
-    image with fewer pixels a side than a grid has cells raises ValueError.
-    """
+    image with fewer pixels a side than a grid has cells raises ValueError."""
     boxes, most = [], min(height, width)
     for n in grids:
         if n > most:
@@ -204,8 +197,7 @@ def roi_average(features: Tensor, boxes: Tensor, image_size: tuple[int, int]) ->
 
     Features (B, C, h, w), boxes (B, M, 4) in pixels of images of image_size -> (B, M, C), equal to
     torchvision's roi_align with 2 x 2 samples a cell. Sampling on a regular lattice and averaging
-    are linear and separable: together one weight for each row times one for each column.
-    """
+    are linear and separable: together one weight for each row times one for each column."""
     x1, y1, x2, y2 = boxes.float().unbind(-1)
     rows = _sampling_weights(y1, y2, image_size[0], features.shape[-2])  # (B, M, h)
     columns = _sampling_weights(x1, x2, image_size[1], features.shape[-1])  # (B, M, w)

@@ -31,7 +31,8 @@ def blend(image, response, strength: float = 0.7) -> np.ndarray:
     if not np.isfinite(response).all():
         raise ValueError("a response map must not hold NaN or infinity")
     size = image.shape[1], image.shape[0]
-    response = np.asarray(Image.fromarray(response).resize(size, Image.Resampling.BILINEAR))[:, :, None]
+    resized = Image.fromarray(response).resize(size, Image.Resampling.BILINEAR)
+    response = np.asarray(resized)[:, :, None]
     grey = image.mean(axis=2, keepdims=True)
     photograph = 0.6 * image + 0.4 * grey  # paler colours, so that heat is not taken for plumage
     alpha = strength * response**2  # broad maps must not hide what they lie on

@@ -1,4 +1,4 @@
-"""A real browser, JupyterLab on a copy of the notebooks, Voila as `make serve` starts it, and a few tiny finished runs.
+"""A real browser, JupyterLab on a copy of the notebooks, Voila as `make serve` has it, tiny runs.
 
 Screenshots are kept where FIELDMARKS_SCREENSHOTS says, else in pytest's own folder.
 """
@@ -20,27 +20,39 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers.experiments import arguments
+from helpers.pages import WIDE
 
 REPOSITORY = Path(__file__).parents[3]
-BIRDS = "24 classes, 8 images, 128 px, seed 0, standard"
-WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 800, "height": 1000}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FCAENET = {"method": "fcaenet", "max_classes": 6, "passes": 1, "epochs": 1}
+PAN = {"ways": 3, "shots": 2, "queries": 6, "episodes": 20, "validation_episodes": 10, "epochs": 20}
+OTHER = {"method": "scda", "resize": 64, "size": 48}
+RUNS = {
+    "scda": ("open_set", {**OTHER, "generated": {"classes": 6, "images": 4, "size": 64}}),
+    "fcaenet-12": ("hashing", {**FCAENET, "bits": 12}),
+    "fcaenet-24": ("hashing", {**FCAENET, "bits": 24}),
+    "pan": ("fewshot", PAN),
+    "vapnet": ("open_set", {"epochs": 1}),
+}
+SHARED = {"generated": {"classes": 24, "images": 8}, "progress": "none", "device": "cpu"}
+PROGRAM = """
+import json, sys
+from fieldmarks.experiments.experiment import experiment_class
+
+for kind, words in json.loads(sys.argv[1]):
+    assert experiment_class(kind).main(words) == 0, words
+"""
 
 
 @pytest.fixture(scope="module")
 def chromium():
-    path = next(
-        (
-            found
-            for name in ("chromium", "chromium-browser", "google-chrome")
-            if (found := shutil.which(name))
-        ),
-        None,
-    )
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
-        word = "needs a browser: there is no chromium, chromium-browser or google-chrome on the PATH (Debian: apt-get install chromium)"
+        reason = f"none of {', '.join(BROWSERS)} is on the PATH (Debian: apt-get install chromium)"
         if os.environ.get("CI"):  # there a skipped test would look like a passed one
-            pytest.fail(word)
-        pytest.skip(word)
+            pytest.fail(reason)
+        pytest.skip(reason)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
@@ -70,7 +82,7 @@ def screenshots(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory) -> dict[str, str]:
-    """For the programs that are started: a cache of their own, one thread each, and no settings of whoever runs the tests."""
+    """For the programs that are started: a cache and settings of their own, one thread each."""
     home = tmp_path_factory.mktemp("home")
     settings = (
         home
@@ -97,51 +109,17 @@ def environment(tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory, environment) -> Path:
-    """A folder with `notebooks`, copied, and `runs`: VAPNet, FCAENet with 12 and 24 bits and PAN on birds, and SCDA on other birds."""
+    """A folder with `notebooks`, copied, and finished `runs`."""
     folder = tmp_path_factory.mktemp("workplace")
     shutil.copytree(
         REPOSITORY / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*")
     )
-    fcaenet = [
-        "hashing",
-        "method=fcaenet",
-        "max_classes=6",
-        "passes=1",
-        "epochs=1",
-        f"fieldguide={BIRDS}",
-    ]
-    runs = {
-        "scda": [
-            "open_set",
-            "method=scda",
-            "resize=64",
-            "size=48",
-            "fieldguide=6 classes, 4 images, 64 px, seed 0, standard",
-        ],
-        "fcaenet-12": [*fcaenet, "bits=12"],
-        "fcaenet-24": [*fcaenet, "bits=24"],
-        "pan": [
-            "fewshot",
-            "ways=3",
-            "shots=2",
-            "queries=6",
-            "episodes=20",
-            "validation_episodes=10",
-            "epochs=20",
-            f"fieldguide={BIRDS}",
-        ],
-        "vapnet": ["open_set", "epochs=1", f"fieldguide={BIRDS}"],
-    }
     calls = [
-        [kind, *words, "progress=none", "device=cpu", f"out={folder / 'runs' / name}"]
-        for name, (kind, *words) in runs.items()
+        (kind, arguments({**SHARED, **values, "out": str(folder / "runs" / name)}))
+        for name, (kind, values) in RUNS.items()
     ]
-    program = (
-        "import importlib, json, sys\nfor kind, *words in json.loads(sys.argv[1]):\n"
-        "    assert importlib.import_module('fieldmarks.experiments.' + kind).main(words) == 0, words"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(calls)],
+        [sys.executable, "-c", PROGRAM, json.dumps(calls)],
         env=environment,
         capture_output=True,
         text=True,
@@ -175,7 +153,7 @@ def lab(workplace, environment):
 
 @pytest.fixture(scope="module")
 def voila(workplace, environment):
-    """Voila as `make serve` starts it, on the copied notebook: `url` with its token, `bare` without."""
+    """Voila as `make serve` starts it, on the copied notebook: `url` with its token or `bare`."""
     port = free_port()
     recipe = subprocess.run(
         ["make", "--dry-run", "serve", f"PORT={port}"],

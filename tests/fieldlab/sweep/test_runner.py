@@ -199,6 +199,7 @@ def test_settings_that_do_not_fit(lab, monkeypatch, profile, settings, expected)
 # ---- papermill itself
 
 
+@pytest.mark.slow
 def test_a_sweep_by_papermill(alone, lab, capsys):
     runs = runs_of(lab, "raises", "good", settings=["lr=1e-5"])
     with board.open_board(runs) as lines:
@@ -229,6 +230,7 @@ def test_a_sweep_by_papermill(alone, lab, capsys):
     assert (runs[1].folder / "work.ipynb").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_kernel_and_what_it_started(lab, sweep):
     runs = runs_of(lab, "hangs", "good")
     run, driver = runs[0], sweep(runs)
@@ -246,6 +248,7 @@ def test_ctrl_c_stops_the_kernel_and_what_it_started(lab, sweep):
 # ---- the runner, with a stand-in for papermill
 
 
+@pytest.mark.slow
 def test_a_run_that_hangs_is_stopped_at_its_limit_with_all_that_it_started(lab, papermill):
     (run,) = runs_of(lab, "stubborn")
     outcome = runner.execute(run, 3)
@@ -304,6 +307,7 @@ def test_only_a_kernel_that_does_not_start_is_tried_again(lab, papermill, fails,
     )
 
 
+@pytest.mark.slow
 def test_a_killed_runner_loses_no_finished_run_and_leaves_nothing_running(
     alone, lab, papermill, sweep
 ):
@@ -320,6 +324,7 @@ def test_a_killed_runner_loses_no_finished_run_and_leaves_nothing_running(
     assert not any(process.is_running() and process.status() != "zombie" for process in orphans)
 
 
+@pytest.mark.slow
 def test_sigterm_stops_a_sweep_as_ctrl_c_does(lab, papermill, sweep):
     runs = runs_of(lab, "hangs", "good")
     run, driver = runs[0], sweep(runs)
@@ -330,6 +335,7 @@ def test_sigterm_stops_a_sweep_as_ctrl_c_does(lab, papermill, sweep):
     assert runner.processes_of(run.folder) == []
 
 
+@pytest.mark.slow
 def test_a_run_that_another_runner_is_at_is_left_to_it(lab, papermill, sweep):
     (run,) = runs_of(lab, "hangs")
     driver = sweep([run])

@@ -252,6 +252,7 @@ def test_more_runs_than_gpus_share_them_evenly(tmp_path, monkeypatch):
         assert none == {}
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_all_workers_and_a_killed_driver_is_taken_up(runs_of, driver):
     runs = runs_of("waits", "waits", "good")
 
@@ -297,6 +298,7 @@ def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch):
             ) and "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_workers_without_the_library_are_one_line(workers, tmp_path, monkeypatch):
     with cluster.connected(workers.address) as client:
         wait_until(lambda: len(client.nthreads()) == 2)
@@ -312,6 +314,7 @@ def test_workers_without_the_library_are_one_line(workers, tmp_path, monkeypatch
     )
 
 
+@pytest.mark.slow
 def test_a_lost_worker_loses_nothing_and_each_takes_one_run_at_a_time(runs_of, workers):
     runs = runs_of("waits", "good", "good")
     with cluster.connected(workers.address) as client:
@@ -332,6 +335,7 @@ def test_a_lost_worker_loses_nothing_and_each_takes_one_run_at_a_time(runs_of, w
     assert environment(runs[0])["OMP_NUM_THREADS"] == "3"
 
 
+@pytest.mark.slow
 def test_a_sweep_of_twelve_with_workers_and_driver_killed(runs_of, workers, driver):
     runs = runs_of("good", seeds=range(12))
     code, killed = sweep_with_kills(
@@ -347,6 +351,7 @@ def test_a_sweep_of_twelve_with_workers_and_driver_killed(runs_of, workers, driv
     assert not any(line.split()[1] == "again" for line in executions(runs))
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_workers_elsewhere(runs_of, workers, driver):
     runs = runs_of("waits", "good")
     started = driver("--scheduler", workers.address)
@@ -361,6 +366,7 @@ def test_ctrl_c_reaches_workers_elsewhere(runs_of, workers, driver):
     )
 
 
+@pytest.mark.slow
 def test_a_lost_scheduler_is_one_line_and_nothing_is_left_running(
     runs_of, tmp_path, driver, monkeypatch
 ):

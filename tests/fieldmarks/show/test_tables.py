@@ -44,7 +44,7 @@ def test_agreement_counts_questions():
     figure = agreement({"some": (first, second), "same": (first, first)}, "K = 0", "K = 1")
     counts = [int(axes.texts[1].get_text()) for axes in figure.axes]
     naive = [0] * 4
-    for one, other in zip(first, second):
+    for one, other in zip(first, second, strict=True):
         naive[2 * (not one) + (not other)] += 1
     assert counts == [*naive, int(first.sum()), 0, 0, int((~first).sum())]
     assert figure.axes[0].texts[0].get_text() == f"{100 * naive[0] / 80:.0f} %"
