@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
-from fieldmarks.data.decoding import ImageError, decode
+from fieldmarks.decoding import ImageError, decode
 from fieldmarks.experiments.models import Model, PairModel
 from torch import Tensor
 

@@ -306,7 +306,7 @@ def _lines(answer):
 
 
 def _answer_page(answer, image: Path, pictures: Path, page: Path) -> Path:
-    from fieldmarks.data.decoding import ImageError, decode
+    from fieldmarks.decoding import ImageError, decode
 
     from fieldlab.page import Found, write_page
 

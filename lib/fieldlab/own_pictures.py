@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import numpy as np
 import torch
-from fieldmarks.data.decoding import ImageError, decode
+from fieldmarks.decoding import ImageError, decode
 from fieldmarks.experiments.models import Model
 from fieldmarks.files import atomic, lock, release, write_json
 from fieldmarks.search.codes import CodeIndex, pack

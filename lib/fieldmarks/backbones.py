@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
+from fieldmarks.decoding import decode, upright
 from fieldmarks.resampling import crop_and_resize
 
 BUNDLED_NETWORK = "tf_efficientnet_lite0"
@@ -63,20 +64,20 @@ class Backbone(nn.Module):
 
     def _view(self, picture) -> Tensor:
         if isinstance(picture, (str, Path)):
-            picture = Image.open(picture)
-        if not isinstance(picture, Image.Image):
-            picture = Image.fromarray(np.asarray(picture))
-        picture = ImageOps.exif_transpose(picture).convert("RGB")
-        shorter = min(picture.size)
-        size = [max(1, round(side * self.resize / shorter)) for side in picture.size]
-        pixels = torch.from_numpy(np.array(picture.resize(size, Image.Resampling.BICUBIC)))
-        height, width = pixels.shape[:2]
+            array = decode(Path(picture), self.resize)
+        else:
+            opened = isinstance(picture, Image.Image)
+            image = picture if opened else Image.fromarray(np.asarray(picture))
+            array = upright(image, self.resize)
+        pixels = torch.from_numpy(array).permute(2, 0, 1)[None].float().div_(255)
+        height, width = array.shape[:2]
         side = min(height, width) * self.image_size / self.resize
         top, left = round((height - side) / 2), round((width - side) / 2)
-        box = torch.tensor([[left, top, left + side, top + side]])
-        image = pixels.permute(2, 0, 1)[None].float() / 255
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
-        return (crop_and_resize(image, box, self.image_size) - mean) / std
+        crop = crop_and_resize(
+            pixels, torch.tensor([[left, top, left + side, top + side]]), self.image_size
+        )
+        mean, std = (torch.tensor(value).view(3, 1, 1) for value in (self.mean, self.std))
+        return (crop - mean) / std
 
     def as_map(self, features: Tensor) -> Tensor:
         if features.dim() == 4:

@@ -23,6 +23,6 @@ def as_bits(codes, name: str = "codes") -> np.ndarray:
         value = values[row, bit].item()
         cure = "turn outputs into codes first (to_codes, which is the sign)"
         cure = cure if value == value else "the network has diverged"
-        found = f"found {value:.6g} at row {row}, bit {bit}"
-        raise ValueError(f"{name} must hold only -1 and +1, {found}: {cure}")
+        where = f"found {value:.6g} at row {row}, bit {bit}"
+        raise ValueError(f"{name} must hold only -1 and +1, {where}: {cure}")
     return bits

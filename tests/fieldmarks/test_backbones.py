@@ -1,9 +1,13 @@
 import pickle
 
+import numpy as np
 import pytest
 import timm
 import torch
 from fieldmarks.backbones import create_backbone, has_depthwise, load_weights
+from fieldmarks.data.augment import TestViews
+from fieldmarks.data.pixels import PixelCache
+from PIL import Image
 
 
 @pytest.mark.parametrize(
@@ -160,3 +164,21 @@ def test_a_runs_checkpoint_gives_its_backbone_and_statistics(tmp_path):
 def test_depthwise_networks_are_told_apart():
     assert has_depthwise(create_backbone("tf_efficientnet_lite0", "none", 64))
     assert not has_depthwise(create_backbone("resnet10t", "none", 64))
+
+
+def test_preprocess_gives_what_experiments_see(tmp_path):
+    """Files, open images and arrays, upright and wide, as a pixel cache and its test views do."""
+    generator = np.random.default_rng(0)
+    paths = [tmp_path / "wide.png", tmp_path / "tall.jpg", tmp_path / "grey.png"]
+    for path, shape in zip(paths, ((60, 400, 3), (90, 70, 3), (50, 50)), strict=True):
+        Image.fromarray(generator.integers(0, 255, shape, dtype=np.uint8)).save(path)
+    backbone = create_backbone("resnet10t", "none", 48)
+    backbone.resize = 56
+    pixels = PixelCache.open(paths, 56, tmp_path / "cache")
+    canvas, sizes = pixels.batch(torch.arange(3))
+    expected = TestViews.of(backbone)(canvas, sizes)
+    assert torch.allclose(backbone.preprocess(paths), expected, atol=1e-6)
+    images = [Image.open(path) for path in (paths[0], paths[2])]
+    assert torch.allclose(backbone.preprocess(images), expected[[0, 2]], atol=1e-6)
+    array = np.asarray(images[0])
+    assert torch.allclose(backbone.preprocess(array), expected[:1], atol=1e-6)

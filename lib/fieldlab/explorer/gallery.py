@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fieldmarks.data.decoding import ImageError, UnreadableImages, decode
+from fieldmarks.decoding import ImageError, UnreadableImages, decode
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.experiments import parameters as reading

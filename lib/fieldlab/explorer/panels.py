@@ -12,7 +12,7 @@ from pathlib import Path
 
 import ipywidgets
 import numpy as np
-from fieldmarks.data.decoding import ImageError
+from fieldmarks.decoding import ImageError
 from fieldmarks.show import maps
 from fieldmarks.show.names import readable
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from fieldmarks.checks import nearest_name
-from fieldmarks.data.decoding import unreadable
+from fieldmarks.decoding import unreadable
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.data.layouts import aircraft, cars, cub, folder, food101, inshop, nabirds, vegfru
 from fieldmarks.files import cache_home

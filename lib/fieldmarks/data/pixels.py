@@ -24,8 +24,8 @@ from numpy.lib import format as npy
 from PIL import Image
 from torch import Tensor
 
-from fieldmarks.data import decoding
-from fieldmarks.data.decoding import ImageError, UnreadableImages, decode, in_order
+from fieldmarks import decoding
+from fieldmarks.decoding import ImageError, UnreadableImages, decode, in_order
 from fieldmarks.files import atomic, cache_home
 
 VERSION = 1  # of what is decoded; another one gives other keys

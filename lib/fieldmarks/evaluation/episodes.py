@@ -60,15 +60,15 @@ def episode_accuracies(features: Tensor, episodes: Episodes, class_scores: Class
 def episode_scores(features: Tensor, episodes: Episodes, class_scores: ClassScores) -> Tensor:
     """Scores of features (N, ...) by episode: (E, W * Q, W), queries by class. ValueError for NaN
     among them, or where those of an episode are not (W * Q, W)."""
-    found, (ways, queries) = [], episodes.query.shape[1:]
+    scored, (ways, queries) = [], episodes.query.shape[1:]
     for number, (support, query) in enumerate(zip(*episodes, strict=True)):
         scores = class_scores(features[query.flatten()], features[support])
         if scores.shape != (wanted := (ways * queries, ways)):
             raise ValueError(f"class scores must be {wanted}, got {tuple(scores.shape)}")
         if scores.isnan().any():
             raise ValueError(f"class scores of episode {number} hold NaN")
-        found.append(scores)
-    return torch.stack(found)
+        scored.append(scores)
+    return torch.stack(scored)
 
 
 def accuracies(scores: Tensor) -> Tensor:

@@ -85,11 +85,11 @@ def retrieve(
         each: np.ndarray = _distances(sides.query[rows], gallery).astype(kind) * size
         each += np.arange(size, dtype=kind)
         keys[rows] = np.sort(np.partition(each, kept - 1, axis=1)[:, :kept], axis=1)
-    found = torch.from_numpy(keys.astype(np.int64))
+    keys = torch.from_numpy(keys.astype(np.int64))
     labels = (torch.from_numpy(part) for part in (sides.query_labels, sides.gallery_labels))
-    sides = found // size, order[found % size], *labels
     score = "Hamming distance to the query; equal ones in random order"
-    return RetrievalResults(*sides, precision, complete=k >= size, score=score)
+    parts = keys // size, order[keys % size], *labels, precision, False, k >= size, score
+    return RetrievalResults(*parts)
 
 
 def precision_recall_by_radius(
@@ -97,8 +97,8 @@ def precision_recall_by_radius(
 ) -> tuple[Tensor, Tensor]:
     """Precision and recall of all within Hamming radius 0, 1, .. k of a query, means over queries:
     (k + 1,) float64 twice. Where nothing lies within a radius precision is 0, as is usual."""
-    found, relevant = _within_radius(query_codes, query_labels, gallery_codes, gallery_labels)
-    precision, recall = relevant / np.maximum(found, 1), relevant / relevant[:, -1:]
+    items, relevant = _within_radius(query_codes, query_labels, gallery_codes, gallery_labels)
+    precision, recall = relevant / np.maximum(items, 1), relevant / relevant[:, -1:]
     return torch.from_numpy(precision.mean(axis=0)), torch.from_numpy(recall.mean(axis=0))
 
 
@@ -112,12 +112,12 @@ class Lookup(NamedTuple):
 
 def lookup(query_codes, query_labels, gallery_codes, gallery_labels, *, radius: int = 2) -> Lookup:
     """Hash lookup: what the Hamming ball of a radius 0 .. k around each query holds."""
-    found, relevant = _within_radius(query_codes, query_labels, gallery_codes, gallery_labels)
-    if radius not in range(distances := found.shape[1]):
+    items, relevant = _within_radius(query_codes, query_labels, gallery_codes, gallery_labels)
+    if radius not in range(distances := items.shape[1]):
         raise ValueError(f"radius is {radius}: it must be 0 to the code length {distances - 1}")
-    found, right = found[:, radius], relevant[:, radius]
-    precision, recall = right / np.maximum(found, 1), right / relevant[:, -1]
-    return Lookup(float(precision.mean()), float(recall.mean()), float((found == 0).mean()))
+    items, right = items[:, radius], relevant[:, radius]
+    means = (right / np.maximum(items, 1)).mean(), (right / relevant[:, -1]).mean()
+    return Lookup(*map(float, means), empty=float((items == 0).mean()))
 
 
 def _expected(sides, top: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
@@ -162,12 +162,12 @@ _RULES = {"expected": _expected, "stable": _stable}
 
 def _within_radius(*sides) -> tuple[np.ndarray, np.ndarray]:
     """Gallery items and relevant ones within each radius, (Q', k + 1) twice."""
-    _, items, relevant = zip(*_counts(_prepare(*sides)), strict=True)
-    found, relevant = np.concatenate(items).cumsum(axis=1), np.concatenate(relevant).cumsum(axis=1)
+    _, *counts = zip(*_counts(_prepare(*sides)), strict=True)
+    items, relevant = (np.concatenate(part).cumsum(axis=1) for part in counts)
     known = relevant[:, -1] > 0
     if not known.any():
         raise ValueError("no query has an item of its own label in the gallery")
-    return found[known], relevant[known]
+    return items[known], relevant[known]
 
 
 def _counts(sides) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:

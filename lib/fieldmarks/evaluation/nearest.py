@@ -142,8 +142,8 @@ def _search_all(
         if others is None:
             own = (which >= left) & (which < left + len(scores))
             scores[which[own] - left, own.nonzero()[:, 0]] = -math.inf
-        found, place = stable_topk(scores.T.contiguous(), k)
-        best = merge_best(best, (found, left + place), k) if best else (found, place)
+        values, place = stable_topk(scores.T.contiguous(), k)
+        best = merge_best(best, (values, left + place), k) if best else (values, place)
     return best
 
 

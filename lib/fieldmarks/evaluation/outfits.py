@@ -155,11 +155,11 @@ def _means(groups: dict, pairs: dict, score: Score, batch: int, shape: tuple) ->
     scores = torch.empty(len(number), dtype=torch.float64)
     with torch.no_grad():
         for part, out in zip(number.split(batch), scores.split(batch), strict=True):
-            found = score(part // items, part % items)
-            if found.shape != part.shape:
-                given = f"{len(part)} pairs, got shape {tuple(found.shape)}"
+            scored = score(part // items, part % items)
+            if scored.shape != part.shape:
+                given = f"{len(part)} pairs, got shape {tuple(scored.shape)}"
                 raise ValueError(f"score must return one number for each of {given}")
-            out.copy_(found)
+            out.copy_(scored)
     if len(bad := number[scores.isnan()]):
         first = f"first items {int(bad[0]) // items} and {int(bad[0]) % items}"
         raise ValueError(f"{len(bad)} of {len(scores)} pairs score NaN, {first}")

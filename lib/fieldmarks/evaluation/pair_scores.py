@@ -52,8 +52,8 @@ def top_scores(
             best = None
             for left in range(0, len(gallery), CHUNK):
                 strip = tiles.strip(rows, gallery[left : left + CHUNK])
-                found, place = stable_topk(strip, depth)
-                best = merge_best(best, (found, left + place), depth) if best else (found, place)
+                values, place = stable_topk(strip, depth)
+                best = merge_best(best, (values, left + place), depth) if best else (values, place)
             parts.append(best)
     scores, index = (torch.cat(part) for part in zip(*parts, strict=True))
     if not exact:

@@ -1,4 +1,4 @@
-"""What a retrieval found: nearest neighbours, whether they are right, and the scores made of that.
+"""The results of a retrieval: nearest neighbours, whether they are right, and the scores made of that.
 
 Recall@K follows Jegou et al. 2011 as metric learning uses it (Song et al. 2016): a query scores one
 when any of its K nearest neighbours shares its label. mAP@R is Musgrave et al., "A Metric Learning
@@ -122,9 +122,9 @@ class RetrievalResults:
             raise ValueError("images must be the pair (query images, gallery images)")
         queries, gallery = images if isinstance(images, tuple) else (images, images)
         index, scores, correct = self.neighbours(rows, k)
-        found = [[gallery[i] for i in row] for row in index.tolist()]
+        neighbours = [[gallery[i] for i in row] for row in index.tolist()]
         chosen = [queries[i] for i in torch.as_tensor(rows).tolist()]
-        return before_after(chosen, {"": (found, correct, scores)}, titles, score=self.score)
+        return before_after(chosen, {"": (neighbours, correct, scores)}, titles, score=self.score)
 
     def _depth(self, k: int) -> int:
         at_least(1, k=k)
@@ -163,8 +163,8 @@ def retrieve(
             relevant = _relevant(*labels, alone)
             depth = max(kept, int(relevant.max()))
             precision = torch.empty(units.size, dtype=torch.float64)
-    for rows, found, places in search(units, others, depth):
-        scores[rows], index[rows] = found[:, :kept], places[:, :kept]
+    for rows, best, places in search(units, others, depth):
+        scores[rows], index[rows] = best[:, :kept], places[:, :kept]
         if precision is not None:
             correct = labels[1][places.cpu()] == labels[0][rows, None]  # (q, depth)
             precision[rows] = average_precision_at_r(correct, relevant[rows])

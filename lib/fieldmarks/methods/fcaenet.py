@@ -135,9 +135,9 @@ def erase_mask(attention: Tensor, regions: int = 50, size: int = 32) -> Tensor:
     NOTE the printed loops run over offsets 1..l and exchange rows and columns at the end. Here a
     box covers rows y .. y + l - 1 and columns x .. x + l - 1, clipped at the border."""
     (height, width), pixels = attention.shape[1:], attention[0].numel()
-    if not 1 <= size <= (most := min(height, width)):
-        image = f"an image of {height} x {width}: use a size of 1 to {most}"
-        raise ValueError(f"regions of {size} x {size} px do not fit {image}")
+    if not 1 <= size <= min(height, width):
+        cure = f"{height} x {width}: use a size of 1 to {min(height, width)}"
+        raise ValueError(f"regions of {size} x {size} px do not fit an image of {cure}")
     if not 1 <= regions <= pixels:
         raise ValueError(f"{regions} regions, but the image has {pixels} pixels: use 1 to {pixels}")
     if attention.isnan().any():

@@ -80,8 +80,8 @@ class CodeIndex(Lists):
         queries = self._pack_queries(codes)
         flat = CodeIndex.of_packed(self._index.reconstruct_n(0, len(self)), self.bits)
         exact, _ = flat._search(queries, k)
-        found, _ = self._search(queries, k)
-        return float((found <= exact[:, -1:]).mean())
+        distances, _ = self._search(queries, k)
+        return float((distances <= exact[:, -1:]).mean())
 
     def save(self, path: Path) -> None:
         """A faiss binary index, and beside it `path`.json with the length of the codes."""

@@ -5,8 +5,8 @@
     index = EmbeddingIndex.load(folder / "vectors.faiss", vectors)
     scores, positions = index.search(queries, k=10)
 
-Lists hold a vector in one byte a dimension: ten million of 512 dimensions take 5 GB of disk, and a
-search maps into memory those that it looks into. What it finds is compared again with the vectors:
+Lists take a byte for each dimension: of ten million vectors of 512 dimensions 5 GB of disk, and a
+search maps into memory those that it probes. What it finds is compared again with the vectors:
 scores are exact, and what is missed lies in other lists; `recall` says how much that is. ValueError
 for shapes that do not fit, or k out of range.
 """
@@ -23,7 +23,7 @@ CHUNK = 50_000  # vectors at a time
 SAMPLE_PER_LIST = 64  # to place a centre by; more add next to nothing to it
 DEPTH = 4  # candidates for each place, as bytes, that are compared again exactly
 QUERIES = 200  # of its own vectors, to measure recall by
-WANTED = 0.95  # recall that decides how many lists a query looks into
+WANTED = 0.95  # recall that decides how many lists a query probes
 SEED = 0
 
 
@@ -39,8 +39,8 @@ def exact_nearest(
     for start in range(0, len(vectors), CHUNK):
         part = np.ascontiguousarray(vectors[start : start + CHUNK])
         depth = min(k, len(part))
-        found, places = faiss.knn(queries, part, depth, metric=faiss.METRIC_INNER_PRODUCT)
-        both = np.hstack([scores, found]), np.hstack([positions, places + start])
+        values, places = faiss.knn(queries, part, depth, metric=faiss.METRIC_INNER_PRODUCT)
+        both = np.hstack([scores, values]), np.hstack([positions, places + start])
         scores, positions = _best(*both, k)
     return scores, positions
 
@@ -56,7 +56,7 @@ class EmbeddingIndex(Lists):
     @classmethod
     def build(cls, vectors: np.ndarray, wanted: float = WANTED) -> "EmbeddingIndex":
         """About sqrt(N) lists over (N, D) float32 of unit length, which may be mapped into memory;
-        a query looks into as many as find a share `wanted` of the ten nearest."""
+        a query probes as many as find a share `wanted` of the ten nearest."""
         if vectors.ndim != 2 or len(vectors) < 2:
             raise ValueError(f"an index needs a matrix of two or more, got shape {vectors.shape}")
         if not 0 < wanted <= 1:
@@ -81,7 +81,7 @@ class EmbeddingIndex(Lists):
             made.probes = min(2 * made.probes, lists)
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """As `exact_nearest`, in the lists that are looked into; in all where they hold too few."""
+        """As `exact_nearest`, in the lists that are probed; in all where they hold too few."""
         _check(queries, self.vectors.shape, k)
         depth = min(max(DEPTH * k, 32), len(self))
         _, places = self._find(queries, depth, k)
@@ -98,7 +98,7 @@ class EmbeddingIndex(Lists):
 
     @classmethod
     def load(cls, path: Path, vectors: np.ndarray) -> "EmbeddingIndex":
-        """What `save` wrote, mapped into memory: lists are read when a query looks into them.
+        """What `save` wrote, mapped into memory: lists are read when a query probes them.
         ValueError where a file is missing or damaged, or belongs to other vectors."""
         file = Path(f"{path}.json")
         try:
@@ -120,8 +120,8 @@ class EmbeddingIndex(Lists):
 
     def _share_found(self, own, queries: np.ndarray, least: np.ndarray, k: int) -> float:
         """What share of each vector's k results, without itself, is as near as its k-th nearest."""
-        found = zip(own, least, *self.search(queries, k + 1), strict=True)
-        near = [(scores[place != row][:k] >= end - 1e-6).sum() for row, end, scores, place in found]
+        each = zip(own, least, *self.search(queries, k + 1), strict=True)
+        near = [(scores[place != row][:k] >= end - 1e-6).sum() for row, end, scores, place in each]
         return float(np.mean(near) / k)
 
 

@@ -1,4 +1,4 @@
-"""What indexes of codes and of embeddings share: lists to look into, and two files."""
+"""What indexes of codes and of embeddings share: inverted lists, and how they are saved."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ class Lists:
 
     @property
     def probes(self) -> int:
-        """How many lists a query looks into, 1 .. lists; settable, and saved with the index."""
+        """How many lists a query probes, 1 .. lists; settable, and saved with the index."""
         return getattr(self._index, "nprobe", 1)
 
     @probes.setter

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fieldmarks.data import decoding, pixels
-from fieldmarks.data.decoding import ImageError, UnreadableImages, decode
+from fieldmarks import decoding, pixels
+from fieldmarks.decoding import ImageError, UnreadableImages, decode
 from fieldmarks.data.pixels import PixelCache
 from helpers.pictures import gradient, save
 

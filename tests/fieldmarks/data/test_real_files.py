@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from fieldmarks.data import catalog
-from fieldmarks.data.decoding import decode, unreadable
+from fieldmarks.decoding import decode, unreadable
 from fieldmarks.data.layouts.reading import Copy
 from fieldmarks.data.pixels import PixelCache
 from PIL import Image, ImageOps

@@ -266,7 +266,7 @@ class Shape(FewShot):
 
 
 def created(dim=8, attributes=5, **changes):
-    return Shape(Parameters(**changes)).create_network(dim, attributes=attributes)
+    return Shape(Parameters(**changes)).create_network(dim, torch.zeros(1, attributes))
 
 
 def test_the_same_seed_gives_the_same_network():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from fieldmarks.data import catalog
-from fieldmarks.data.decoding import decode
+from fieldmarks.decoding import decode
 from helpers.layout_trees import load, refused, write
 from PIL import Image
 

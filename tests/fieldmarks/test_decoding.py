@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from fieldmarks.data import decoding
-from fieldmarks.data.decoding import ImageError, decode, target_size, unreadable
+from fieldmarks import decoding
+from fieldmarks.decoding import ImageError, decode, target_size, unreadable
 from helpers.pictures import gradient, save
 from PIL import Image
 

@@ -83,12 +83,21 @@ def decode(path: Path, shorter_side: int | None) -> np.ndarray:
     except Exception as error:  # bad bytes raise OSError, SyntaxError, struct.error and more
         raise ImageError(path, _reason(error, path)) from error
     if shorter_side is not None:
-        longest = LONGEST_ASPECT * min(rgb.size)
-        left, top = (max(0, (side - longest) / 2) for side in rgb.size)
-        box = (left, top, rgb.width - left, rgb.height - top)
-        size = target_size(*rgb.size, shorter_side)
-        rgb = rgb.resize(size, Image.Resampling.BILINEAR, box=box)
+        rgb = resized(rgb, shorter_side)
     return np.array(rgb if turn is None else rgb.transpose(turn))
+
+
+def upright(image: Image.Image, shorter_side: int) -> np.ndarray:
+    """As `decode`, of an image that is open already."""
+    return np.array(resized(_to_rgb(ImageOps.exif_transpose(image)), shorter_side))
+
+
+def resized(rgb: Image.Image, shorter_side: int) -> Image.Image:
+    longest = LONGEST_ASPECT * min(rgb.size)
+    left, top = (max(0, (side - longest) / 2) for side in rgb.size)
+    box = (left, top, rgb.width - left, rgb.height - top)
+    size = target_size(*rgb.size, shorter_side)
+    return rgb.resize(size, Image.Resampling.BILINEAR, box=box)
 
 
 def target_size(width: int, height: int, shorter_side: int) -> tuple[int, int]:
