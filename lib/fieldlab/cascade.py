@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 from fieldmarks.decoding import ImageError, decode
-from fieldmarks.experiments.models import Model, PairModel
 from torch import Tensor
 
+from fieldlab.models import Model, PairModel
 from fieldlab.own_pictures import DecodedPictures, Hit, PictureIndex
 
 EXPLAINED = 10  # pictures

@@ -102,9 +102,9 @@ def check(
 
     rows, faults = catalog.check(dataset, root), []
     print(f"{'':28}{'expected':>10}{'found':>10}")
-    for what, expected, found, good in rows:
+    for what, expected, count, good in rows:
         wanted = "" if expected is None else f"{expected:,}"
-        print(f"{what:28}{wanted:>10}{found:>10,}{'' if good else '  differs'}")
+        print(f"{what:28}{wanted:>10}{count:>10,}{'' if good else '  differs'}")
     if images:
         with _progress("decoding") as progress:
             faults = catalog.check_images(dataset, root, progress=progress)
@@ -198,10 +198,10 @@ def _sum_up(outcomes: list, out: Path) -> int:
 
 
 def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
-    if not found or float(found[1]) == 0:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not match or float(match[1]) == 0:
         raise ValueError(f"--time-limit is '{text}': write it as 90s, 30m or 12h")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 @app.command()
@@ -215,9 +215,9 @@ def report(
     from fieldlab.report.verify import verify as measure
     from fieldlab.report.wording import SIGNS, heading, outcome
 
-    found = gather(folder)
-    files = write_report(found, html)
-    for part in found.parts:
+    gathered = gather(folder)
+    files = write_report(gathered, html)
+    for part in gathered.parts:
         if part.verdicts:
             print(heading(part.table))
         for each in part.verdicts:
@@ -225,10 +225,10 @@ def report(
     print(*files, sep="\n")
     if not verify:
         return 0
-    checked = measure(found.runs, found.folder)
+    checked = measure(gathered.runs, gathered.folder)
     for line in checked.faults + checked.beyond:
         print(line)
-    count, beyond = len(found.runs), f"{len(checked.beyond)} that cannot be verified"
+    count, beyond = len(gathered.runs), f"{len(checked.beyond)} that cannot be verified"
     counts = f"{checked.equal} verified, {checked.faulty} with differences, {beyond}"
     print(f"{count} run{'s' * (count != 1)}: {counts}")
     return 1 if checked.faults else 0
@@ -241,8 +241,7 @@ def index(
     out: Path = Option(None, metavar="DIR", help="The index; by default FOLDER.index, here."),
 ) -> int:
     """Index a folder of pictures, or bring its index up to date; a stopped one resumes."""
-    from fieldmarks.experiments.models import load_model
-
+    from fieldlab.models import load_model
     from fieldlab.own_pictures import PictureIndex
 
     out = out or Path(f"{folder.expanduser().absolute().name}.index")
@@ -271,9 +270,8 @@ def search(
     pictures; an index of the same folder orders it; a few-shot or in-shop run of PAN names the
     concepts that the first ten share with the picture.
     """
-    from fieldmarks.experiments.models import load_model, load_pair_model
-
     from fieldlab.cascade import search as find
+    from fieldlab.models import load_model, load_pair_model
     from fieldlab.own_pictures import PictureIndex
 
     opened = [PictureIndex.open(each) for each in (folder, rank) if each]
@@ -288,8 +286,8 @@ def search(
 
 def _lines(answer):
     """What a search found, for the terminal."""
-    found = zip_longest(answer.hits, answer.scores_in_words(), answer.reasons)
-    for number, (hit, score, reason) in enumerate(found, start=1):
+    hits = zip_longest(answer.hits, answer.scores_in_words(), answer.reasons)
+    for number, (hit, score, reason) in enumerate(hits, start=1):
         yield f"{number:3}  {score}  {hit.path}"
         if reason:
             parts = [f"{name} {value:.2f}" for name, value in reason.concepts if value >= 0.005]
@@ -310,16 +308,16 @@ def _answer_page(answer, image: Path, pictures: Path, page: Path) -> Path:
 
     from fieldlab.page import Found, write_page
 
-    found = []
+    shown = []
     for hit, score, reason in zip_longest(answer.hits, answer.scores_in_words(), answer.reasons):
         try:
             pixels = decode(hit.path, 220)
         except ImageError:
             pixels = None
         name = str(hit.path.relative_to(pictures))
-        found.append(Found(pixels, name, score, reason and (reason.similarity, reason.concepts)))
+        shown.append(Found(pixels, name, score, reason and (reason.similarity, reason.concepts)))
     stages = [(stage.words, stage.seconds) for stage in answer.stages]
-    return write_page(page, (decode(image, 220), image.name), found, stages)
+    return write_page(page, (decode(image, 220), image.name), shown, stages)
 
 
 @contextmanager

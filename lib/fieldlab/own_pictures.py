@@ -20,11 +20,12 @@ from uuid import uuid4
 import numpy as np
 import torch
 from fieldmarks.decoding import ImageError, decode
-from fieldmarks.experiments.models import Model
 from fieldmarks.files import atomic, lock, release, write_json
 from fieldmarks.search.codes import CodeIndex, pack
 from fieldmarks.search.embeddings import EmbeddingIndex, exact_nearest
 from torch import Tensor
+
+from fieldlab.models import Model
 
 SCHEMA = 2
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")

@@ -13,9 +13,7 @@ def as_bits(codes, name: str = "codes") -> np.ndarray:
     values = codes.detach().cpu() if isinstance(codes, Tensor) else np.asarray(codes)
     if values.ndim != 2 or 0 in values.shape:
         shape = tuple(values.shape)
-        raise ValueError(
-            f"{name} must be a non-empty (N, k) matrix of -1 and +1, got shape {shape}"
-        )
+        raise ValueError(f"{name} must be a non-empty (N, k) matrix of -1 and +1, got {shape}")
     bits = np.asarray(values == 1)
     wrong = ~(bits | np.asarray(values == -1))
     if wrong.any():

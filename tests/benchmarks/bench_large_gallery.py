@@ -1,10 +1,10 @@
-"""A synthetic gallery of millions: codes searched one by one, and embeddings through inverted lists.
+"""A synthetic gallery of millions: codes one by one, and embeddings through inverted lists.
 
     python tests/benchmarks/bench_large_gallery.py [--size 10000000] [--dim 64] [--bits 48]
         [--threads 2] [--folder DIR] [--scattered]
 
 Ten million embeddings of 64 dimensions take 2.6 GB of disk and their lists 0.7 GB; of 512, 20.5 GB
-and 5.2 GB. Items lie about centres, a hundred to each, as pictures of one class do; with --scattered
+and 5.2 GB. Items lie about centres, a hundred to each, as pictures of a class do; with --scattered
 they lie anywhere, the worst case for lists. Files are written a piece at a time and searched by a
 process of its own, whose memory is given apart: what it holds, and which files it has mapped, whose
 pages the system takes back when it needs room.
@@ -105,7 +105,7 @@ def search_embeddings(options) -> None:
     held = memory()
     theirs, _ = milliseconds(lambda query: exact_nearest(query[None], vectors, 10), queries[:3])
     print(
-        f"search through lists opened in {opened:.2f} s; {ours:.1f} ms a query into {index.probes} of "
+        f"search through lists opened in {opened:.2f} s; {ours:.1f} ms a query, {index.probes} of "
         f"{index.lists} lists, exact {theirs:.1f} ms, ratio {ours / theirs:.3f}; "
         f"recall@10 {index.recall:.3f}; {held}"
     )
@@ -148,11 +148,11 @@ def write_embeddings(options) -> None:
 
 def in_a_process_of_its_own(what: str, options) -> None:
     sys.stdout.flush()
-    words = [
+    arguments = [
         f"--{name}={getattr(options, name)}"
         for name in ("size", "dim", "bits", "threads", "folder")
     ]
-    subprocess.run([sys.executable, __file__, *words, f"--search={what}"], check=True)
+    subprocess.run([sys.executable, __file__, *arguments, f"--search={what}"], check=True)
 
 
 def milliseconds(search, queries: np.ndarray):

@@ -95,7 +95,7 @@ def quality(index, reference, truth) -> str:
 
 
 def make_data(options):
-    """Photographs of items, three of each, and a head that has learned a little from other items."""
+    """Photographs of items, three of each, and a head that has learned a little from others."""
     items = options.gallery // PER_ITEM
     mixing = torch.randn(64, options.dim) / 8
 
@@ -114,9 +114,9 @@ def make_data(options):
         head.losses(features[pairs[:, 0]], features[pairs[:, 1]], same)["similarity"].backward()
         optimizer.step()
     features, kind = photographs(items + 1, PER_ITEM + 1)
-    asked = torch.arange(len(kind)) % (PER_ITEM + 1) == 0
-    gallery, known = features[~asked][: options.gallery], kind[~asked][: options.gallery]
-    query, wanted = features[asked][: options.queries], kind[asked][: options.queries]
+    is_query = torch.arange(len(kind)) % (PER_ITEM + 1) == 0
+    gallery, known = features[~is_query][: options.gallery], kind[~is_query][: options.gallery]
+    query, wanted = features[is_query][: options.queries], kind[is_query][: options.queries]
     return query.contiguous(), gallery.contiguous(), (wanted, known), head.similarity
 
 

@@ -47,18 +47,18 @@ def evaluation(options) -> None:
     size, classes = 20_000, 400
     labels = torch.arange(size) % classes
     embeddings = images(labels, options.dim)
-    found = {}
+    scored = {}
 
     def ours() -> None:
         results = retrieve(embeddings, labels, k=1)
-        found["retrieve"] = results.recall(1)[1], results.map_at_r()
+        scored["retrieve"] = results.recall(1)[1], results.map_at_r()
 
     names = ("precision_at_1", "mean_average_precision_at_r")
     calculator = AccuracyCalculator(include=names, k="max_bin_count", device=torch.device("cpu"))
 
     def theirs() -> None:
         scores = calculator.get_accuracy(embeddings, labels)
-        found["AccuracyCalculator"] = tuple(scores[name] for name in names)
+        scored["AccuracyCalculator"] = tuple(scores[name] for name in names)
 
     def search() -> None:
         index = faiss.IndexFlatIP(options.dim)
@@ -78,7 +78,7 @@ def evaluation(options) -> None:
     print(f"Recall@1 with mAP@R of {size:,} x {options.dim}, {options.threads} threads")
     times = measure(jobs, options.rounds)
     for name, (wall, cpu) in times.items():
-        scores = "Recall@1 {:.4f}, mAP@R {:.4f}".format(*found[name]) if name in found else ""
+        scores = "Recall@1 {:.4f}, mAP@R {:.4f}".format(*scored[name]) if name in scored else ""
         ratio = times["retrieve"][0] / wall
         print(f"  {name:20}{wall:6.2f} s, processor {cpu:6.2f} s, ratio {ratio:.2f}  {scores}")
 

@@ -6,10 +6,10 @@ import torch
 from fieldguide.birds.guide import make_fieldguide
 from fieldlab import cascade, own_pictures
 from fieldlab.cli import main
+from fieldlab.models import load_model, load_pair_model
 from fieldlab.own_pictures import PictureIndex
 from fieldmarks.experiments.fewshot import FewShot
 from fieldmarks.experiments.hashing import Hashing
-from fieldmarks.experiments.models import load_model, load_pair_model
 from fieldmarks.experiments.open_set import OpenSet
 from helpers.experiments import run
 from PIL import Image

@@ -137,8 +137,8 @@ class Card(_Strict):
     def notebook_file(self) -> Path:
         """The notebook, in the card's folder or above. Raises ValueError where there is none."""
         files = [folder / self.notebook for folder in self.file.parents]
-        if found := next(filter(Path.is_file, files), None):
-            return found
+        if existing := next(filter(Path.is_file, files), None):
+            return existing
         beside = [other.name for file in files for other in file.parent.glob("*.ipynb")]
         near = nearest_name(self.notebook, [str(Path(self.notebook).with_name(n)) for n in beside])
         raise ValueError(f"notebook: there is no '{self.notebook}'{near}")
@@ -327,7 +327,7 @@ def _check_parameters(card: Card) -> None:
             card.check_run(name, row, card.merged(name, row, dataset) | {"root": root})
 
 
-WORDS = {
+MESSAGES = {
     "string_type": "it must be text (in quotes where it looks like a number)",
     "int_type": "it must be a whole number",
     "float_type": "it must be a number",
@@ -355,4 +355,4 @@ def _message(error: ValidationError) -> str:
         return f"'{place}' is missing"
     if kind == "value_error":
         return f"{place}: {first['ctx']['error']}".removeprefix(": ")
-    return f"{place}: {WORDS.get(kind, first['msg'])}, not {first['input']!r}"
+    return f"{place}: {MESSAGES.get(kind, first['msg'])}, not {first['input']!r}"

@@ -63,11 +63,11 @@ def decide(low: float, high: float, within: float | None = None) -> str:
 def _judge(claim: Claim, table: Table, again) -> Verdict:
     published, pair = _published(claim, table), []
     for name in claim.rows:
-        found = [row for row in table.rows_named(name) if row.measured(claim.metric)]
-        if len(found) != 1:
-            reason = f"{name} was run in {len(found)} ways" if found else f"{name} was not run"
+        rows = [row for row in table.rows_named(name) if row.measured(claim.metric)]
+        if len(rows) != 1:
+            reason = f"{name} was run in {len(rows)} ways" if rows else f"{name} was not run"
             return Verdict(claim, NOT_TESTED, None, None, reason, published)
-        pair.append(found[0])
+        pair.append(rows[0])
     difference, interval, basis = _difference(*pair, claim.metric, again)
     word = UNDECIDED if interval is None else decide(*interval, claim.within)
     return Verdict(claim, word, difference, interval, basis, published)

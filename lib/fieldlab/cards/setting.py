@@ -9,7 +9,7 @@ from fieldlab.cards.notebook import parameter_sections
 from fieldlab.report.tables import Table, in_words
 
 PAPER = "paper"  # the profile that holds the paper's own setting
-# Told in other words, or without effect on other numbers: how often and at which K is measured.
+# Reported in other places, or without effect on other numbers: how often and at which K they are.
 LEFT_OUT = ("dataset", "generated", "evaluate_every", "ks")
 
 
@@ -71,9 +71,9 @@ def _data(table: Table, papers: list[str]) -> list[tuple[str, str, str]]:
     if table.dataset not in papers:
         generated = ", drawn by this program" if table.dataset in GENERATED else ""
         return [("dataset", table.dataset + generated, ", ".join(papers))]
-    found, official = run.result["counts"]["train"], _official_training_images(run)
-    if official not in (None, found):
-        return [("training images", f"{found:,}, a part of {table.dataset}", f"{official:,}")]
+    count, official = run.result["counts"]["train"], _official_training_images(run)
+    if official not in (None, count):
+        return [("training images", f"{count:,}, a part of {table.dataset}", f"{official:,}")]
     return []
 
 

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from fieldmarks.backbones import create_backbone
 from fieldmarks.evaluation.results import RetrievalResults
 from fieldmarks.experiments.features import frozen_features
-from fieldmarks.experiments.models import Model, PairModel, load_model, load_pair_model
 from fieldmarks.explain.gradcam import pair_map
 from fieldmarks.methods.fcaenet import attention, erase_mask
 from fieldmarks.methods.hashing import to_codes
@@ -32,6 +31,7 @@ from torch import Tensor
 from fieldlab.cards.finished import FinishedRun
 from fieldlab.cascade import Hit, Reason, strongest_concepts
 from fieldlab.explorer.gallery import PAIRS, Gallery, Picture
+from fieldlab.models import Model, PairModel, load_model, load_pair_model
 from fieldlab.own_pictures import DecodedPictures
 from fieldlab.report.tables import run_name
 

@@ -8,16 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
-from fieldmarks.decoding import ImageError, UnreadableImages, decode
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.data.pixels import PixelCache
+from fieldmarks.decoding import ImageError, UnreadableImages, decode
 from fieldmarks.experiments import parameters as reading
 from fieldmarks.experiments.experiment import experiment_class
-from fieldmarks.experiments.fewshot import FewShot, few_shot_split
+from fieldmarks.experiments.fewshot import FewShot
 from fieldmarks.experiments.hashing import SHALLOW
 from fieldmarks.experiments.inshop import InShop
-from fieldmarks.experiments.open_set import OpenSet
 from fieldmarks.show.names import readable
 from PIL import Image
 from torch import Tensor
@@ -189,18 +187,8 @@ def _data_of(run: FinishedRun) -> tuple[ImageSet, list[ImageSet]]:
     kind = experiment_class(run.result["module"])
     experiment = kind.__new__(kind)  # for its data alone: no network, no pixels, no folder
     values = {**run.result["parameters"], "progress": "none"}
-    p = experiment.parameters = reading.parse(kind.Parameters, values)
-    images = experiment.load_images()
-    if kind is OpenSet:
-        parts = images.open_split() if p.split == "open" else images.closed_split()
-        if p.max_classes:
-            first = [part.labels.unique()[: p.max_classes] for part in parts]
-            kept = zip(parts, first, strict=True)
-            parts = [part.subset(torch.isin(part.labels, classes)) for part, classes in kept]
-    elif kind is FewShot:
-        parts = list(few_shot_split(images).values())
-    else:
-        parts = experiment._split()
+    experiment.parameters = reading.parse(kind.Parameters, values)
+    images, parts = experiment.load_images(), experiment.split()
     if " ".join(part.fingerprint for part in parts) != run.result["data_fingerprint"]:
         raise ValueError(
             f"the pictures of {source_of(run)} have changed since '{run.folder}' was made: "

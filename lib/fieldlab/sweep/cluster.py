@@ -137,7 +137,7 @@ def gpus() -> tuple[str, ...]:
         return tuple(name.strip() for name in given.split(",") if name.strip() not in ("", "-1"))
     command = ("nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader")
     try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return ()
-    return tuple(found.stdout.split())
+    return tuple(listed.stdout.split())

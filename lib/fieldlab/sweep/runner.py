@@ -165,13 +165,13 @@ def _wait_for(command, variables: dict, folder: Path, deadline: float, stopped) 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
     """The live processes of the run in a folder: papermill, the kernel, and what these started."""
-    found = []
+    members = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):  # ended meanwhile, or another user's
             alive = process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid()
             if alive and process.environ().get(MARK) == str(folder):
-                found.append(process)
-    return found
+                members.append(process)
+    return members
 
 
 def stop_processes(folder: Path, at_once: bool = False) -> None:

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from fieldmarks.checks import nearest_name
-from fieldmarks.decoding import unreadable
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.data.layouts import aircraft, cars, cub, folder, food101, inshop, nabirds, vegfru
+from fieldmarks.decoding import unreadable
 from fieldmarks.files import cache_home
 
 Progress = Callable[[int, int], None] | None  # called with (images done, images in all)

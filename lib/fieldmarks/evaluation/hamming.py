@@ -27,7 +27,6 @@ from fieldmarks.random import seeded
 
 CHUNK = 2**18  # distances held at once: small enough to stay in cache
 GALLERY_BLOCK = 2**15
-WORD = 8  # bytes; codes are packed into full words, for which faiss has fast machine code
 
 
 def mean_average_precision(
@@ -116,8 +115,8 @@ def lookup(query_codes, query_labels, gallery_codes, gallery_labels, *, radius: 
     if radius not in range(distances := items.shape[1]):
         raise ValueError(f"radius is {radius}: it must be 0 to the code length {distances - 1}")
     items, right = items[:, radius], relevant[:, radius]
-    means = (right / np.maximum(items, 1)).mean(), (right / relevant[:, -1]).mean()
-    return Lookup(*map(float, means), empty=float((items == 0).mean()))
+    parts = right / np.maximum(items, 1), right / relevant[:, -1], items == 0
+    return Lookup(*(float(part.mean()) for part in parts))
 
 
 def _expected(sides, top: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
@@ -234,7 +233,7 @@ def _blocks(size: int, step: int) -> Iterator[slice]:
 
 
 class _Sides(NamedTuple):
-    query: np.ndarray  # (Q, b) uint8, packed into full words
+    query: np.ndarray  # (Q, b) uint8, packed
     query_labels: np.ndarray
     gallery: np.ndarray
     gallery_labels: np.ndarray
@@ -247,7 +246,7 @@ def _prepare(query_codes, query_labels, gallery_codes, gallery_labels) -> _Sides
     if bits != others:
         raise ValueError(f"query codes have {bits} bits, gallery codes {others}: they must agree")
     query, gallery = (np.packbits(each, axis=1) for each in codes)
-    fill = (0, 0), (0, -query.shape[1] % WORD)  # with zeros, to full words
+    fill = (0, 0), (0, -query.shape[1] % 8)  # to 8 bytes, for which faiss has fast machine code
     query_labels = integer_labels(query_labels, "query", len(query)).numpy()
     gallery_labels = integer_labels(gallery_labels, "gallery", len(gallery)).numpy()
     return _Sides(np.pad(query, fill), query_labels, np.pad(gallery, fill), gallery_labels, bits)

@@ -20,7 +20,6 @@ from torch import Tensor
 TILE = 768  # one tile of scores is 2.25 MiB: a fast product, small enough to stay in cache
 CHUNK_BYTES = 2**28
 SAMPLE = 32  # one of so many gallery items is in the sample
-CANDIDATE_BYTES = 10
 
 
 class Units(NamedTuple):
@@ -82,7 +81,7 @@ def _search_candidates(
     limits = np.full(len(queries.rows), np.inf, np.float32)  # padding finds nothing
     for rows in queries.tiles():
         limits[rows] = (queries.rows[rows] @ sample).topk(depth).values[:, -1]
-    mirrored = alone and len(limits) * depth * SAMPLE * CANDIDATE_BYTES <= chunk_bytes
+    mirrored = alone and len(limits) * depth * SAMPLE * 12 <= chunk_bytes  # 12 bytes a candidate
     kept = defaultdict(list)  # candidates of each tile of queries, in order of items
     tile = items.rows.new_empty(TILE, TILE)  # items down, queries across
     for rows in queries.tiles():

@@ -39,8 +39,7 @@ def choice_scores(questions: Sequence, choices, score: Score, batch: int = BATCH
     questions = _items(questions, "question", least=1)
     choices = _items(choices, "list of choices", least=1)
     if len(questions) != len(choices):
-        counts = f"{len(questions)} questions and {len(choices)} lists of choices"
-        raise ValueError(f"there are {counts}: give as many")
+        raise ValueError(f"{len(questions)} questions and {len(choices)} lists of choices")
     if len(lengths := sorted({len(each) for each in choices})) > 1:
         raise ValueError(f"every question must have as many choices, got {lengths}")
     choices, pairs, groups = torch.stack(choices), {}, _by_length(questions)

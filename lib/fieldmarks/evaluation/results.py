@@ -1,4 +1,4 @@
-"""The results of a retrieval: nearest neighbours, whether they are right, and the scores made of that.
+"""Results of a retrieval: nearest neighbours, whether they are right, and scores made of that.
 
 Recall@K follows Jegou et al. 2011 as metric learning uses it (Song et al. 2016): a query scores one
 when any of its K nearest neighbours shares its label. mAP@R is Musgrave et al., "A Metric Learning
@@ -20,7 +20,7 @@ from fieldmarks.evaluation.statistics import bootstrap_interval
 
 @dataclass(eq=False)
 class RetrievalResults:
-    """The best of the gallery for every query, as `retrieve` and `hamming.retrieve` find it.
+    """The best of the gallery for every query; see `retrieve` and `hamming.retrieve`.
 
     Attributes:
         scores, index: (Q, k) best first, and positions in the gallery.

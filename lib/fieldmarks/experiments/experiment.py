@@ -195,6 +195,10 @@ class Experiment:
         """Set `method`, `stream`, `data` and whatever else the experiment needs."""
         raise NotImplementedError
 
+    def split(self) -> Sequence[ImageSet]:
+        """The parts of the data that the parameters name."""
+        raise NotImplementedError
+
     def evaluate(self) -> Scores:
         """Compute what a run saves, and `measure` it."""
         raise NotImplementedError
@@ -224,9 +228,10 @@ class Experiment:
 
     # Pieces to prepare with
 
-    def decode(self, *sets: ImageSet, resize: int = 0) -> list[PixelCache]:
-        """The decoded images of each set."""
-        mode, resize = self.parameters.progress, resize or self.parameters.resize
+    def use(self, *sets: ImageSet) -> list[PixelCache]:
+        """Take these parts for the run's `data`, and decode them for the `test_views`."""
+        self.data = " ".join(part.fingerprint for part in sets)
+        mode, resize = self.parameters.progress, self.test_views.resize
         with main_first():
             return [
                 PixelCache.open(s.paths, resize, progress=counter("images decoded", mode))
@@ -297,9 +302,9 @@ class Experiment:
     def keep(self, figure, name: str):
         """Save a figure for result.json; returns it."""
         if figure is not None:
-            from fieldmarks.show import galleries
+            from fieldmarks.show.picture import save
 
-            galleries.save(figure, self.folder / name)
+            save(figure, self.folder / name)
             self.figures.append(name)
         return figure
 

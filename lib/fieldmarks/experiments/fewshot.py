@@ -95,7 +95,8 @@ class FewShot(PairExperiment):
     monitor = "accuracy"
     saved_file = "episodes.safetensors"
 
-    def prepare(self) -> None:
+    def split(self) -> Sequence[ImageSet]:
+        """Base, validation and novel classes, with the attributes that are known."""
         p = self.parameters
         images, self.attribute_source = known_attributes(self.load_images(), p.certainty)
         if images.attributes is None and p.method in learned.WITH_ATTRIBUTES:
@@ -103,35 +104,31 @@ class FewShot(PairExperiment):
                 f"{p.dataset} has no attributes, and {p.method} learns from them: "
                 "choose pan_unsupervised, protonet or cosine"
             )
-        sets = few_shot_split(images)
-        self.data = " ".join(images.fingerprint for images in sets.values())
-        self.validation_episodes = self._episodes("validation", sets, p.validation_episodes)
-        self.episodes = self._episodes("novel", sets, p.episodes)
-        self.create_embedder()
-        parts = {}
-        for name, images in sets.items():
-            (pixels,) = self.decode(images)
-            features = self.features_of(pixels, batch_statistics=p.batch_statistics)
-            parts[name] = Part(images, pixels, features)
-        base = parts["base"].features
-        self.method = self.create_network(base.shape[1], sets["base"].attributes)
-        standardise, deviation = self.method.standardise, base.std(0)
-        standardise.mean = base.mean(0)
-        standardise.deviation = torch.where(deviation > 0, deviation, 1.0)
-        self.base, self.validation, self.novel = (
-            part._replace(features=standardise(part.features)) for part in parts.values()
-        )
-        if self.learns:
-            self.stream = self.pair_stream(
-                self.base.features, self.base_pairs, self.base.images.attributes
-            )
+        return list(few_shot_split(images).values())
 
-    def _episodes(self, name: str, sets: dict[str, ImageSet], count: int) -> Episodes:
+    def prepare(self) -> None:
+        p, sets = self.parameters, self.split()
+        self.validation_episodes = self._episodes("validation", sets[1], p.validation_episodes)
+        self.episodes = self._episodes("novel", sets[2], p.episodes)
+        self.create_embedder()
+        all_pixels, leaky = self.use(*sets), {"batch_statistics": p.batch_statistics}
+        features = [self.features_of(pixels, **leaky) for pixels in all_pixels]
+        self.method = self.create_network(features[0].shape[1], sets[0].attributes)
+        standardise, deviation = self.method.standardise, features[0].std(0)
+        standardise.mean = features[0].mean(0)
+        standardise.deviation = torch.where(deviation > 0, deviation, 1.0)
+        parts = zip(sets, all_pixels, map(standardise, features), strict=True)
+        self.base, self.validation, self.novel = (Part(*part) for part in parts)
+        if self.learns:
+            base = self.base.images
+            self.stream = self.pair_stream(self.base.features, self.base_pairs, base.attributes)
+
+    def _episodes(self, name: str, images: ImageSet, count: int) -> Episodes:
         p = self.parameters
         sizes, seed = (p.ways, p.shots, p.queries, count), SEEDS[name]
         try:
             generator = torch.Generator().manual_seed(seed)
-            return protocol.sample_episodes(sets[name].labels, *sizes, generator)
+            return protocol.sample_episodes(images.labels, *sizes, generator)
         except ValueError as error:
             raise ValueError(f"{name} classes of {p.dataset}: {error}") from None
 

@@ -94,10 +94,9 @@ class Hashing(Experiment):
 
     def prepare(self) -> None:
         p = self.parameters
-        sets = self.database_set, self.query_set = self._split()
-        self.data = f"{self.database_set.fingerprint} {self.query_set.fingerprint}"
-        self.database_pixels, self.query_pixels = self.decode(*sets)
+        self.database_set, self.query_set = sets = self.split()
         backbone = self.create_backbone()
+        self.database_pixels, self.query_pixels = self.use(*sets)
         self.method = build(p, backbone, self.database_set.labels)
         data = (self.database_pixels, self.database_set.labels)
         if p.method in ASYMMETRIC:
@@ -107,7 +106,7 @@ class Hashing(Experiment):
         elif p.method in PAIRWISE:
             self.stream = self.training_stream(TrainingStream, *data, per_class=p.per_class)
 
-    def _split(self) -> list[ImageSet]:
+    def split(self) -> Sequence[ImageSet]:
         """Database and queries: the two sides of the official split, or of a split of its training
         side for validation. Labels are numbered anew over the classes that are there."""
         p = self.parameters

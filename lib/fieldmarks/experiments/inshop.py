@@ -82,13 +82,12 @@ class InShop(PairExperiment):
 
     def prepare(self) -> None:
         p = self.parameters
-        sets = self.train_set, self.test_set = self._split()
-        self.data = f"{self.train_set.fingerprint} {self.test_set.fingerprint}"
+        self.train_set, self.test_set = sets = self.split()
         self.queries, self.gallery = self.test_set.query_gallery()
         labels = self.train_set.labels
         self.learned, self.held_out = hold_out_items(labels, p.validation)
         self.create_embedder()
-        self.train_pixels, self.test_pixels = self.decode(*sets, resize=self.test_views.resize)
+        self.train_pixels, self.test_pixels = self.use(*sets)
         self.train_embeddings, self.test_embeddings = (
             self.scaled(self.features_of(pixels))
             for pixels in (self.train_pixels, self.test_pixels)
@@ -102,7 +101,7 @@ class InShop(PairExperiment):
                 None if attributes is None else attributes[self.learned],
             )
 
-    def _split(self) -> tuple[ImageSet, ImageSet]:
+    def split(self) -> Sequence[ImageSet]:
         """Training items, and the others with their queries and gallery."""
         images = self.load_images()
         if self.parameters.method in learned.WITH_ATTRIBUTES:

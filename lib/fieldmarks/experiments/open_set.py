@@ -79,19 +79,21 @@ class OpenSet(Experiment):
     def monitor(self) -> str:
         return f"recall@{self.parameters.ks[0]}"
 
+    def split(self) -> Sequence[ImageSet]:
+        """Classes to learn from and classes to retrieve."""
+        p, images = self.parameters, self.load_images()
+        sets = images.open_split() if p.split == "open" else images.closed_split()
+        if not p.max_classes:
+            return sets
+        kept = [s.labels.unique()[: p.max_classes] for s in sets]
+        return [s.subset(torch.isin(s.labels, k)) for s, k in zip(sets, kept, strict=True)]
+
     def prepare(self) -> None:
         p = self.parameters
-        images = self.load_images()
-        sets = images.open_split() if p.split == "open" else images.closed_split()
-        if p.max_classes:
-            kept = [s.labels.unique()[: p.max_classes] for s in sets]
-            sets = [s.subset(torch.isin(s.labels, k)) for s, k in zip(sets, kept, strict=True)]
-        self.train_set, self.test_set = sets
+        self.train_set, self.test_set = sets = self.split()
         check_test_set(self.test_set)
-        self.data = f"{self.train_set.fingerprint} {self.test_set.fingerprint}"
-        self.train_pixels, self.test_pixels = self.decode(*sets)
-        classes = self.train_set.labels.unique()
-        backbone = self.create_backbone()
+        classes, backbone = self.train_set.labels.unique(), self.create_backbone()
+        self.train_pixels, self.test_pixels = self.use(*sets)
         self.method = build(p, backbone, len(classes))
         if self.method.trains:
             labels = torch.searchsorted(classes, self.train_set.labels)

@@ -39,8 +39,7 @@ def pair_map(
         (B, H, W) float32 in [0, 1], each divided by its maximum; 0 where nothing speaks for it.
 
     Raises:
-        ValueError: shapes do not fit.  RuntimeError: `embed` does not run the backbone, or not
-            differentiably.
+        ValueError: shapes do not fit.  RuntimeError: no gradient reaches the backbone.
     """
 
     def target(embeddings: Tensor) -> Tensor:

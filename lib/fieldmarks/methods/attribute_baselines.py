@@ -1,8 +1,6 @@
 """The two ways of using attributes that PAN's Tables 1-3 compare it with, and a plain similarity.
-
 Heads take features (..., d) twice, and in `losses` the arguments of `PAN`'s. NOTE on frozen
-features the attributes of `MultitaskHead` have nothing to teach: train it with an encoder.
-"""
+features the attributes of `MultitaskHead` have nothing to teach: train it with an encoder."""
 
 import torch
 import torch.nn.functional as F

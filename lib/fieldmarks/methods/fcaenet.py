@@ -1,5 +1,4 @@
-"""FCAENet: Feature Consistency Driven Attention Erasing Network, and ADSH, on which it builds.
-
+"""FCAENet: Feature Consistency Driven Attention Erasing Network, and ADSH, on which it builds:
 Zhao et al., "A Feature Consistency Driven Attention Erasing Network for Fine-Grained Image
 Retrieval", 2021; Jiang & Li, "Asymmetric Deep Supervised Hashing", AAAI 2018.
 
@@ -70,13 +69,10 @@ class FCAENet(HashMethod):
         self.register_buffer("outputs", torch.zeros(len(labels), bits))  # U, its sampled rows
         self.register_buffer("sampled", torch.zeros(len(labels), dtype=torch.bool))
 
-    def losses(
-        self, images: Tensor, labels: Tensor, index: Tensor, positives: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """{"J": eq. 10, "L_self": eq. 7, "L_others": eq. 8}, weighted, those that are in use.
-
-        index (B,): the images' positions in the database. positives (B, 3, H, W): for each image
-        another one of its class, which `relate` needs."""
+    def losses(self, images: Tensor, labels: Tensor, index: Tensor, positives=None):
+        """{"J": eq. 10, "L_self": eq. 7, "L_others": eq. 8}, weighted, those that are in use; index
+        (B,): the images' positions in the database; positives (B, 3, H, W): for each image another
+        one of its class, which `relate` needs."""
         if self.relate and positives is None:
             raise ValueError("positives are missing: relate compares each image with another")
         features = self.backbone(torch.cat((images, positives)) if self.relate else images)  # eq. 1
@@ -129,11 +125,10 @@ def erase_mask(attention: Tensor, regions: int = 50, size: int = 32) -> Tensor:
     """Selective region erasing, Algorithm 1: boxes whose upper left corners are the hottest pixels.
 
     Attention (B, H, W) -> (B, 1, H, W) float32, 0 where erased, else 1. `regions` is n, `size` l,
-    in pixels; of equally hot pixels the first count, row by row. ValueError where boxes or regions
-    do not fit the image, or the network has diverged.
-
-    NOTE the printed loops run over offsets 1..l and exchange rows and columns at the end. Here a
-    box covers rows y .. y + l - 1 and columns x .. x + l - 1, clipped at the border."""
+    in pixels; of equally hot pixels the first count, row by row. ValueError where they do not fit
+    the image, or the network has diverged. NOTE the printed loops run over offsets 1..l and
+    exchange rows and columns at the end. Here a box covers rows y .. y + l - 1 and columns
+    x .. x + l - 1, clipped at the border."""
     (height, width), pixels = attention.shape[1:], attention[0].numel()
     if not 1 <= size <= min(height, width):
         cure = f"{height} x {width}: use a size of 1 to {min(height, width)}"
@@ -187,7 +182,6 @@ def update_codes(
 
     Codes V (n, k), outputs U (r, k), similarity S (r, n) and, unless gamma is 0, the positions of
     U's rows in V, sampled (r,) -> V (n, k) of -1/+1. ValueError where they do not fit.
-
     NOTE eq. 17 is misprinted: with its Q the label term counts twice or has the wrong sign, and J
     rises. The minimum of J over column m is sign(k S'U_m + gamma U^_m - V^ U^'U_m), where V^ and U^
     lack column m and U^_m is U_m on the sampled rows and 0 elsewhere."""

@@ -48,10 +48,8 @@ class Graph(NamedTuple):
     def support(self, dropout: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
         """The row-normalised A + I as a sparse CSR matrix (N, N), after support dropout, which
         isolates a share of the nodes, then drops each edge that is left with this probability.
-
         NOTE as in both official codes the self-connection is an edge like others: where it is
-        dropped too, a row stays empty, and the node hears only itself, through the other support.
-        """
+        dropped too, a row is empty, and the node hears only itself, through the other support."""
         row, column = self.row, self.column
         if dropout:
             order = torch.randperm(self.nodes, generator=generator)
@@ -174,7 +172,6 @@ def neighbourhood(neighbours: Neighbours, start: int, count: int, hidden=lambda 
 
 def outfit_context(neighbours: Neighbours, outfit: Items, count: int) -> Context:
     """For scoring an outfit: `count` (K in the paper's code) edges about each item, none within.
-
     NOTE items of a made-up outfit keep all edges of the outfits that they come from, so that
     neighbours and degrees may tell which outfits are real: report K = 0 beside K = 1."""
     return _context(neighbours, outfit, [], outfit, count, [])
@@ -200,10 +197,9 @@ def _context(neighbours: Neighbours, outfit, choices, explored, count: int, edge
 def embed_contexts(
     encoder: GraphEncoder, features: Tensor, contexts: Sequence[Context], batch: int = 1024
 ) -> tuple[Tensor, list[list[int]], list[list[int]]]:
-    """Encode every question in a graph of its own, many questions in one sparse matrix.
-
-    Features (N, d) of all items -> embeddings (n, h) of the contexts' items, and the outfit and the
-    choices of each as rows of it. In training mode batch norm does not keep questions apart."""
+    """Encode each question in a graph of its own, many in one sparse matrix: features (N, d) of all
+    items -> embeddings (n, h) of the contexts' items, and each outfit and choices as rows of it. In
+    training mode batch norm would not keep questions apart: a ValueError, as for no contexts."""
     if encoder.training:
         raise ValueError("the encoder is in training mode: call encoder.eval() first")
     if not contexts:

@@ -1,8 +1,6 @@
 """The deep hashing baselines of FCAENet's Table 1 that learn from pairs: DPSH, DSH and HashNet.
-
 They learn codes from the similarity s_ij (1 or 0) of pairs alone, and differ in what they ask of
-the real outputs u whose signs become the codes. FCAENet's Baseline, ADSH, is in fcaenet.py.
-"""
+the real outputs u whose signs become the codes. FCAENet's Baseline, ADSH, is in fcaenet.py."""
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +51,6 @@ class MemoryHashing(HashMethod):
     def pair(self, outputs: Tensor, labels: Tensor, index: Tensor) -> tuple[Tensor, ...]:
         """Outputs of the whole batch (B, k) from this process's, their inner products (B, m) with
         the latest of all training images seen so far, which pass no gradients, and s (B, m).
-
         NOTE an image is also paired with itself, as in the authors' programs."""
         index = gather(index.to(outputs.device))
         outputs, labels = gather(outputs), gather(labels)
@@ -92,15 +89,12 @@ class HashNet(MemoryHashing):
 
     `sharpness` is alpha, p(s_ij = 1) = sigmoid(alpha u_i'u_j); the scale after t steps is
     sqrt(1 + growth t), with the authors' growth. Other arguments as of `MemoryHashing`.
-
     NOTE sharpness 0.1 is that of later comparisons and serves many classes best. The authors' is
     10 / k; with few classes, 0.1 makes all bits of a short code tell the same two groups of classes
     apart. The authors' scale grows every 200 steps, here at each. They pair images within a batch,
     weighed by the data set's counts; here pairs with all images seen are weighed by their own."""
 
-    def __init__(
-        self, backbone: Module, bits: int, labels: Tensor, *, sharpness=0.1, growth=0.005, **shared
-    ):
+    def __init__(self, backbone, bits: int, labels, *, sharpness=0.1, growth=0.005, **shared):
         super().__init__(backbone, bits, labels, **shared)
         at_least(0, growth=growth)
         self.sharpness, self.growth = sharpness, growth
@@ -131,13 +125,11 @@ def pair_likelihood(theta: Tensor, similar: Tensor) -> Tensor:
 def balanced_mean(values: Tensor, similar: Tensor) -> Tensor:
     """The mean over similar pairs, if any, plus that over others: HashNet's weights."""
     kinds = similar, 1 - similar
-    alike, others = ((values * kind).sum() / kind.sum().clamp(min=1) for kind in kinds)
-    return alike + others
+    return sum((values * kind).sum() / kind.sum().clamp(min=1) for kind in kinds)
 
 
 def contrastive_loss(outputs: Tensor, labels: Tensor, margin: float) -> Tensor:
-    """DSH's loss: half the mean over pairs i < j of d within a class, else of max(margin - d, 0).
-
+    """DSH's loss: half the mean over pairs i < j of d within a class, else of max(margin - d, 0);
     d is the squared distance, of codes four times the Hamming distance: a margin of 2k asks that
     half the bits differ."""
     first, second = torch.triu_indices(len(outputs), len(outputs), offset=1, device=outputs.device)

@@ -1,7 +1,6 @@
 """Hash functions learned on frozen features: the shallow baselines of FCAENet's Table 1.
 
-codes = create_hash_function("itq", bits=24).fit(training_features)(features)
-"""
+codes = create_hash_function("itq", bits=24).fit(training_features)(features)"""
 
 import math
 from collections.abc import Callable
@@ -107,9 +106,7 @@ class SDH(HashFunction):
     """Supervised discrete hashing (Shen et al., CVPR 2015): a linear classifier tells its classes.
 
     Over codes B (N, k) of -1/+1, classifier W (k, C) and projection P (m, k) it lowers, in turn,
-
         |Y - B W|^2 + |W|^2 + nu (|B - phi P|^2 + 0.01 |P|^2)
-
     with Y the labels as one-hot rows and phi(x) a Gaussian kernel with random training features,
     the anchors, as wide as their mean distance, and a constant. NOTE training's codes B know the
     labels; here no image gets such a code: those of a database are sign(phi(x) P) too."""
@@ -125,8 +122,7 @@ class SDH(HashFunction):
             raise ValueError("SDH is supervised: give fit the labels of the features")
         count, labels = len(features), torch.as_tensor(labels).cpu()
         if labels.shape != (count,):
-            given = f"got shape {tuple(labels.shape)}"
-            raise ValueError(f"{count} features need as many labels, {given}")
+            raise ValueError(f"{count} features need as many labels, got {tuple(labels.shape)}")
         classes, labels = labels.unique(return_inverse=True)
         if len(classes) < 2:
             raise ValueError("all features are of one class: SDH needs at least two classes")
@@ -163,7 +159,6 @@ def principal_directions(centred: Tensor, count: int) -> Tensor:
 
 def smoothest_waves(extent: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """The eigenfunctions with the smallest 1 - exp(-(m pi / extent)^2 e^2 / 2), as SH uses.
-
     Sides (d,) of the box, not all zero -> (k,) side of each wave and (k,) its m. Whatever e is,
     these have the lowest frequencies m / extent; of equal ones the lower m, then the first side."""
     modes = torch.arange(1, bits + 1, dtype=extent.dtype)
@@ -180,9 +175,8 @@ def ridge_regression(inputs: Tensor, ridge: float) -> Callable[[Tensor], Tensor]
 
 
 def discrete_descent(codes: Tensor, classifier: Tensor, linear: Tensor, sweeps: int = 10) -> Tensor:
-    """SDH's discrete cyclic coordinate descent: lower |B W|^2 - 2 <B, linear>, a bit at a time.
-
-    From codes B (N, k) of -1/+1, classifier W (k, C), and linear (N, k), Y W' + nu phi P in SDH.
+    """SDH's discrete cyclic coordinate descent: lower |B W|^2 - 2 <B, linear>, a bit at a time,
+    from codes B (N, k) of -1/+1, classifier W (k, C), and linear (N, k), Y W' + nu phi P in SDH.
     The objective never rises; it stops when a sweep changes nothing."""
     codes, coupling = codes.clone(), (classifier @ classifier.T).fill_diagonal_(0)
     for _ in range(sweeps):

@@ -17,9 +17,7 @@ class HashMethod(Method):
     length, which is in the thousands: a learning rate that suits a trained backbone makes the layer
     saturate within a few steps, and one that suits the layer leaves the backbone as it is."""
 
-    def __init__(
-        self, backbone: nn.Module, bits: int, *, freeze_norm: bool = False, hash_lr: float = 1.0
-    ):
+    def __init__(self, backbone: nn.Module, bits: int, *, freeze_norm=False, hash_lr: float = 1.0):
         super().__init__(backbone, freeze_norm)
         at_least(1, bits=bits)
         positive(hash_lr=hash_lr)

@@ -8,11 +8,9 @@ from torch import Tensor, nn
 
 
 class Method(nn.Module):
-    """A backbone, what is trained on top of it, and the terms of its loss.
-
-    Args:
-        backbone: normalised images (B, 3, H, W) -> features (B, C, h, w); `channels` is C.
-        freeze_norm: its batch normalisation keeps its statistics in training."""
+    """A backbone, what is trained on top of it, and the terms of its loss. The backbone turns
+    normalised images (B, 3, H, W) into features (B, C, h, w); its `channels` is C. freeze_norm: its
+    batch normalisation keeps its statistics in training."""
 
     trains = True
     rates: dict[str, tuple[float, bool]] = {}  # of its parts: factor of lr, whether they decay
@@ -70,8 +68,7 @@ def pool(features: Tensor) -> Tensor:
 
 def gather(values: Tensor) -> Tensor:
     """The rows of every process, in order of rank, with gradients: for losses over pairs, for which
-    DistributedDataParallel's averaging is right: the gather's backward adds up over the processes.
-    """
+    DistributedDataParallel's averaging is right: the gather's backward adds up over processes."""
     if not torch.distributed.is_initialized():
         return values
     return torch.cat(torch.distributed.nn.functional.all_gather(values.contiguous()))

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from pytorch_metric_learning import losses, miners
 from scipy import ndimage
 from torch import Tensor, nn
-from torch.nn import Module
 
 from fieldmarks.checks import one_of
 from fieldmarks.methods.method import Method, gather, pool
@@ -26,10 +25,10 @@ class MetricBaseline(Method):
 
     def __init__(
         self,
-        backbone: Module,
-        loss: Module,
+        backbone: nn.Module,
+        loss: nn.Module,
         *,
-        miner: Module | None = None,
+        miner: nn.Module | None = None,
         pooling: Literal["average", "max", "both"] = "average",
         normalise: bool = False,
         dimensions: int = 0,
@@ -86,7 +85,7 @@ def object_mask(activation: Tensor) -> Tensor:
 
 
 def create_baseline(
-    name: str, backbone: Module, classes: int, *, freeze_norm: bool = False, proxy_lr: float = 1e2
+    name, backbone: nn.Module, classes: int, *, freeze_norm: bool = False, proxy_lr: float = 1e2
 ) -> Method:
     """One of BASELINES with its authors' settings; `proxy_lr` is for the two with proxies: Zhai &
     Wu 2019 (the CEP row), Teh et al. 2020, Kim et al. 2020, Wang et al. 2019, and SCDA."""

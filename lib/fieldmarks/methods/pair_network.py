@@ -80,12 +80,9 @@ class PairNetwork(Method):
         outfits = [[c.items[i] for i in c.outfit] for c in contexts]
         return self.encode(features), outfits, [[c.items[i] for i in c.choices] for c in contexts]
 
-    def losses(
-        self, features: Tensor, pairs: Tensor, same, attributes=None, support=None, generator=None
-    ) -> dict[str, Tensor]:
+    def losses(self, features: Tensor, pairs, same, attributes=None, support=None, generator=None):
         """The head's terms, means over all P pairs, of standardised features (N, d), pairs (P, 2)
         of items, same (P,) of 1 and 0, attributes (N, A) of 0, 1 and NaN for unknown.
-
         The encoder runs once, the head on CHUNK pairs at a time, whose gradients are taken there
         and then, so that memory is that of one chunk. NOTE they are those of the terms' sum, which
         the first term carries: minimise the sum, and weigh terms by `attribute_weight` only."""

@@ -1,17 +1,14 @@
 """Pairs to learn a similarity from: as many that belong together as that do not (PAN, Sec. 2.3).
-
 NOTE in the official code negatives may come twice, and on Polyvore be pairs of an item with itself.
-Here no pair has an item twice and no pair comes twice, in either order.
-"""
+Here no pair has an item twice and no pair comes twice, in either order."""
 
 import torch
 from torch import Generator, Tensor
 
 
 def pairs_from_labels(labels: Tensor, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """`count` pairs of one class and `count` of two, drawn uniformly, without replacement.
-
-    Labels (N,) -> pairs (2 count, 2) long, positives first, and same (2 count,) float32 of 1. and
+    """`count` pairs of one class and `count` of two, drawn uniformly, without replacement: labels
+    (N,) -> pairs (2 count, 2) long, positives first, and same (2 count,) float32 of 1. and
     0. The generator is on the CPU. Raises ValueError where there are fewer pairs of either kind."""
     labels, nodes = labels.cpu(), len(labels)
     order, sizes = labels.argsort(stable=True), labels.unique(return_counts=True)[1]
@@ -30,7 +27,6 @@ def pairs_from_edges(
     edges: Tensor, nodes: int, generator: Generator, known: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """All edges as positives and as many negatives, drawn uniformly, without replacement.
-
     Undirected edges (E, 2) between `nodes` items -> pairs (2 E, 2) long, the edges first, and same
     (2 E,) float32 of 1. and 0. Negatives avoid the edges `known` (K, 2) too. Raises ValueError for
     edges of an item with itself, twice or out of range, and where too few pairs are no edges."""

@@ -1,13 +1,10 @@
 """PAN: Pairwise Attribute-informed similarity Network.
-
 Mishra et al., "Effectively Leveraging Attributes for Visual Similarity", ICCV 2021.
 
-Two images may share an attribute and still differ in it: two birds with yellow breasts, of two
-yellows. So PAN compares images before it names attributes. From the difference of two feature
-vectors it predicts M `concepts`, each a similarity in its own right, and the `relevance` of each
-for this pair. Their mean, weighted by relevance, is the similarity of the pair. Attributes, where
-there are any, tell some or all of the concepts what they mean.
-"""
+Two images may share an attribute and still differ in it, as two yellow breasts do. So PAN compares
+images before it names attributes. From the difference of two feature vectors it predicts M
+`concepts`, each a similarity in its own right, and the `relevance` of each for this pair. Their
+mean, weighted by relevance, is the pair's similarity. Attributes tell concepts what they mean."""
 
 from typing import Literal
 
@@ -42,7 +39,6 @@ class ConceptSimilarity(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(..., d) twice -> score p (...,), concepts rho (..., M), relevance omega (..., M).
-
         All lie in [0, 1], and a and b may be swapped. Leading dimensions broadcast: (Q, 1, d) and
         (1, G, d) give all pairs. Raises ValueError for features of other than d dimensions."""
         concept_logits, relevance_logits = self.logits(a, b)
@@ -75,8 +71,7 @@ class PAN(nn.Module):
     Args:
         dim: d, features of an image.  attributes: A, annotated ones.  rule: f_a, as `pair_labels`.
         none_slot: one more supervised concept, for pairs whose label has no attribute at all.
-        attribute_weight: lambda. NOTE only the official code has it: 1e-5 on CUB, 10 on Polyvore.
-    """
+        attribute_weight: lambda. NOTE only in the official code: 1e-5 on CUB, 10 on Polyvore."""
 
     def __init__(
         self,
@@ -106,11 +101,9 @@ class PAN(nn.Module):
     score = ConceptSimilarity.score
 
     def losses(self, a: Tensor, b: Tensor, same: Tensor, attributes_a=None, attributes_b=None):
-        """Eq. 4: {"similarity": BCE of p, "attributes": lambda times that of supervised concepts}.
-
-        Features (P, d) twice, e_ij (P,) of 1 and 0, and, where concepts are supervised, attributes
-        (P, A) twice, of 0, 1 and NaN for unknown. Raises ValueError where those are anything else.
-        """
+        """Eq. 4: {"similarity": BCE of p, "attributes": lambda times that of supervised concepts},
+        of features (P, d) twice, e_ij (P,) of 1 and 0, and, where concepts are supervised,
+        attributes (P, A) twice, of 0, 1 and NaN for unknown: ValueError for anything else."""
         concept_logits, relevance_logits = self.similarity.logits(a, b)
         terms = {"similarity": similarity_loss(concept_logits, relevance_logits, same)}
         if self.attributes:
@@ -155,7 +148,6 @@ def with_none_slot(labels: Tensor) -> Tensor:
 
 def similarity_loss(concept_logits: Tensor, relevance_logits: Tensor, same: Tensor) -> Tensor:
     """L^BCE(e, p) of eq. 4, the mean over pairs: logits (P, M) twice, e (P,) -> ().
-
     p is a mean of sigmoids, so it has no logit of its own, and log p fails where p has been rounded
     to 0 or 1. But 1 - p = sum of omega_m sigmoid(-z_m), so both logarithms are sums in the log
     domain, with gradients that neither vanish nor overflow. NOTE the official code clamps p."""

@@ -1,13 +1,10 @@
-"""VAPNet: Visual Attribute Parameterization Network.
-
-Wang et al., "Learning to Parameterize Visual Attributes for Open-set Fine-grained Retrieval",
-NeurIPS 2023.
+"""VAPNet: Visual Attribute Parameterization Network (Wang et al., "Learning to Parameterize Visual
+Attributes for Open-set Fine-grained Retrieval", NeurIPS 2023).
 
 Cross-entropy makes a network look at the few places that separate the classes it was shown. VAPNet
 also shows it magnified patches of every image, and asks that the full image's features at a patch
 and the features of the magnified patch tell the same `attributes`: k numbers that nobody annotated.
-At test time only the backbone is left.
-"""
+At test time only the backbone is left."""
 
 from copy import deepcopy
 from typing import Literal
@@ -83,13 +80,9 @@ class VAPNet(Method):
             self.mean_local_encoder = deepcopy(self.local_encoder).requires_grad_(False)
             self.mean_global_encoder = deepcopy(self.global_encoder).requires_grad_(False)
 
-    def losses(
-        self, images: Tensor, labels: Tensor, boxes: Tensor | None = None, generator=None
-    ) -> dict[str, Tensor]:
-        """{"L_a": eq. 8, "L_c": lambda times eq. 5 or 6}, those that are in use.
-
-        Of (B, 3, H, W), (B,) and the views' boxes (B, M, 4); None: `sample_boxes` with `generator`.
-        """
+    def losses(self, images: Tensor, labels: Tensor, boxes: Tensor | None = None, generator=None):
+        """{"L_a": eq. 8, "L_c": lambda times eq. 5 or 6}, those that are in use, of (B, 3, H, W),
+        (B,) and the views' boxes (B, M, 4); None: `sample_boxes` with `generator`."""
         if self.constraint == "none":
             return {"L_a": self.classification_loss(self.backbone(images), labels)}
         count, size = len(images), images.shape[-2:]
@@ -123,7 +116,6 @@ class VAPNet(Method):
 
     def constrain(self, local: Tensor, at_boxes: Tensor) -> Tensor:
         """Eq. 5 or 6 from g(F_L) and g(F_G), each (B, M, C).
-
         NOTE eq. 6 leaves open whether gradients pass through mean encoders to the features. They do
         not here unless `grad_through_teacher`: a teacher that moves to its pupil teaches less."""
         pupils = self.local_encoder(local), self.global_encoder(at_boxes)
@@ -155,22 +147,18 @@ def attribute_constraint(
     """Eq. 6, or eq. 5 where encoders stand for their means: KL(mean_of_local || own_local) +
     KL(mean_of_global || own_global), summed over M, mean over B, of (B, M, k) before the softmax:
     own_local T_L(F_L), own_global T_G(F_G), mean_of_local E[T_G](F_L), mean_of_global E[T_L](F_G).
-
     NOTE the print takes logarithms of raw outputs, which may be negative: hence the softmax."""
-
-    def divergence(teacher: Tensor, pupil: Tensor) -> Tensor:
+    divergences = []
+    for teacher, pupil in ((mean_of_local, own_local), (mean_of_global, own_global)):
         teacher, pupil = teacher.log_softmax(-1), pupil.log_softmax(-1)
-        return (teacher.exp() * (teacher - pupil)).sum(-1)  # (B, M)
-
-    both = divergence(mean_of_local, own_local) + divergence(mean_of_global, own_global)
-    return both.sum(1).mean()
+        divergences.append((teacher.exp() * (teacher - pupil)).sum(-1))  # (B, M)
+    return (divergences[0] + divergences[1]).sum(1).mean()
 
 
 def patch_boxes(height: int, width: int, grids: tuple[int, ...] = GRIDS) -> Tensor:
-    """All patches of all grids (Sec. 3.2): for each n, n x n cells of floor(H/n) x floor(W/n) px.
-
-    (sum of n^2, 4) long, x1 y1 x2 y2 in pixels, x2 and y2 exclusive; by grid, then row by row. An
-    image with fewer pixels a side than a grid has cells raises ValueError."""
+    """All patches of all grids (Sec. 3.2): for each n, n x n cells of floor(H/n) x floor(W/n) px:
+    (sum of n^2, 4) long, x1 y1 x2 y2 in pixels, x2 and y2 exclusive; by grid, then row by row.
+    ValueError where an image has fewer pixels a side than a grid has cells."""
     boxes, most = [], min(height, width)
     for n in grids:
         if n > most:
@@ -194,7 +182,6 @@ def sample_patch_index(count: int, views: int, grids, uniform_over: str, generat
 
 def roi_average(features: Tensor, boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
     """g(F_G): RoIAlign (He et al. 2017, aligned) of every box to 7 x 7 cells, then their average.
-
     Features (B, C, h, w), boxes (B, M, 4) in pixels of images of image_size -> (B, M, C), equal to
     torchvision's roi_align with 2 x 2 samples a cell. Sampling on a regular lattice and averaging
     are linear and separable: together one weight for each row times one for each column."""

@@ -2,8 +2,7 @@
 
     index = EmbeddingIndex.build(vectors)                  # an array, or a file mapped into memory
     index.save(folder / "vectors.faiss")
-    index = EmbeddingIndex.load(folder / "vectors.faiss", vectors)
-    scores, positions = index.search(queries, k=10)
+    scores, positions = EmbeddingIndex.load(folder / "vectors.faiss", vectors).search(queries, 10)
 
 Lists take a byte for each dimension: of ten million vectors of 512 dimensions 5 GB of disk, and a
 search maps into memory those that it probes. What it finds is compared again with the vectors:

@@ -167,8 +167,3 @@ def _checked(name: str, queries: int, images, correct, scores=None) -> tuple:
             got = f"{what} must have shape {shape} like the results, got {values.shape}"
             raise ValueError(prefix + got)
     return images, correct, scores
-
-
-# Interim, until tests/fieldlab and experiment.keep import these from `style` and `picture`.
-from fieldmarks.show.picture import save  # noqa
-from fieldmarks.show.style import RIGHT, WRONG  # noqa

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from fieldlab.explorer import widgets
-from fieldmarks.show.galleries import RIGHT, WRONG
+from fieldmarks.show.style import RIGHT, WRONG
 from PIL import Image
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from fieldmarks import decoding, pixels
-from fieldmarks.decoding import ImageError, UnreadableImages, decode
 from fieldmarks.data.pixels import PixelCache
+from fieldmarks.decoding import ImageError, UnreadableImages, decode
 from helpers.pictures import gradient, save
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from fieldmarks.data import catalog
-from fieldmarks.decoding import decode, unreadable
 from fieldmarks.data.layouts.reading import Copy
 from fieldmarks.data.pixels import PixelCache
+from fieldmarks.decoding import decode, unreadable
 from PIL import Image, ImageOps
 
 pytestmark = pytest.mark.filterwarnings("ignore:cub. .* each image gets the attributes:UserWarning")

@@ -96,11 +96,11 @@ def by_pairs(query, supports):
 def test_accuracies_equal_their_definition(class_scores, naive):
     features = torch.randn(len(LABELS), 5, generator=seeded()).double() + LABELS[:, None] / 6
     episodes = drawn(episodes=12)
-    found = episode_accuracies(features, episodes, class_scores)
+    actual = episode_accuracies(features, episodes, class_scores)
     expected = [
         naive_accuracy(features.tolist(), s, q, naive) for s, q in zip(*episodes, strict=True)
     ]
-    assert found.tolist() == pytest.approx(expected) and 0.4 < found.mean() < 1
+    assert actual.tolist() == pytest.approx(expected) and 0.4 < actual.mean() < 1
 
 
 def test_pan_scores_of_an_episode():

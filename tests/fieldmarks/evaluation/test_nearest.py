@@ -59,8 +59,8 @@ def test_same_at_the_edges_of_tiles_and_strips(size, k, monkeypatch):
         expected = scores.clone().fill_diagonal_(-9) if gallery is None else scores
         expected = expected.topk(k, dim=1).values
         results = [nearest(embeddings, gallery, k, chunk_bytes=chunk) for chunk in (1, 2**27)]
-        for found, index in results:
-            torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=0)
+        for actual, index in results:
+            torch.testing.assert_close(actual.double(), expected, atol=1e-6, rtol=0)
             assert (gallery is not None) or (index != torch.arange(size)[:, None]).all()
         assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
 
@@ -97,8 +97,8 @@ def test_candidates_and_looking_through_all_find_the_same(k, chunk, monkeypatch)
         expected = nearest(embeddings, gallery, k, chunk_bytes=chunk)
         for sample in (2, 8, 32):
             monkeypatch.setattr(module, "SAMPLE", sample)
-            found = nearest(embeddings, gallery, k, chunk_bytes=chunk)
-            assert all(map(torch.equal, found, expected))
+            actual = nearest(embeddings, gallery, k, chunk_bytes=chunk)
+            assert all(map(torch.equal, actual, expected))
 
 
 def test_nearly_every_query_finds_its_best_among_its_candidates(monkeypatch):
@@ -144,8 +144,8 @@ def test_takes_what_it_is_given():
         assert torch.equal(nearest(same, k=5)[1], expected[1])
     for kind in (torch.half, torch.bfloat16):
         low = embeddings.to(kind)
-        found, index = nearest(low, k=5)
-        assert found.dtype == torch.float32 and torch.equal(index, nearest(low.float(), k=5)[1])
+        actual, index = nearest(low, k=5)
+        assert actual.dtype == torch.float32 and torch.equal(index, nearest(low.float(), k=5)[1])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(nearest(embeddings, k=5)[0], expected[0])
     torch.set_float32_matmul_precision("medium")

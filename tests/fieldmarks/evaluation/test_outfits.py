@@ -72,9 +72,9 @@ def test_area_at_its_ends():
 @pytest.mark.parametrize("batch", [1, 7, 10**6])
 def test_outfit_scores_are_means_over_all_pairs(batch):
     table, outfits = random_scores(), random_outfits(60)
-    found = outfit_scores(outfits, lambda i, j: table[i, j], batch)
-    assert found.shape == (60,) and found.dtype == torch.float64
-    for outfit, score in zip(outfits, found.tolist(), strict=True):
+    actual = outfit_scores(outfits, lambda i, j: table[i, j], batch)
+    assert actual.shape == (60,) and actual.dtype == torch.float64
+    for outfit, score in zip(outfits, actual.tolist(), strict=True):
         pairs = [
             table[outfit[i], outfit[j]].item()
             for i in range(len(outfit))
@@ -82,21 +82,21 @@ def test_outfit_scores_are_means_over_all_pairs(batch):
         ]
         assert score == pytest.approx(sum(pairs) / len(pairs), abs=1e-6)
     tensors = [torch.tensor(outfit) for outfit in outfits]
-    assert torch.equal(found, outfit_scores(tensors, lambda i, j: table[i, j].double(), batch))
+    assert torch.equal(actual, outfit_scores(tensors, lambda i, j: table[i, j].double(), batch))
 
 
 def test_every_distinct_pair_is_scored_once_in_batches():
-    asked = []
+    scored = []
 
     def score(i, j):
         assert len(i) <= 10 and i.dtype == j.dtype == torch.int64
-        asked.extend(zip(i.tolist(), j.tolist(), strict=True))
+        scored.extend(zip(i.tolist(), j.tolist(), strict=True))
         return torch.ones(len(i))
 
     outfits = random_outfits(50, items=9)
     assert outfit_scores(outfits, score, batch=10).eq(1).all()
     wanted = {(o[i], o[j]) for o in outfits for i in range(len(o)) for j in range(i + 1, len(o))}
-    assert len(asked) == len(set(asked)) and set(asked) == wanted
+    assert len(scored) == len(set(scored)) and set(scored) == wanted
 
 
 def naive_blanks(questions, choices, answers, table):
@@ -119,8 +119,10 @@ def test_filling_blanks_equals_its_definition(values):
     answers = torch.randint(0, 4, (80,), generator=generator)
     expected = naive_blanks(questions, choices.tolist(), answers.tolist(), table)
     for batch in (3, 10**6):
-        found = fill_in_blank_accuracy(questions, choices, answers, lambda i, j: table[i, j], batch)
-        assert found == pytest.approx(expected)
+        actual = fill_in_blank_accuracy(
+            questions, choices, answers, lambda i, j: table[i, j], batch
+        )
+        assert actual == pytest.approx(expected)
     order = torch.stack([torch.randperm(4, generator=generator) for _ in range(80)])
     moved = order.eq(answers[:, None]).int().argmax(1)
     again = fill_in_blank_accuracy(

@@ -86,10 +86,10 @@ def test_rerank_orders_its_candidates_and_no_others():
         assert index[q].tolist() == sorted(values, key=lambda j: (-round(values[j], 6), j))
         assert scores[q].tolist() == pytest.approx([values[j] for j in index[q].tolist()], abs=2e-6)
     everything = torch.arange(40).expand(13, 40)
-    for found, expected in zip(
+    for actual, expected in zip(
         rerank(head, query, gallery, everything), top_scores(head, query, gallery, 40), strict=True
     ):
-        assert torch.equal(found, expected)
+        assert torch.equal(actual, expected)
 
 
 @pytest.mark.parametrize("tile", [(4, 8), (16, 64)])
@@ -166,9 +166,9 @@ def test_memory_does_not_grow_with_the_gallery_times_the_queries(monkeypatch):
 def test_same_on_a_gpu():
     head, query, gallery = random_head(64, 20), torch.randn(70, 64), torch.randn(900, 64)
     expected = top_scores(head, query, gallery, 8)
-    found = top_scores(head.cuda(), query.cuda(), gallery.cuda(), 8)
-    assert found[1].is_cuda and (found[1].cpu() == expected[1]).float().mean() > 0.99
-    torch.testing.assert_close(found[0].cpu(), expected[0], atol=1e-5, rtol=0)
+    actual = top_scores(head.cuda(), query.cuda(), gallery.cuda(), 8)
+    assert actual[1].is_cuda and (actual[1].cpu() == expected[1]).float().mean() > 0.99
+    torch.testing.assert_close(actual[0].cpu(), expected[0], atol=1e-5, rtol=0)
 
 
 def spoilt(row, value=math.nan):

@@ -31,7 +31,7 @@ def naive(query, labels, gallery=None, other=None):
     """From the definitions, in Python: order and right or wrong of each query, R, and AP@R."""
     alone = gallery is None
     items, others = (query, labels) if alone else (gallery, other)
-    found = []
+    actual = []
     for i, row in enumerate(query.double()):
         cosines = torch.cosine_similarity(row[None], items.double()).round(decimals=10).tolist()
         order = sorted(range(len(items)), key=lambda j, c=cosines: (-c[j], j))
@@ -40,8 +40,8 @@ def naive(query, labels, gallery=None, other=None):
         r = sum(right)
         places = [place for place in range(1, r + 1) if right[place - 1]]
         precision = sum(sum(right[:place]) / place for place in places) / r if r else math.nan
-        found.append((order, right, r, precision))
-    return found
+        actual.append((order, right, r, precision))
+    return actual
 
 
 def both(seed: int = 0):
@@ -196,20 +196,22 @@ def test_intervals_are_bootstraps_over_the_queries_that_count():
 
 def test_results_of_a_search_made_elsewhere():
     for given in both():
-        found = retrieve(*given, k=7)
+        actual = retrieve(*given, k=7)
         labels = given[1::2]
         same = RetrievalResults.from_neighbours(
-            found.scores.numpy(),
-            found.index.int(),
+            actual.scores.numpy(),
+            actual.index.int(),
             *labels,
-            average_precision=found.average_precision,
+            average_precision=actual.average_precision,
         )
-        assert torch.equal(same.correct, found.correct) and same.recall(1, 7) == found.recall(1, 7)
-        assert torch.equal(same.relevant, found.relevant) and same.map_at_r() == found.map_at_r()
-        assert same.leave_one_out == found.leave_one_out
+        assert torch.equal(same.correct, actual.correct) and same.recall(1, 7) == actual.recall(
+            1, 7
+        )
+        assert torch.equal(same.relevant, actual.relevant) and same.map_at_r() == actual.map_at_r()
+        assert same.leave_one_out == actual.leave_one_out
         with pytest.raises(ValueError, match="search again with k=8"):
             same.hits(8)
-        assert RetrievalResults.from_neighbours(found.scores, found.index).correct is None
+        assert RetrievalResults.from_neighbours(actual.scores, actual.index).correct is None
     everything = retrieve(*given, k=45)
     same = RetrievalResults.from_neighbours(everything.scores, everything.index, *labels)
     assert same.recall(3, 99) == everything.recall(3, 99) and same.average_precision is None
@@ -235,9 +237,9 @@ def test_shows_queries_and_their_neighbours(monkeypatch):
     )
     apart.show((pictures, pictures[::-1]), torch.tensor([3, 4]), k=6)
     (((queries, blocks, titles), named),) = seen
-    ((found, correct, scores),) = blocks.values()
+    ((actual, correct, scores),) = blocks.values()
     assert [image[0, 0, 0] for image in queries] == [3, 4] and titles is None
-    index = [[59 - image[0, 0, 0] for image in row] for row in found]
+    index = [[59 - image[0, 0, 0] for image in row] for row in actual]
     assert index == apart.index[[3, 4], :6].tolist() and named == {"score": "cosine to the query"}
     assert torch.equal(correct, apart.correct[[3, 4], :6])
     assert torch.equal(scores, apart.scores[[3, 4], :6])
@@ -260,16 +262,16 @@ def test_memory_does_not_grow_with_queries_times_gallery():
 def test_takes_what_it_is_given():
     query, labels, gallery, other = sides()
     expected = retrieve(query, labels, gallery, other)
-    found = retrieve(query.numpy(), labels.tolist(), gallery.numpy(), other.int())
-    assert torch.equal(found.index, expected.index) and found.map_at_r() == expected.map_at_r()
+    actual = retrieve(query.numpy(), labels.tolist(), gallery.numpy(), other.int())
+    assert torch.equal(actual.index, expected.index) and actual.map_at_r() == expected.map_at_r()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_same_on_a_gpu():
     query, labels, gallery, other = sides()
     expected = retrieve(query, labels, gallery, other)
-    found = retrieve(query.cuda(), labels.cuda(), gallery.cuda(), other.cuda())
-    assert torch.equal(found.index, expected.index) and found.map_at_r() == expected.map_at_r()
+    actual = retrieve(query.cuda(), labels.cuda(), gallery.cuda(), other.cuda())
+    assert torch.equal(actual.index, expected.index) and actual.map_at_r() == expected.map_at_r()
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,11 @@ from fieldmarks.evaluation.recall import recall_at_k
 from fieldmarks.experiments import inshop, open_set
 from fieldmarks.experiments.hashing import Hashing
 from fieldmarks.experiments.inshop import InShop, Parameters
-from fieldmarks.experiments.models import load_model
 from fieldmarks.experiments.open_set import OpenSet
 from fieldmarks.experiments.pairs import HEADS
 from fieldmarks.experiments.parameters import parse
 from fieldmarks.experiments.result import read_result
-from fieldmarks.training import Interrupted
+from fieldmarks.training import Interrupted, embed_all
 from helpers.experiments import (
     arguments,
     assert_same_weights,
@@ -300,7 +299,7 @@ def test_embeddings_may_be_those_of_a_finished_run(shop, tmp_path):
     folder = str(tmp_path / "embedding")
     finish(OpenSet(open_set.Parameters(**given, method="proxynca++", out=folder)))
     e = InShop(parameters(shop, tmp_path / "run", embedding=folder, epochs=1))
-    expected = load_model(tmp_path / "embedding", "cpu").embed(e.test_pixels)
+    expected = embed_all(load_run(folder, "cpu"), e.test_pixels, e.test_views)
     expected = expected * expected.shape[1] ** 0.5
     torch.testing.assert_close(e.test_embeddings, expected, rtol=1e-4, atol=1e-4)
     _, history, scores = run(e)

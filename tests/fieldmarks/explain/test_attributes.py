@@ -23,7 +23,7 @@ def test_top_patches_equal_the_definition_at_most_one_per_image(responses):
         top = top_patches(given, [4, 0], count=12)
         assert top.scores.shape == top.image.shape == top.patch.shape == (2, 12)
         for row, dimension in enumerate((4, 0)):
-            found = list(
+            actual = list(
                 zip(
                     top.image[row].tolist(),
                     top.patch[row].tolist(),
@@ -32,7 +32,8 @@ def test_top_patches_equal_the_definition_at_most_one_per_image(responses):
                 )
             )
             assert (
-                found == naive(responses, dimension, 12) and len(set(top.image[row].tolist())) == 12
+                actual == naive(responses, dimension, 12)
+                and len(set(top.image[row].tolist())) == 12
             )
     assert top_patches(responses[:3], [1], count=8).scores.shape == (1, 3)
 

@@ -33,9 +33,9 @@ def all_distances(queries, codes) -> torch.Tensor:
     return (queries[:, None] != codes[None]).sum(dim=2)
 
 
-def check(found, queries, codes, k: int) -> None:
+def check(actual, queries, codes, k: int) -> None:
     """Exact distances in order, each that of its position, lower positions first among equals."""
-    distances, positions = found
+    distances, positions = actual
     table = all_distances(queries, codes)
     assert (
         distances.dtype == positions.dtype == torch.int64

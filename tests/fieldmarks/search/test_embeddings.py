@@ -32,11 +32,11 @@ def units(size: int, dim: int, seed: int = 0, centres: int = 0) -> np.ndarray:
 
 def naive(queries, vectors, k):
     """The k best positions of each query, one pair at a time; equal ones: lower position first."""
-    found = []
+    actual = []
     for query in queries.astype(np.float64):
         scores = [float(query @ vector) for vector in vectors.astype(np.float64)]
-        found.append(sorted(range(len(scores)), key=lambda row: (-scores[row], row))[:k])
-    return found
+        actual.append(sorted(range(len(scores)), key=lambda row: (-scores[row], row))[:k])
+    return actual
 
 
 @pytest.mark.parametrize("chunk", [7, 1000])
@@ -84,11 +84,11 @@ def test_recall_is_the_share_of_the_ten_nearest_others_that_is_found():
     ]
 
     def share():
-        _, found = index.search(vectors[own], 11)
+        _, actual = index.search(vectors[own], 11)
         return np.mean(
             [
                 len(set(rows) & set([row for row in mine if row != one][:10])) / 10
-                for one, rows, mine in zip(own, exact, found.tolist(), strict=True)
+                for one, rows, mine in zip(own, exact, actual.tolist(), strict=True)
             ]
         )
 
@@ -159,11 +159,11 @@ def test_damaged_files_and_files_of_other_vectors(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             EmbeddingIndex.load(path, other)
-    whole, words = path.read_bytes(), note.read_text()
+    whole, note_text = path.read_bytes(), note.read_text()
     for content, text in (
-        (b"", words),
-        (whole[:40], words),
-        (whole[:-9], words),
+        (b"", note_text),
+        (whole[:40], note_text),
+        (whole[:-9], note_text),
         (whole, "{}"),
         (whole, json.dumps({"probes": None, "recall": 1})),
         (whole, "half a"),

@@ -3,11 +3,11 @@ import pytest
 import torch
 from fieldguide.birds.guide import make_fieldguide
 from fieldguide.garments.wardrobe import make_wardrobe
+from fieldlab.models import load_model, load_pair_model
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.experiments.fewshot import FewShot
 from fieldmarks.experiments.hashing import Hashing
 from fieldmarks.experiments.inshop import InShop
-from fieldmarks.experiments.models import load_model, load_pair_model
 from fieldmarks.experiments.open_set import OpenSet
 from fieldmarks.experiments.outfits import OutfitMatching
 from fieldmarks.show.names import readable_attribute
@@ -57,12 +57,14 @@ def go(cls, **parameters):
     return experiment, scores, experiment.folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    make_fieldguide(folder / "birds", classes=8, images=4, size=64, seed=0)
-    make_wardrobe(folder / "wardrobe", outfits=200, items=150, shots=2, size=40, seed=0)
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FIELDMARKS_CACHE", str(folder / "cache"))
+        make_fieldguide(folder / "birds", classes=8, images=4, size=64, seed=0)
+        make_wardrobe(folder / "wardrobe", outfits=200, items=150, shots=2, size=40, seed=0)
+        yield folder
 
 
 @pytest.fixture(scope="module")
