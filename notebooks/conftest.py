@@ -1,6 +1,8 @@
-"""`pytest --nbval-lax notebooks`: every notebook runs whole, in seconds, with the parameters of its first card's smoke profile.
+"""`pytest --nbval-lax notebooks`: every notebook runs whole, in seconds, with the parameters of its
+first card's smoke profile.
 
-The committed outputs of cells marked NBVAL_CHECK_OUTPUT are compared with what comes out; they depend on no parameter.
+The committed outputs of cells marked NBVAL_CHECK_OUTPUT are compared with what comes out; they
+depend on no parameter.
 """
 
 from pathlib import Path

@@ -11,6 +11,7 @@ import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
+OWN = {"fieldmarks", "fieldguide", "fieldlab"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -57,7 +58,7 @@ def test_every_import_of_the_library_is_a_declared_requirement():
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 modules = [node.module]
             for module in (
-                {name.split(".")[0] for name in modules} - sys.stdlib_module_names - {"fieldmarks"}
+                {name.split(".")[0] for name in modules} - sys.stdlib_module_names - OWN
             ):
                 assert {name_of(owner) for owner in owners[module]} & declared, (
                     f"{file.name} imports {module}"

@@ -1,9 +1,11 @@
-"""Explore at 10,000 pictures: from a query to the drawn gallery, from a slider to the mask; and a query among a million codes.
+"""Explore at 10,000 pictures: from a query to the drawn gallery, from a slider to the mask.
 
-    python tests/benchmarks/bench_explore.py [--pictures 10000] [--threads 2]
+    PYTHONPATH=tests python tests/benchmarks/bench_explore.py [--pictures 10000]
+        [--codes 1000000] [--threads 2] [--backbone tf_efficientnet_lite0]
 
-The kernel's share, with the message to the browser put in words; tests/browser/test_explore.py prints what a browser sees in all,
-for a small gallery. Runs of VAPNet, FCAENet and PAN are made first, in a temporary folder, with the default network.
+The kernel's share, with the message to the browser written as JSON; tests/notebooks/browser prints
+what a browser sees, for a small gallery. Runs of VAPNet, FCAENet and PAN are made first, in a
+temporary folder. Last, a query among a million codes.
 """
 
 import argparse
@@ -12,15 +14,21 @@ import json
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
-from fieldlab.explorer.exploring import CodeFinder, Gallery
+from fieldlab.explorer.exploring import CodeFinder
+from fieldlab.explorer.gallery import Gallery
 from fieldlab.explorer.panels import Explorer
-from fieldmarks.experiments import fewshot, hashing, open_set
+from fieldmarks.experiments.fewshot import FewShot
+from fieldmarks.experiments.hashing import Hashing
+from fieldmarks.experiments.open_set import OpenSet
+from helpers.experiments import arguments
 from PIL import Image
 
-BIRDS = "24 classes, 8 images, 128 px, seed 0, standard"
+BIRDS = {"classes": 24, "images": 8}
+FEW = {"ways": 3, "shots": 2, "queries": 6, "episodes": 20, "validation_episodes": 10}
 
 
 def main() -> None:
@@ -28,11 +36,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--codes", type=int, default=1_000_000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
-        make_runs(Path(folder))
+        make_runs(Path(folder), options.backbone)
         explorer = Explorer(Path(folder), device="cpu")
         enlarge(explorer, options.pictures)
         rows = [
@@ -40,59 +50,36 @@ def main() -> None:
             for finder in [*explorer.finders, explorer.baseline]
         ]
         print(f"{len(explorer.gallery):,} pictures; {', '.join(rows)}")
-        report(
-            "query to drawn gallery, picture of the gallery",
-            300,
-            [until_drawn(explorer, lambda: explorer.ask(97 * turn)) for turn in range(1, 12)],
-        )
-        report(
-            "query to drawn gallery, uploaded picture",
-            300,
-            [
-                until_drawn(explorer, lambda: explorer._received("own.jpg", photograph(turn)))
-                for turn in range(7)
-            ],
-        )
-        explorer.ask(0)
-        report(
-            "slider to redrawn mask",
-            100,
-            [timed(lambda: slide(explorer, n)) for n in range(60, 80)],
-        )
+        search, count = explorer.search_with, options.pictures
+        gallery = [partial(search, 97 * turn % count) for turn in range(1, 12)]
+        own = [partial(explorer._received, "own.jpg", photograph(turn)) for turn in range(7)]
+        for where, queries in (("picture of the gallery", gallery), ("uploaded picture", own)):
+            times = [until_drawn(explorer, query) for query in queries]
+            report(f"query to drawn gallery, {where}", 300, times)
+        search(0)
+        slides = [partial(slide, explorer, regions) for regions in range(60, 80)]
+        report("slider to redrawn mask", 100, [timed(work) for work in slides])
         names = [finder.name for finder, _ in explorer._shown]
         for number, name in enumerate(names):
-            report(
-                f"why, {name}",
-                None,
-                [timed(lambda: explain(explorer, number, place)) for place in range(5)],
-            )
-    codes = torch.where(torch.rand(1_000_000, 48) > 0.5, 1.0, -1.0)
-    finder = CodeFinder("codes", None, None, codes, "")
-    report(
-        "query among 1,000,000 codes of 48 bits",
-        1000,
-        [timed(lambda: finder.find(codes[turn], 10, turn)) for turn in range(5)],
-    )
+            clicks = [partial(explain, explorer, number, place) for place in range(5)]
+            report(f"why, {name}", None, [timed(work) for work in clicks])
+    codes = torch.where(torch.rand(options.codes, 48) > 0.5, 1.0, -1.0)
+    finder = CodeFinder("codes", None, Gallery("codes", []), codes)
+    times = [timed(partial(finder.find, turn)) for turn in range(5)]
+    report(f"query among {options.codes:,} codes of 48 bits", 1000, times)
 
 
-def make_runs(folder: Path) -> None:
-    shared = [f"fieldguide={BIRDS}", "progress=none", "device=cpu"]
-    assert open_set.main([*shared, "epochs=1", f"out={folder / 'vapnet'}"]) == 0
-    assert (
-        hashing.main(
-            [
-                *shared,
-                "epochs=1",
-                "passes=1",
-                "max_classes=6",
-                "bits=48",
-                f"out={folder / 'fcaenet'}",
-            ]
-        )
-        == 0
-    )
-    few = ["ways=3", "shots=2", "queries=6", "episodes=20", "validation_episodes=10", "epochs=10"]
-    assert fewshot.main([*shared, *few, f"out={folder / 'pan'}"]) == 0
+def make_runs(folder: Path, backbone: str) -> None:
+    bundled = "bundled" if backbone == "tf_efficientnet_lite0" else "none"
+    network = {"backbone": backbone, "weights": bundled, "device": "cpu"}
+    shared = {"generated": BIRDS, "progress": "none", "epochs": 1, **network}
+    for name, kind, values in (
+        ("vapnet", OpenSet, {}),
+        ("fcaenet", Hashing, {"passes": 1, "max_classes": 6, "bits": 48}),
+        ("pan", FewShot, {**FEW, "epochs": 10}),
+    ):
+        out = {"out": str(folder / name)}
+        assert kind.main(arguments({**shared, **values, **out})) == 0
 
 
 def enlarge(explorer: Explorer, count: int) -> None:
@@ -104,7 +91,7 @@ def enlarge(explorer: Explorer, count: int) -> None:
         [small.paths[place] for place in places.tolist()],
         small.labels[places],
         small.class_names,
-        small.learnt,
+        small.learned,
     )
     torch.manual_seed(0)
     for finder in [*explorer.finders, explorer.baseline]:
@@ -113,7 +100,8 @@ def enlarge(explorer: Explorer, count: int) -> None:
             finder.rows = rows * torch.where(torch.rand(rows.shape) > 0.05, 1.0, -1.0)
             finder.__post_init__()
         else:
-            finder.rows, finder._units = rows + 0.05 * rows.std() * torch.randn(rows.shape), None
+            finder.rows = rows + 0.05 * rows.std() * torch.randn(rows.shape)
+            vars(finder).pop("_units", None)  # kept for the rows before
     explorer.gallery = gallery
     explorer._thumbnails.clear()
     gallery.pixels(explorer.finders[0].model.resize)
@@ -126,7 +114,7 @@ def photograph(number: int) -> bytes:
 
 
 def until_drawn(explorer: Explorer, work) -> float:
-    """Milliseconds until the last row of results is on its way to the browser; panels further down follow."""
+    """Milliseconds until the last row of results is on its way to the browser; other panels follow."""
     drawn = []
 
     def note(change) -> None:
@@ -160,10 +148,9 @@ def timed(work) -> float:
 def report(what: str, limit: float | None, milliseconds: list[float]) -> None:
     """The median after a first time to warm up."""
     measured = statistics.median(milliseconds[1:])
-    words = f"  (limit {limit} ms)" if limit else ""
-    print(
-        f"{what}: {measured:.0f} ms, worst {max(milliseconds[1:]):.0f}, first {milliseconds[0]:.0f}{words}"
-    )
+    limit = f"  (limit {limit} ms)" if limit else ""
+    others = f"worst {max(milliseconds[1:]):.0f}, first {milliseconds[0]:.0f}"
+    print(f"{what}: {measured:.0f} ms, {others}{limit}")
 
 
 if __name__ == "__main__":

@@ -101,9 +101,8 @@ def make_data(options):
 
     def photographs(count: int, each: int):
         kind = torch.arange(count).repeat_interleave(each)
-        return torch.randn(count, 64)[kind] @ mixing + 0.7 * torch.randn(
-            len(kind), options.dim
-        ), kind
+        items = torch.randn(count, 64)[kind] @ mixing
+        return items + 0.7 * torch.randn(len(kind), options.dim), kind
 
     features, kind = photographs(500, 4)
     pairs, same = pairs_from_labels(kind, 300, torch.Generator().manual_seed(0))

@@ -1,8 +1,10 @@
-"""Images a second that the input pipeline feeds from the cache, against those that a network trains on.
+"""Images a second that the input pipeline feeds from the cache, and that a network trains on.
 
-    python tests/benchmarks/bench_pipeline.py FOLDER [--network resnet10t] [--size 112] [--resize 128] [--batch 32]
+    python tests/benchmarks/bench_pipeline.py FOLDER [--network resnet10t] [--size 112]
+        [--resize 128] [--batch 32]
 
-FOLDER holds class folders of images (a Fieldguide's images/, say). Both are measured in the same run, with the same threads.
+FOLDER holds class folders of images (a Fieldguide's images/, say). Both are measured in the same
+run, with the same threads.
 """
 
 import argparse
@@ -30,32 +32,22 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     options = parser.parse_args()
     images = catalog.load("folder", options.folder)
-    method = (
-        VAPNet(
-            create_backbone(options.network, "none", options.size),
-            len(images.class_names),
-            constraint="none",
-        )
-        .to(memory_format=torch.channels_last)
-        .train()
-    )
+    backbone = create_backbone(options.network, "none", options.size)
+    method = VAPNet(backbone, len(images.class_names), constraint="none")
+    method.to(memory_format=torch.channels_last).train()
     precision = choose_precision("auto", torch.device("cpu"), method)
     optimizer = build_optimizer(method, Settings(lr=1e-3))
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         pixels = PixelCache.open(images.paths, options.resize, Path(folder))
         print(f"decoding once: {len(images) / (time.perf_counter() - started):.0f} images/s")
-        stream = TrainingStream(
-            pixels,
-            images.labels,
-            TrainingViews(options.size, method.backbone.mean, method.backbone.std),
-            options.batch,
-        )
+        views = TrainingViews(options.size, backbone.mean, backbone.std)
+        stream = TrainingStream(pixels, images.labels, views, options.batch)
 
         def feed(epoch: int) -> float:
             started, count = time.perf_counter(), 0
             for batch in stream.epoch(epoch):
-                count += len(batch.images)
+                count += len(batch["images"])
             return count / (time.perf_counter() - started)
 
         def train(epoch: int, steps: int = 12) -> float:
@@ -63,7 +55,7 @@ def main() -> None:
             started = time.perf_counter()
             for _ in range(steps):
                 with torch.autocast("cpu", dtype=DTYPES[precision], enabled=precision != "fp32"):
-                    loss = sum(method.losses(batch).values())
+                    loss = sum(method.losses(batch["images"], batch["labels"]).values())
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
@@ -71,11 +63,12 @@ def main() -> None:
 
         feed(0), train(0)
         pairs = [(feed(round), train(round)) for round in range(1, 6)]
-    feeding, training = (statistics.median(column) for column in zip(*pairs))
+    feeding, training = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratio = statistics.median(a / b for a, b in pairs)
     print(
-        f"{options.network} {options.size} px, {precision}, {torch.get_num_threads()} threads: pipeline {feeding:.0f} images/s, "
-        f"training {training:.0f} images/s, ratio {ratio:.1f} (at least 5)"
+        f"{options.network} {options.size} px, {precision}, {torch.get_num_threads()} threads: "
+        f"pipeline {feeding:.0f} images/s, training {training:.0f} images/s, "
+        f"ratio {ratio:.1f} (at least 5)"
     )
 
 

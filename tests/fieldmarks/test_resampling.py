@@ -10,7 +10,7 @@ def test_equals_cutting_then_resizing_one_image_at_a_time(size):
     images = torch.rand(3, 3, 37, 50)
     boxes = torch.tensor([[3, 4, 40, 30], [0, 0, 50, 37], [49, 36, 50, 37]])
     views = crop_and_resize(images, boxes, size)
-    for image, (x1, y1, x2, y2), view in zip(images, boxes.tolist(), views):
+    for image, (x1, y1, x2, y2), view in zip(images, boxes.tolist(), views, strict=True):
         expected = F.interpolate(
             image[None, :, y1:y2, x1:x2], size, mode="bilinear", antialias=True
         )[0]

@@ -2,10 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from fieldmarks import Experiment, Method, TrainingStream
-from fieldmarks.experiments.experiment import ImageParameters, run_as_module
+from fieldmarks.data.batches import TrainingStream
+from fieldmarks.experiments.experiment import Experiment, ImageParameters, run_as_module
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.scores import Scores
+from fieldmarks.methods.method import Method
 
 
 class LinearHead(Method):
@@ -23,14 +24,15 @@ class Parameters(ImageParameters):
 
 
 class NearestMean(Experiment):
-    Parameters, monitor, saved_file = Parameters, "accuracy", "embeddings.safetensors"
+    Parameters = Parameters
+    monitor = "accuracy"
+    saved_file = "embeddings.safetensors"
 
     def prepare(self):
-        p, sets = self.parameters, self.load_images().closed_split()
-        self.data, (self.train_set, self.test_set) = " ".join(s.fingerprint for s in sets), sets
-        self.train_pixels, self.test_pixels = self.decode(*sets)
-        backbone = self.create_backbone()
-        self.method = LinearHead(backbone, self.counts()[-1], **p.options(LinearHead))
+        self.train_set, self.test_set = self.load_images().closed_split()
+        backbone, classes = self.create_backbone(), len(self.train_set.class_names)
+        self.method = LinearHead(backbone, classes, **self.parameters.options(LinearHead))
+        self.train_pixels, self.test_pixels = self.use(self.train_set, self.test_set)
         data = (self.train_pixels, self.train_set.labels)
         self.stream = self.training_stream(TrainingStream, *data)
 
@@ -46,8 +48,8 @@ class NearestMean(Experiment):
         return Scores({"accuracy": right.double()}, {}, saved["truth"], len(right), saved=saved)
 
     def counts(self):
-        train, query, c = map(len, (self.train_set, self.test_set, self.test_set.class_names))
-        return train, query, train, c, c
+        train, classes = len(self.train_set), len(self.train_set.class_names)
+        return train, len(self.test_set), train, classes, classes
 
     @classmethod
     def rebuild(cls, p, backbone, result, folder):

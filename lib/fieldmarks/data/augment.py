@@ -16,30 +16,21 @@ GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
 
 @dataclass(frozen=True)
 class TrainingViews:
-    """Random resized crop, flip, colour jitter, normalisation.
+    """Random resized crop, flip, colour jitter, normalisation."""
 
-    Attributes:
-        size: pixels a side of the views.  mean, std: three numbers each, from the backbone.
-        crop_scale, crop_ratio: ranges of the crop's share of the area, and of its width to height.
-        flip: probability of mirroring left to right.
-        jitter: brightness, contrast, saturation are multiplied by 1 - jitter .. 1 + jitter each.
-    """
-
-    size: int
-    mean: tuple[float, float, float]
+    size: int  # pixels a side of the views
+    mean: tuple[float, float, float]  # as std, from the backbone
     std: tuple[float, float, float]
-    crop_scale: tuple[float, float] = (0.2, 1.0)
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
-    jitter: float = 0.4
+    crop_scale: tuple[float, float] = (0.2, 1.0)  # of the crop's share of the area
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)  # of its width to its height
+    flip: float = 0.5  # probability of mirroring left to right
+    jitter: float = 0.4  # brightness, contrast, saturation are multiplied by 1 - jitter .. 1 + it
 
     def __call__(self, canvas: Tensor, sizes: Tensor, draw) -> Tensor:
         """canvas (B, 3, H, W) uint8 with images of `sizes` (B, 2) in the upper left -> (B, 3, size,
         size) float, normalised. `draw` returns this process's rows of what a function of (count of
         the whole batch, generator) gives."""
-        numbers = draw(
-            lambda n, generator: torch.rand(n, 40, generator=generator, dtype=torch.float64)
-        )
+        numbers = draw(lambda n, g: torch.rand(n, 40, generator=g, dtype=torch.float64))
         boxes = random_boxes(sizes, numbers[:, :36], self.crop_scale, self.crop_ratio)
         flip = numbers[:, 36] < self.flip
         images = crop_and_resize(canvas.float().div_(255), boxes, self.size, flip=flip)
@@ -72,15 +63,10 @@ class TestViews:
         return normalise(images, self.mean, self.std)
 
 
-def random_boxes(
-    sizes: Tensor, numbers: Tensor, scale: tuple[float, float], ratio: tuple[float, float]
-) -> Tensor:
+def random_boxes(sizes: Tensor, numbers: Tensor, scale, ratio) -> Tensor:
     """Boxes of random area and aspect inside images of `sizes` (B, 2), in whole pixels (Szegedy et
-    al. 2015); `numbers` (B, 36) are uniform on [0, 1). Returns (B, 4) long, x1 y1 x2 y2.
-
-    Of nine tries for each image the first that fits is taken; where none does, the largest centred
-    box of allowed aspect.
-    """
+    al. 2015); `numbers` (B, 36) are uniform on [0, 1). Returns (B, 4) long, x1 y1 x2 y2: of nine
+    tries the first that fits; where none does, the largest centred box of allowed aspect."""
     height, width = sizes.double()[:, None].unbind(-1)  # (B, 1)
     area, aspect, top, left = numbers.double().unflatten(1, (4, 9)).unbind(1)  # (B, 9)
     area = height * width * (scale[0] + (scale[1] - scale[0]) * area)

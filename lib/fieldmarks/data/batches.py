@@ -7,6 +7,7 @@ each its own rows of every batch.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 
 import torch
@@ -18,38 +19,28 @@ AHEAD = 3  # batches assembled in the background while the device works
 
 
 def shuffled(count: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
-    """Every image once in random order; a last incomplete batch is left out.
-
-    Raises:
-        ValueError: fewer images than one batch.
-    """
+    """Every image once in random order; a last incomplete batch is left out. Raises ValueError for
+    fewer images than one batch."""
     _check_fill(count, batch_size)
     order = torch.randperm(count, generator=seeded(seed, epoch))
     return list(order[: count // batch_size * batch_size].split(batch_size))
 
 
-def class_balanced(
-    labels: Tensor, batch_size: int, per_class: int, seed: int, epoch: int
-) -> list[Tensor]:
+def class_balanced(labels: Tensor, batch_size: int, per_class: int, seed: int, epoch: int) -> list:
     """Batches of batch_size / per_class classes with per_class images each, as many as `shuffled`.
 
     Classes are dealt out in random order until all have been used, then again; a class with too few
-    images repeats some.
-
-    Raises:
-        ValueError: per_class does not divide the batch size, too few classes or images for a batch.
+    images repeats some. Raises ValueError where per_class does not divide the batch size, and for
+    too few classes or images.
     """
+    batch = f"a batch of {batch_size}"
     if per_class < 1 or batch_size % per_class:
-        raise ValueError(
-            f"a batch of {batch_size} cannot hold classes of {per_class} images each: "
-            f"use a multiple of {per_class}"
-        )
+        each = f"classes of {per_class} images each: use a multiple of {per_class}"
+        raise ValueError(f"{batch} cannot hold {each}")
     classes, wanted = labels.unique(), batch_size // per_class
     if len(classes) < wanted:
-        raise ValueError(
-            f"a batch of {batch_size} with {per_class} images a class needs {wanted} classes, "
-            f"there are {len(classes)}: use a batch size of at most {len(classes) * per_class}"
-        )
+        most = f"there are {len(classes)}: use a batch size of at most {len(classes) * per_class}"
+        raise ValueError(f"{batch} with {per_class} images a class needs {wanted} classes, {most}")
     _check_fill(len(labels), batch_size)
     generator = seeded(seed, epoch)
     members = {int(c): (labels == c).nonzero().squeeze(1) for c in classes}
@@ -71,51 +62,34 @@ def class_balanced(
 
 def _check_fill(count: int, batch_size: int) -> None:
     if count < batch_size:
-        raise ValueError(
-            f"{count} training images do not fill a batch of {batch_size}: "
-            f"use a batch size of at most {count}"
-        )
+        smaller = f"use a batch size of at most {count}"
+        raise ValueError(f"{count} training images do not fill a batch of {batch_size}: {smaller}")
 
 
+@dataclass(eq=False, repr=False)
 class TrainingStream:
-    """Batches of augmented views of the images of a pixel cache.
+    """Batches of augmented views of the images of a pixel cache. Raises ValueError where the
+    processes cannot share a batch equally, or the batch size does not fit the data."""
 
-    Args:
-        pixels: has `batch(index) -> (canvas uint8 (B, 3, H, W), sizes (B, 2))`, as `PixelCache`.
-        labels: (N,) long.  views: as `augment.TrainingViews`.
-        batch_size: of the whole batch over all processes.
-        per_class: images of each class in a batch; 0 shuffles all.
-        rank, world: of this process.
-        draws: further arguments of the losses, name -> (count, generator) -> (count, ...), drawn
-            for the whole batch, of which each process keeps its rows: VAPNet's `boxes`.
-    Raises:
-        ValueError: the batch size cannot be shared equally by the processes, or does not fit the
-            data.
-    """
+    pixels: object  # has `batch(index) -> (canvas uint8 (B, 3, H, W), sizes (B, 2))`: a PixelCache
+    labels: Tensor  # (N,) long
+    views: Callable  # as `augment.TrainingViews`
+    batch_size: int  # of the whole batch over all processes
+    _: KW_ONLY
+    per_class: int = 0  # images of each class in a batch; 0 shuffles all
+    seed: int = 0
+    device: str | torch.device = "cpu"
+    rank: int = 0  # of this process, among `world`
+    world: int = 1
+    # Further arguments of the losses by name, each (count, generator) -> (count, ...): drawn for
+    # the whole batch, of which each process keeps its rows. VAPNet's `boxes` are one.
+    draws: dict[str, Callable[[int, torch.Generator], Tensor]] = field(default_factory=dict)
 
-    def __init__(
-        self,
-        pixels,
-        labels: Tensor,
-        views: Callable,
-        batch_size: int,
-        *,
-        per_class: int = 0,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-        rank: int = 0,
-        world: int = 1,
-        draws: dict[str, Callable[[int, torch.Generator], Tensor]] | None = None,
-    ):
-        if batch_size % world:
-            raise ValueError(
-                f"a batch of {batch_size} cannot be shared by {world} processes: "
-                f"use a multiple of {world}"
-            )
-        self.pixels, self.labels, self.views = pixels, labels, views
-        self.batch_size, self.per_class, self.seed = batch_size, per_class, seed
-        self.device, self.rank, self.world = torch.device(device), rank, world
-        self.draws = draws or {}
+    def __post_init__(self) -> None:
+        if self.batch_size % self.world:
+            shared = f"shared by {self.world} processes: use a multiple of {self.world}"
+            raise ValueError(f"a batch of {self.batch_size} cannot be {shared}")
+        self.device = torch.device(self.device)
         self.steps_per_epoch = len(self.plan(0))
 
     def plan(self, epoch: int) -> list[Tensor]:
@@ -124,8 +98,7 @@ class TrainingStream:
             return class_balanced(self.labels, self.batch_size, self.per_class, self.seed, epoch)
         return shuffled(len(self.labels), self.batch_size, self.seed, epoch)
 
-    def rows(self, batch: Tensor) -> slice:
-        """This process's rows of a whole batch."""
+    def rows(self, batch: Tensor) -> slice:  # of this process, in a whole batch
         share = len(batch) // self.world
         return slice(self.rank * share, (self.rank + 1) * share)
 
@@ -143,10 +116,8 @@ class TrainingStream:
         positives and `draws` add. The next ones are assembled in the background meanwhile."""
         plan = self.plan(epoch)
         steps = range(epoch * len(plan), (epoch + 1) * len(plan))
-        needed = [
-            self.pictures(whole, step)[self.rows(whole)]
-            for whole, step in zip(plan, steps, strict=True)
-        ]
+        pairs = zip(plan, steps, strict=True)
+        needed = [self.pictures(whole, step)[self.rows(whole)] for whole, step in pairs]
         parts = [pictures.T.flatten() for pictures in needed]
         for position, _, (canvas, sizes) in read_ahead(self.pixels, parts, start):
             whole, index = plan[position], needed[position][:, 0]
@@ -161,76 +132,60 @@ class TrainingStream:
             yield batch | {name: draw(s).to(self.device) for name, s in self.draws.items()}
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SampledStream(TrainingStream):
     """Iterations of asymmetric hashing (FCAENet, Sec. 4.2): each goes several times through r
     images drawn anew. The loop's epoch is one iteration. A last incomplete batch is used too.
 
-    Args:
-        sample: r, images in an iteration, drawn without replacement.
-        passes: times that an iteration goes through them.
-        positives: bring with each image another one of its class, from all training images.
-        Else as `TrainingStream`.
     Raises:
         ValueError: r beyond the training set, batches that the processes cannot share, classes of
             one image (with positives).
     """
 
-    def __init__(
-        self,
-        pixels,
-        labels: Tensor,
-        views: Callable,
-        batch_size: int,
-        *,
-        sample: int,
-        passes: int,
-        positives: bool = True,
-        **shared,
-    ):
-        self.sample, self.passes = sample, passes
-        if not 1 <= sample <= len(labels):
-            raise ValueError(
-                f"{sample} images are to be sampled in each iteration, but there are {len(labels)} "
-                f"training images: use a sample of 1 to {len(labels)}"
-            )
-        if passes < 1:
-            raise ValueError(
-                f"passes is {passes}: an iteration goes through its images at least once"
-            )
-        counts = torch.bincount(labels)
+    sample: int  # r, images in an iteration, drawn without replacement
+    passes: int  # times that an iteration goes through them
+    positives: bool = True  # bring with each image another of its class, from all training images
+
+    def __post_init__(self) -> None:
+        count, sample, world, counts = (
+            len(self.labels),
+            self.sample,
+            self.world,
+            self.labels.bincount(),
+        )
+        if not 1 <= sample <= count:
+            there = f"there are {count} training images: use a sample of 1 to {count}"
+            raise ValueError(f"{sample} images are to be sampled in each iteration, but {there}")
+        if self.passes < 1:
+            once = "an iteration goes through its images at least once"
+            raise ValueError(f"passes is {self.passes}: {once}")
         single = (counts == 1).nonzero().flatten().tolist()
-        if positives and single:
-            raise ValueError(
-                f"{len(single)} training class{'es have' if len(single) > 1 else ' has'} one image "
-                f"only, which has no positive (first: number {single[0]}): add images or leave "
-                "them out"
+        if self.positives and single:
+            classes = f"{len(single)} training class{'es have' if len(single) > 1 else ' has'}"
+            first = (
+                f"which has no positive (first: number {single[0]}): add images or leave them out"
             )
-        super().__init__(pixels, labels, views, min(batch_size, sample), **shared)
-        if rest := sample % self.batch_size % self.world:
-            raise ValueError(
-                f"the last batch of an iteration cannot be shared by {self.world} processes, "
-                f"{rest} images are left over: use a sample that is a multiple of {self.world}"
-            )
+            raise ValueError(f"{classes} one image only, {first}")
+        self.batch_size = min(self.batch_size, sample)
+        super().__post_init__()
+        if rest := sample % self.batch_size % world:
+            left = f"{rest} images are left over: use a sample that is a multiple of {world}"
+            last = f"the last batch of an iteration cannot be shared by {world} processes"
+            raise ValueError(f"{last}, {left}")
         self.members = None
-        if positives:
-            order, first = labels.argsort(stable=True), counts.cumsum(0) - counts
+        if self.positives:
+            order, first = self.labels.argsort(stable=True), counts.cumsum(0) - counts
             place = torch.empty_like(order)
-            place[order] = torch.arange(len(order)) - first[labels[order]]
-            # Images class by class, where each class begins, its size, each image's place in its
-            # class.
+            place[order] = torch.arange(count) - first[self.labels[order]]
+            # Images class by class, where each class begins, its size, each image's place in it.
             self.members = order, first, counts, place
 
     def plan(self, epoch: int) -> list[Tensor]:
         """The whole batches of an iteration, as positions in the data set."""
         generator = seeded(self.seed, 3, epoch)
         chosen = torch.randperm(len(self.labels), generator=generator)[: self.sample]
-        return [
-            batch
-            for _ in range(self.passes)
-            for batch in chosen[torch.randperm(self.sample, generator=generator)].split(
-                self.batch_size
-            )
-        ]
+        orders = [torch.randperm(self.sample, generator=generator) for _ in range(self.passes)]
+        return [batch for order in orders for batch in chosen[order].split(self.batch_size)]
 
     def pictures(self, batch: Tensor, step: int) -> Tensor:
         if self.members is None:
@@ -244,9 +199,7 @@ class SampledStream(TrainingStream):
         return torch.stack([batch, partner], dim=1)
 
 
-def read_ahead(
-    pixels, batches: list[Tensor], start: int = 0
-) -> Iterator[tuple[int, Tensor, tuple[Tensor, Tensor]]]:
+def read_ahead(pixels, batches: list[Tensor], start: int = 0) -> Iterator[tuple]:
     """(position, index, pixels.batch(index)) for each batch from `start` on, read by a thread."""
     with ThreadPoolExecutor(1) as background:
         waiting = [background.submit(pixels.batch, i) for i in batches[start : start + AHEAD]]

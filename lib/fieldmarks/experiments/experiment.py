@@ -46,7 +46,6 @@ from fieldmarks.training import History, Settings, choose_device, choose_precisi
 
 NOT_IDENTITY = ("out", "card", "progress", "device", "baseline")
 COUNTS = ("train", "query", "gallery", "classes", "train_classes")  # of result.json
-DATA = ("fieldguide", "wardrobe")  # generated where root is empty
 
 
 @composed_of(Settings, lr=0.005, weight_decay=5e-4, warmup_steps=20)
@@ -85,12 +84,7 @@ class RunParameters:
 
     def __post_init__(self):
         reading.check_choices(self)
-        if not self.root and self.dataset not in DATA:
-            raise ValueError(
-                f"root is empty: give the folder of {self.dataset} "
-                f"(only the generated {' and '.join(DATA)} need none)"
-            )
-        if not self.root:
+        if not self.root:  # only generated sets need none
             catalog.generated_parameters(self.dataset, self.generated)
         if not 1 <= self.size <= self.resize:
             raise ValueError(

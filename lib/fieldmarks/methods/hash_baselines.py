@@ -27,8 +27,8 @@ class DSH(HashMethod):
 
     def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         outputs, labels = gather(self.representation(images)), gather(labels)
-        quantisation = self.quantisation * (outputs.abs() - 1).abs().mean()
         contrast = contrastive_loss(outputs, labels, margin=2 * self.bits)
+        quantisation = self.quantisation * (outputs.abs() - 1).abs().mean()
         return {"contrastive": contrast, "quantisation": quantisation}
 
 
@@ -79,8 +79,8 @@ class DPSH(MemoryHashing):
 
     def losses(self, images: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
         outputs, products, similar = self.pair(self.representation(images), labels, index)
-        quantisation = self.quantisation * (outputs - outputs.sign()).square().mean()
         likelihood = pair_likelihood(products / 2, similar).mean()
+        quantisation = self.quantisation * (outputs - outputs.sign()).square().mean()
         return {"likelihood": likelihood, "quantisation": quantisation}
 
 
@@ -124,8 +124,8 @@ def pair_likelihood(theta: Tensor, similar: Tensor) -> Tensor:
 
 def balanced_mean(values: Tensor, similar: Tensor) -> Tensor:
     """The mean over similar pairs, if any, plus that over others: HashNet's weights."""
-    kinds = similar, 1 - similar
-    return sum((values * kind).sum() / kind.sum().clamp(min=1) for kind in kinds)
+    alike, others = ((values * s).sum() / s.sum().clamp(min=1) for s in (similar, 1 - similar))
+    return alike + others
 
 
 def contrastive_loss(outputs: Tensor, labels: Tensor, margin: float) -> Tensor:

@@ -85,7 +85,7 @@ class VAPNet(Method):
         (B,) and the views' boxes (B, M, 4); None: `sample_boxes` with `generator`."""
         if self.constraint == "none":
             return {"L_a": self.classification_loss(self.backbone(images), labels)}
-        count, size = len(images), images.shape[-2:]
+        count, size = len(images), (images.shape[-2], images.shape[-1])
         if boxes is None:
             boxes = self.sample_boxes(count, *size, generator)
         boxes = boxes.to(images.device)
