@@ -98,16 +98,16 @@ def check(
     images: bool = Option(False, "--images", help="Also decode all images, and name damaged ones."),
 ) -> int:
     """Check a data set against its published counts. Exit code 1 where something differs."""
-    from fieldmarks.data import catalog
+    from fieldlab import check as checking
 
-    rows, faults = catalog.check(dataset, root), []
+    rows, faults = checking.check(dataset, root), []
     print(f"{'':28}{'expected':>10}{'found':>10}")
     for what, expected, count, good in rows:
         wanted = "" if expected is None else f"{expected:,}"
         print(f"{what:28}{wanted:>10}{count:>10,}{'' if good else '  differs'}")
     if images:
         with _progress("decoding") as progress:
-            faults = catalog.check_images(dataset, root, progress=progress)
+            faults = checking.check_images(dataset, root, progress=progress)
         for path, reason in faults:
             print(f"{path}: {reason}")
         damaged = f"{len(faults):,} image{'s' * (len(faults) > 1)} cannot be read"

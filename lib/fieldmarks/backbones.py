@@ -3,8 +3,7 @@
 A backbone maps normalised images (B, 3, H, W) to a feature map (B, C, h, w). Convolutional networks
 do so by nature; a vision transformer's patch tokens are laid back on their grid. Which mean and
 standard deviation the images are normalised with belongs to the weights, so a backbone carries
-both.
-"""
+both."""
 
 import difflib
 from pathlib import Path
@@ -30,8 +29,7 @@ class Backbone(nn.Module):
         name: timm's name.  channels: C.  stride: pixels of the image to one cell of the map.
         mean, std: the statistics that the images must be normalised with, three numbers each.
         image_size, resize: what `preprocess` brings pictures to: the middle image_size x image_size
-            pixels of a picture whose shorter side is resize.
-    """
+            pixels of a picture whose shorter side is resize."""
 
     def __init__(self, network: nn.Module, name: str, mean, std, image_size: int):
         super().__init__()
@@ -56,8 +54,7 @@ class Backbone(nn.Module):
         Args:
             pictures: one or a list of paths, PIL images or uint8 arrays (H, W, 3).
         Returns:
-            (B, 3, image_size, image_size), on the network's device.
-        """
+            (B, 3, image_size, image_size), on the network's device."""
         single = isinstance(pictures, (str, Path, Image.Image)) or getattr(pictures, "ndim", 4) == 3
         views = [self._view(picture) for picture in ([pictures] if single else pictures)]
         return torch.cat(views).to(next(self.network.parameters()).device)
@@ -125,8 +122,7 @@ def create_backbone(
     Raises:
         ValueError: unknown network (the nearest names are given), no feature map, or weights that
             do not fit.
-        FileNotFoundError: no such checkpoint.
-    """
+        FileNotFoundError: no such checkpoint."""
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists all"
@@ -157,8 +153,7 @@ def load_weights(backbone: Backbone, path: Path) -> None:
 
     Raises:
         ValueError: the file is damaged, or holds the weights of another network (the first
-            difference is named).
-    """
+            difference is named)."""
     state, wanted = read_state(path), backbone.network.state_dict()
     # A run's checkpoint nests the network as method -> backbone -> network; others prefix it in
     # their own way or not at all.

@@ -23,8 +23,7 @@ def resume(path: Path, method, optimizer, scaler, identity: dict) -> dict:
         the whole state, for the step to go on from and the history so far.
     Raises:
         ValueError: it is damaged, or its run's parameters differ from `identity` (the first
-            difference is named).
-    """
+            difference is named)."""
     state = load_checkpoint(path)
     if difference := first_difference(state["identity"], identity):
         raise ValueError(
@@ -41,8 +40,7 @@ def load_checkpoint(path: Path) -> dict:
     """The state in a checkpoint of `fit`.
 
     Raises:
-        ValueError: it is damaged, or another program's.
-    """
+        ValueError: it is damaged, or another program's."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

@@ -8,8 +8,7 @@ def as_bits(codes, name: str = "codes") -> np.ndarray:
     """Codes (N, k) of -1/+1, a Tensor or an array of any real dtype, as (N, k) bool, True for +1.
 
     Raises:
-        ValueError: no codes, no bits, or a value other than -1 and +1; the first is named.
-    """
+        ValueError: no codes, no bits, or a value other than -1 and +1; the first is named."""
     values = codes.detach().cpu() if isinstance(codes, Tensor) else np.asarray(codes)
     if values.ndim != 2 or 0 in values.shape:
         shape = tuple(values.shape)

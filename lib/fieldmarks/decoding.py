@@ -137,11 +137,9 @@ def _reason(error: Exception, path: Path) -> str:
 def in_order(function: Callable, paths: list[Path], workers=None, progress=None) -> Iterator:
     """function(path) of all images in order, or the ImageError it raises, computed some ahead.
 
-    Args:
-        workers: threads, which are as fast as processes, for Pillow releases Python's lock while it
-            decodes; by default one for each processor that this process may use.
-        progress: called with (images done, images in all) after each.
-    """
+    `workers` are threads (as fast as processes, for Pillow releases Python's lock), by default one
+    for each processor that this process may use; `progress` is called with (images done, images in
+    all) after each."""
     if not workers:
         affinity = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
         workers = len(affinity(0))

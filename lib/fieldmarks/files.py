@@ -58,8 +58,7 @@ def lock(folder: Path) -> None:
 
     Raises:
         RuntimeError: another process holds it.
-        OSError: it cannot be written.
-    """
+        OSError: it cannot be written."""
     folder = Path(folder).resolve()
     if folder in _HELD:
         return

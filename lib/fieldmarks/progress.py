@@ -14,8 +14,7 @@ def choose_mode(mode: str) -> str:
     """ "bar", "lines" or "none" for a `progress` parameter, which may also be "auto".
 
     Raises:
-        ValueError: another word.
-    """
+        ValueError: another word."""
     one_of("progress", mode, ("auto", "bar", "lines", "none"))
     if not is_main():
         return "none"

@@ -10,11 +10,8 @@ import torch
 from torch import Tensor
 
 
-def crop_and_resize(
-    images: Tensor, boxes: Tensor, size: int | tuple[int, int], flip: Tensor | None = None
-) -> Tensor:
-    """Cut one or more boxes from every image and resize them bilinearly, antialiased where they
-    shrink.
+def crop_and_resize(images: Tensor, boxes: Tensor, size, flip: Tensor | None = None) -> Tensor:
+    """Cut boxes from every image and resize them bilinearly, antialiased where they shrink.
 
     Equal to ``F.interpolate(images[b:b+1, :, y1:y2, x1:x2], size, mode="bilinear",
     antialias=True)`` for whole-pixel boxes: pixels outside a box never bleed into its view.
@@ -44,32 +41,22 @@ def crop_and_resize(
 
 
 def resize_weights(start: Tensor, stop: Tensor, size: int, length: int) -> Tensor:
-    """Weights that resample the stretch [start, stop) of an axis of `length` pixels to `size`
-    pixels.
+    """Weights (..., size, length) float32 that resample stretches [start, stop) (...,) of an axis
+    of `length` pixels to `size` pixels; rows sum to one.
 
     A triangle filter one output pixel wide (never narrower than one input pixel), cut at the
     stretch's ends and normalised: what Pillow calls BILINEAR, and for enlargements the usual
-    bilinear interpolation with half-pixel centres.
-
-    Args:
-        start, stop: (...,) in pixels of the axis.
-    Returns:
-        (..., size, length) float32; rows sum to one.
-    Raises:
-        ValueError: a stretch holds no pixel centre.
+    bilinear interpolation with half-pixel centres. Raises ValueError as `crop_and_resize`.
     """
     start, stop = start[..., None, None], stop[..., None, None]
     scale = (stop - start) / size
     outputs = torch.arange(size, device=start.device, dtype=torch.float32)[:, None] + 0.5
     inputs = torch.arange(length, device=start.device, dtype=torch.float32) + 0.5
     inside = (inputs > start) & (inputs < stop)
-    weights = (1 - (start + outputs * scale - inputs).abs() / scale.clamp(min=1)).clamp(
-        min=0
-    ) * inside
+    distance = (start + outputs * scale - inputs).abs() / scale.clamp(min=1)
+    weights = (1 - distance).clamp(min=0) * inside
     total = weights.sum(-1, keepdim=True)
     if not bool(torch.all(total > 0)):
-        raise ValueError(
-            "a box holds no pixel: boxes are x1 y1 x2 y2 in pixels, at least one pixel wide and "
-            "inside the image"
-        )
+        right = "x1 y1 x2 y2 in pixels, at least one pixel wide and inside the image"
+        raise ValueError(f"a box holds no pixel: boxes are {right}")
     return weights / total

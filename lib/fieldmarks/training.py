@@ -2,8 +2,7 @@
 
 All randomness of a step follows from (seed, step), so that a run that was stopped, killed or
 resumed ends where a straight run ends, bit for bit on the same machine. `torchrun` runs the same
-function: each process takes its rows of every batch.
-"""
+function: each process takes its rows of every batch."""
 
 import copy
 import inspect
@@ -49,8 +48,7 @@ class Settings:
         clip_norm: gradients are scaled down to this norm; 0 leaves them.
         precision: "fp16" has a loss scaler; "auto": see `choose_precision`.
         evaluate_every: epochs between evaluations; 0 evaluates only after the last.
-        restore_best: end with the weights of the best evaluation, not with the last ones.
-    """
+        restore_best: end with the weights of the best evaluation, not with the last ones."""
 
     epochs: int = 10
     lr: float = 0.01
@@ -138,8 +136,7 @@ def fit(
         the history, earlier sittings included.
     Raises:
         Diverged, Interrupted; ValueError when last.pt is damaged or comes from other parameters;
-        OSError when it cannot be written.
-    """
+        OSError when it cannot be written."""
     settings = settings or Settings()
     if not hasattr(stream, "steps_per_epoch"):
         stream = _Loader(stream, device or "cpu", settings.seed)
@@ -316,8 +313,7 @@ def embed_all(
     In a distributed run each process embeds every world-th image; all of them return all rows.
 
     Args:
-        pixels: has `batch(index)` and a length.  views: as `augment.TestViews`.
-    """
+        pixels: has `batch(index)` and a length.  views: as `augment.TestViews`."""
     device = torch.device(device)
     method.to(device, memory_format=torch.channels_last)
     world = dist.get_world_size() if dist.is_initialized() else 1
@@ -378,8 +374,7 @@ def choose_device(device: str = "auto") -> torch.device:
     """ "auto" takes a CUDA GPU (this process's, under torchrun), then Apple's, then the CPU.
 
     Raises:
-        ValueError: the device is not available.
-    """
+        ValueError: the device is not available."""
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
@@ -413,8 +408,7 @@ class LossWatch:
     """Running means of loss terms, and the first step at which one is not a number or out of
     bounds.
 
-    Values are read from the device a step late, so that the check does not make a GPU wait.
-    """
+    Values are read from the device a step late, so that the check does not make a GPU wait."""
 
     def __init__(self, count: int = 0, sums: dict | None = None, first: float | None = None):
         self.count, self.sums, self.first = count, dict(sums or {}), first

@@ -3,7 +3,7 @@
     PYTHONPATH=tests python tests/benchmarks/bench_explore.py [--pictures 10000]
         [--codes 1000000] [--threads 2] [--backbone tf_efficientnet_lite0]
 
-The kernel's share, with the message to the browser written as JSON; tests/notebooks/browser prints
+The kernel's share, with the message to the browser written as JSON; tests/fieldlab/browser prints
 what a browser sees, for a small gallery. Runs of VAPNet, FCAENet and PAN are made first, in a
 temporary folder. Last, a query among a million codes.
 """
@@ -114,7 +114,7 @@ def photograph(number: int) -> bytes:
 
 
 def until_drawn(explorer: Explorer, work) -> float:
-    """Milliseconds until the last row of results is on its way to the browser; other panels follow."""
+    """Milliseconds until the last row of results is on its way to the browser."""
     drawn = []
 
     def note(change) -> None:
@@ -122,6 +122,7 @@ def until_drawn(explorer: Explorer, work) -> float:
         drawn.append(time.perf_counter())
 
     for row in explorer._rows:
+        row.items = []  # what is found may be the same again
         row.observe(note, "items")
     began = time.perf_counter()
     work()

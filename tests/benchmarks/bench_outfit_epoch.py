@@ -92,13 +92,13 @@ def matrix_products(features: torch.Tensor, pairs: int, dtype: torch.dtype) -> f
     chunks, forward and both gradients."""
     own = features.to(dtype)
     weight = torch.randn(2 * HIDDEN, features.shape[1], dtype=dtype)
-    said = torch.randn(len(features), 2 * HIDDEN, dtype=dtype)
+    upstream = torch.randn(len(features), 2 * HIDDEN, dtype=dtype)
     difference = torch.randn(CHUNK, HIDDEN, dtype=dtype)
     head = torch.randn(2 * (ATTRIBUTES + 1), HIDDEN, dtype=dtype)
     gradient = torch.randn(CHUNK, len(head), dtype=dtype)
     began = time.process_time()
     own @ weight.T
-    said.T @ own
+    upstream.T @ own
     for _ in range(-(-pairs // CHUNK)):
         difference @ head.T
         gradient @ head

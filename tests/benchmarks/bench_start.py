@@ -30,23 +30,23 @@ def main() -> None:
     options = parser.parse_args()
     seconds = {name: [] for name in COMMANDS}
     for number in range(options.rounds + 1):  # the first fills the disk cache
-        for name, words in COMMANDS.items():
+        for name, command in COMMANDS.items():
             began = time.perf_counter()
-            subprocess.run([sys.executable, *words], capture_output=True)
+            subprocess.run([sys.executable, *command], capture_output=True)
             if number:
                 seconds[name].append(time.perf_counter() - began)
     alone = median(seconds["python alone"])
     for name, times in seconds.items():
         ratio = f"{median(times) / alone:5.1f} x python alone"
         print(f"{name:26}{median(times):7.3f} s   {ratio}   (limit {LIMIT} s)")
-    said = subprocess.run(
+    trace = subprocess.run(
         [sys.executable, "-X", "importtime", *COMMANDS["fieldmarks --help"]],
         capture_output=True,
         text=True,
     ).stderr
     rows = [
         line.removeprefix("import time:").split("|")
-        for line in said.splitlines()
+        for line in trace.splitlines()
         if "|" in line and "cumulative" not in line
     ]
     print(

@@ -66,17 +66,10 @@ def overhead(lab: Lab, folder: Path, count: int) -> None:
     for run in plan(load_card(card_of(lab, count)), "demo", folder / "overhead"):
         plain = folder / "plain" / run.folder.name
         plain.mkdir(parents=True)
-        words = [
-            str(run.notebook),
-            str(plain / "work.ipynb"),
-            "-p",
-            "out",
-            str(plain),
-            "--no-progress-bar",
-            "--log-output",
-        ]
+        files = [str(run.notebook), str(plain / "work.ipynb")]
+        options = ["-p", "out", str(plain), "--no-progress-bar", "--log-output"]
         began = time.perf_counter()
-        subprocess.run([*PAPERMILL, *words], check=True, capture_output=True)
+        subprocess.run([*PAPERMILL, *files, *options], check=True, capture_output=True)
         alone.append(time.perf_counter() - began)
         began = time.perf_counter()
         assert execute(run, 600).state == "done"

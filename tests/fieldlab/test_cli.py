@@ -157,13 +157,13 @@ def test_wrong_input_is_one_line_and_exit_code_2(fieldmarks, tmp_path, words, ex
 
 
 def test_errors_of_the_system_are_words_too(fieldmarks, monkeypatch):
-    monkeypatch.setattr("fieldmarks.data.catalog.check", lambda *_: Path("absent").read_text())
+    monkeypatch.setattr("fieldlab.check.check", lambda *_: Path("absent").read_text())
     assert fieldmarks("check", "cub", ".") == (
         2,
         "",
         "fieldmarks: 'absent': No such file or directory\n",
     )
-    monkeypatch.setattr("fieldmarks.data.catalog.check", lambda *_: {}["a bug"])
+    monkeypatch.setattr("fieldlab.check.check", lambda *_: {}["a bug"])
     with pytest.raises(KeyError):  # a fault of the program keeps its traceback
         fieldmarks("check", "cub", ".")
 
@@ -217,7 +217,7 @@ def test_warnings_are_one_line(fieldmarks, monkeypatch):
         warnings.warn("a partial copy", stacklevel=2)
         return []
 
-    monkeypatch.setattr("fieldmarks.data.catalog.check", check)
+    monkeypatch.setattr("fieldlab.check.check", check)
     assert fieldmarks("check", "cub", ".")[2] == "fieldmarks: warning: a partial copy\n"
 
 
@@ -287,5 +287,5 @@ def test_ctrl_c_is_130(fieldmarks, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fieldmarks.data.catalog.check", interrupted)
+    monkeypatch.setattr("fieldlab.check.check", interrupted)
     assert fieldmarks("check", "cub", ".")[0] == 130

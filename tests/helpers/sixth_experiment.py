@@ -2,11 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from fieldmarks.data.batches import TrainingStream
+from fieldmarks import Method, TrainingStream
 from fieldmarks.experiments.experiment import Experiment, ImageParameters, run_as_module
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.scores import Scores
-from fieldmarks.methods.method import Method
 
 
 class LinearHead(Method):
@@ -33,8 +32,7 @@ class NearestMean(Experiment):
         backbone, classes = self.create_backbone(), len(self.train_set.class_names)
         self.method = LinearHead(backbone, classes, **self.parameters.options(LinearHead))
         self.train_pixels, self.test_pixels = self.use(self.train_set, self.test_set)
-        data = (self.train_pixels, self.train_set.labels)
-        self.stream = self.training_stream(TrainingStream, *data)
+        self.stream = self.training_stream(TrainingStream, self.train_pixels, self.train_set.labels)
 
     def evaluate(self):
         saved = {"labels": self.train_set.labels, "truth": self.test_set.labels}

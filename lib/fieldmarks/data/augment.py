@@ -24,7 +24,7 @@ class TrainingViews:
     crop_scale: tuple[float, float] = (0.2, 1.0)  # of the crop's share of the area
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)  # of its width to its height
     flip: float = 0.5  # probability of mirroring left to right
-    jitter: float = 0.4  # brightness, contrast, saturation are multiplied by 1 - jitter .. 1 + it
+    jitter: float = 0.4  # brightness, contrast, saturation: by 1 - jitter .. 1 + jitter
 
     def __call__(self, canvas: Tensor, sizes: Tensor, draw) -> Tensor:
         """canvas (B, 3, H, W) uint8 with images of `sizes` (B, 2) in the upper left -> (B, 3, size,

@@ -136,23 +136,15 @@ class TrainingStream:
 class SampledStream(TrainingStream):
     """Iterations of asymmetric hashing (FCAENet, Sec. 4.2): each goes several times through r
     images drawn anew. The loop's epoch is one iteration. A last incomplete batch is used too.
-
-    Raises:
-        ValueError: r beyond the training set, batches that the processes cannot share, classes of
-            one image (with positives).
-    """
+    Raises ValueError for r beyond the training set, batches that the processes cannot share, and
+    classes of one image (with positives)."""
 
     sample: int  # r, images in an iteration, drawn without replacement
     passes: int  # times that an iteration goes through them
     positives: bool = True  # bring with each image another of its class, from all training images
 
     def __post_init__(self) -> None:
-        count, sample, world, counts = (
-            len(self.labels),
-            self.sample,
-            self.world,
-            self.labels.bincount(),
-        )
+        count, counts, sample = len(self.labels), self.labels.bincount(), self.sample
         if not 1 <= sample <= count:
             there = f"there are {count} training images: use a sample of 1 to {count}"
             raise ValueError(f"{sample} images are to be sampled in each iteration, but {there}")
@@ -162,16 +154,14 @@ class SampledStream(TrainingStream):
         single = (counts == 1).nonzero().flatten().tolist()
         if self.positives and single:
             classes = f"{len(single)} training class{'es have' if len(single) > 1 else ' has'}"
-            first = (
-                f"which has no positive (first: number {single[0]}): add images or leave them out"
-            )
-            raise ValueError(f"{classes} one image only, {first}")
+            none = f"which has no positive (first: number {single[0]})"
+            raise ValueError(f"{classes} one image only, {none}: add images or leave them out")
         self.batch_size = min(self.batch_size, sample)
         super().__post_init__()
-        if rest := sample % self.batch_size % world:
-            left = f"{rest} images are left over: use a sample that is a multiple of {world}"
-            last = f"the last batch of an iteration cannot be shared by {world} processes"
-            raise ValueError(f"{last}, {left}")
+        if rest := sample % self.batch_size % self.world:
+            last = f"the last batch of an iteration cannot be shared by {self.world} processes"
+            use = f"use a sample that is a multiple of {self.world}"
+            raise ValueError(f"{last}, {rest} images are left over: {use}")
         self.members = None
         if self.positives:
             order, first = self.labels.argsort(stable=True), counts.cumsum(0) - counts

@@ -17,34 +17,26 @@ PER_IMAGE = ("paths", "labels", "attributes", "boxes", "parts", "split")
 class ImageSet:
     """Images with labels and whatever else the data set says about them.
 
-    Attributes:
-        name: the data set's name, for messages and provenance.
-        paths: N absolute image files.
-        labels: LongTensor (N,), 0 .. C-1.  class_names: C names.
-        attributes: float Tensor (N, A): 0 absent, 1 present, a fraction where people disagree, NaN
-            unknown; or None.  attribute_names: A names, or None.
-        boxes: float Tensor (N, 4): x y width height of the object in pixels of the file, x and y
-            the upper left corner counted from 0; NaN for an image without one; or None.
-        parts: float Tensor (N, P, 3): x y in pixels of the file, and visible 1 or 0 (x = y = 0
-            where not); or None.  part_names: P names, or None.
-        split: each image's "train" or "test" ("val" too for Aircraft and VegFru; "train" "query"
-            "gallery" for In-Shop); or None, where there is no official split.
-        root: what `fingerprint` takes paths from; by default the deepest folder holding all.
-    Raises:
-        ValueError: lengths or shapes that do not agree, labels outside 0 .. C-1, a relative path.
-    """
+    Raises ValueError for lengths or shapes that do not agree, labels outside 0 .. C-1, a relative
+    path."""
 
-    name: str
-    paths: list[Path]
-    labels: Tensor
-    class_names: list[str]
+    name: str  # the data set's name, for messages and provenance
+    paths: list[Path]  # N absolute image files
+    labels: Tensor  # LongTensor (N,), 0 .. C-1
+    class_names: list[str]  # C
+    # Float (N, A): 0 absent, 1 present, a fraction where people disagree, NaN unknown.
     attributes: Tensor | None = None
-    attribute_names: list[str] | None = None
+    attribute_names: list[str] | None = None  # A
+    # Float (N, 4): x y width height of the object in pixels of the file, x and y the upper left
+    # corner counted from 0; NaN for an image without one.
     boxes: Tensor | None = None
+    # Float (N, P, 3): x y in pixels of the file, and visible 1 or 0 (x = y = 0 where not).
     parts: Tensor | None = None
-    part_names: list[str] | None = None
+    part_names: list[str] | None = None  # P
+    # Each image's "train" or "test" ("val" too for Aircraft and VegFru; "train" "query" "gallery"
+    # for In-Shop); None where there is no official split.
     split: list[str] | None = None
-    root: Path | None = None
+    root: Path | None = None  # of the paths in `fingerprint`; None: the deepest folder with all
 
     def __post_init__(self) -> None:
         if fault := self._fault():
@@ -97,8 +89,8 @@ class ImageSet:
                 raise ValueError(f"{self.name}: a mask of {len(index)} for {len(self)} images")
             index = index.nonzero().flatten()
         elif len(index) and (index.is_floating_point() or index.is_complex()):
-            wrong = f"an index holds whole numbers or booleans, not {index.dtype}"
-            raise ValueError(f"{self.name}: {wrong}")
+            right = "an index holds whole numbers or booleans"
+            raise ValueError(f"{self.name}: {right}, not {index.dtype}")
         index, fields = index.long(), {field: getattr(self, field) for field in PER_IMAGE}
         for field, value in fields.items():
             if isinstance(value, Tensor):

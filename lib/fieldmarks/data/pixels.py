@@ -67,9 +67,8 @@ class PixelCache:
         for, with a warning; they are still all read once first, for their sizes and faults.
 
         Args:
-            shorter_side: pixels, as in `decode`.
+            shorter_side, workers, progress: of decoding, as `decode` and `decoding.in_order`.
             folder: where caches lie; by default `pixels` in `files.cache_home()`.
-            workers, progress: of decoding, as `decoding.in_order`.
             verify: compare every image with its checksum too, not only the index.
         Raises:
             UnreadableImages, OSError: some images cannot be read, all are named; the disk is full
@@ -141,10 +140,7 @@ def cache_key(paths: Sequence[Path], shorter_side: int) -> str:
 
 def _decoded(paths: list[Path], shorter_side: int, workers=None, progress=None) -> Iterator:
     """uint8 (3, H, W) of all images. Raises UnreadableImages at the end, to name them all."""
-
-    def planes(path: Path) -> np.ndarray:
-        return np.ascontiguousarray(decode(path, shorter_side).transpose(2, 0, 1))
-
+    planes = lambda path: np.ascontiguousarray(decode(path, shorter_side).transpose(2, 0, 1))
     faults = []
     for result in in_order(planes, paths, workers, progress):
         if isinstance(result, ImageError):

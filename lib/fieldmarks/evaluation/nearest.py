@@ -123,16 +123,13 @@ def _best_candidates(kept: list, queries: int, k: int) -> tuple[Tensor, Tensor, 
     return best, torch.from_numpy(index).gather(1, place), torch.from_numpy(counts)
 
 
-def _search_all(
-    queries: Units, others: Units | None, which: Tensor, k: int, chunk_bytes: int
-) -> tuple[Tensor, Tensor]:
-    """As `search`, for at most a tile of queries (q,), through all scores."""
+def _search_all(queries: Units, others: Units | None, which: Tensor, k: int, size: int) -> tuple:
+    """Scores (q, k) and index (q, k) of at most a tile of queries (q,), through all scores."""
     items = others or queries
     tile = queries.rows.new_zeros(TILE, queries.rows.shape[1])
     tile[: len(which)] = queries.rows[which]
-    height = max(chunk_bytes // (8 * TILE * TILE), 1) * TILE
-    strip = tile.new_empty(min(height, len(items.rows)), TILE)
-    best: tuple = ()
+    height = max(size // (8 * TILE * TILE), 1) * TILE  # half of so many bytes
+    strip, best = tile.new_empty(min(height, len(items.rows)), TILE), ()
     for left in range(0, items.size, len(strip)):
         part = items.rows[left : left + len(strip)]
         for row in range(0, len(part), TILE):
@@ -156,12 +153,13 @@ def stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """torch.topk along rows, except that among equal scores the lower column comes first."""
     k = min(k, scores.shape[1])
     values, place = scores.topk(k, dim=1)
-    tied = ((scores >= values[:, -1:]).sum(1) > k).nonzero()[:, 0]
+    count = {"dim": 1, "dtype": torch.int32}  # int64 takes twice as long
+    tied = ((scores >= values[:, -1:]).sum(**count) > k).nonzero()[:, 0]
     if len(tied):  # here topk has chosen among equals as it liked
         rows, least = scores[tied], values[tied, -1:]
-        better, equal = rows > least, rows == least
-        room = k - better.sum(1, keepdim=True)
-        place[tied] = (better | equal & (equal.cumsum(1) <= room)).nonzero()[:, 1].view(-1, k)
+        equal, room = rows == least, k - (values[tied] > least).sum(1, keepdim=True)
+        chosen = (rows > least) | equal & (equal.cumsum(**count) <= room)
+        place[tied] = chosen.nonzero()[:, 1].view(-1, k)
     place = place.sort(dim=1).values
     values, order = scores.gather(1, place).sort(dim=1, descending=True, stable=True)
     return values, place.gather(1, order)

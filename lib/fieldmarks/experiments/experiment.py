@@ -11,8 +11,7 @@ through it step by step:
     experiment.finish(history, after, start=before)
 
 and `python -m fieldmarks.experiments.open_set name=value ...` (also under torchrun, for several
-GPUs) goes through it in one go. CONTRIBUTING.md tells how to add one.
-"""
+GPUs) goes through it in one go. CONTRIBUTING.md tells how to add one."""
 
 import dataclasses
 import hashlib
@@ -60,8 +59,7 @@ class RunParameters:
         device, progress: as `training`.
         out: output folder; empty: runs/<kind>-<hash of the parameters>.
         card: the lab card that the run belongs to.
-        baseline: a finished run to compare with; empty: a fitting one beside this run.
-    """
+        baseline: a finished run to compare with; empty: a fitting one beside this run."""
 
     dataset: str = "fieldguide"
     root: str = ""
@@ -123,8 +121,7 @@ class ImageParameters(RunParameters):
     Attributes:
         batch_size: of all processes together.
         per_class: images of each class in a batch, where the method takes such; 0: shuffled.
-        max_classes: keep this many classes; 0: all.
-    """
+        max_classes: keep this many classes; 0: all."""
 
     batch_size: int = 32
     per_class: int = 0
@@ -153,8 +150,7 @@ class Experiment:
         figures: names of the figures kept so far.
     Raises:
         ValueError, OSError, RuntimeError (another run has the folder): one line that says what is
-        wrong and what would be right.
-    """
+        wrong and what would be right."""
 
     Parameters: Any
     monitor: str  # the metric that curves follow and the best epoch is chosen by
@@ -278,8 +274,7 @@ class Experiment:
 
         NOTE where it is `evaluate`, that is on the test data, to draw curves with. Nothing is
         chosen by it: the last epoch is the result, and the best one, which papers report, stands
-        beside it.
-        """
+        beside it."""
         return self.evaluate().metrics
 
     def train(self) -> History:
@@ -349,8 +344,7 @@ class Experiment:
         """The run that `baseline` names, or the first beside this one with the wanted parameters.
 
         Raises:
-            ValueError: the run named there is not finished, or was made on other data.
-        """
+            ValueError: the run named there is not finished, or was made on other data."""
         p = self.parameters
         if p.baseline:
             folder, result = finished_run(p.baseline, "baseline")
@@ -423,8 +417,7 @@ def experiment_class(name: str) -> type[Experiment]:
     """The experiment in a module: a short name of this package ("open_set"), or a dotted module.
 
     Raises:
-        ValueError: there is no such module, or no experiment in it.
-    """
+        ValueError: there is no such module, or no experiment in it."""
     module = name if "." in name else f"{__package__}.{name}"
     try:
         names = vars(importlib.import_module(module))
@@ -441,8 +434,7 @@ def load_run(folder: Path | str, device: str = "auto") -> Method:
     """The method of a finished run, in evaluation mode; `.backbone.preprocess` prepares pictures.
 
     Raises:
-        ValueError: the folder holds no finished run, or its method is no network.
-    """
+        ValueError: the folder holds no finished run, or its method is no network."""
     folder, result = finished_run(folder)
     return experiment_class(result["module"]).load(folder, result, device)
 

@@ -44,8 +44,7 @@ def frozen_features(
             official code does, which never leaves training mode. NOTE where images are sorted by
             class, features then know which images came together.
     Raises:
-        ValueError: a feature is not a number.  OSError: the cache cannot be written.
-    """
+        ValueError: a feature is not a number.  OSError: the cache cannot be written."""
     device = torch.device(device)
     precision = choose_precision(precision, device, method)
     name = _name(pixels, method, views, device.type, precision, batch_statistics)

@@ -5,8 +5,7 @@ Similarities are learned on pairs of base classes, chosen on validation classes 
 episodes of novel ones. Protocol: Mishra et al. 2021, Sec. 3, with what its official code adds. NOTE
 that code trains a network from scratch with triplets first; here features come from ImageNet
 weights or a checkpoint, so numbers compare methods with each other. The paper's settings:
-labs/pan/table2.yaml.
-"""
+labs/pan/table2.yaml."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -50,8 +49,7 @@ class Parameters(PairParameters):
             does: this leaks classes.
         redraw: draw pairs anew for every epoch; false: once, as the official code does.
         ways, shots, queries, episodes, validation_episodes: queries of each class; the paper has
-            16.
-    """
+            16."""
 
     kind = "fewshot"
 
@@ -88,8 +86,7 @@ class FewShot(PairExperiment):
     """Attributes:
     base, validation, novel: the classes to learn from, to choose by and to measure on.
     attribute_source: where the attributes of 0, 1 and NaN come from, in words.
-    validation_episodes, episodes: positions in the validation and the novel part.
-    """
+    validation_episodes, episodes: positions in the validation and the novel part."""
 
     Parameters = Parameters
     monitor = "accuracy"
@@ -181,8 +178,7 @@ class FewShot(PairExperiment):
         "accuracy_cosine" of classifiers that learn nothing, on the same features and episodes;
         "accuracy_validation", to choose settings by; "concept_auc": how well supervised concepts
         rank novel pairs by the attribute they stand for (0.5: not at all). Intervals: over
-        episodes.
-        """
+        episodes."""
         values = {"accuracy": accuracies(saved["class_scores"])}
         values |= {f"accuracy_{name}": saved[f"accuracies_{name}"] for name in UNTRAINED}
         others = {"accuracy_validation": accuracies(saved["validation_scores"]).mean().item()}

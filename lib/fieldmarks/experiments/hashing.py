@@ -1,8 +1,7 @@
 """Hashing: short binary codes under which images of one class lie close.
 
 FCAENet against its baselines. The training part of the official split is the database, the test
-part asks. The settings of the paper stand in the cards under labs/fcaenet.
-"""
+part asks. The settings of the paper stand in the cards under labs/fcaenet."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -58,8 +57,7 @@ class Parameters(ImageParameters):
         bits: k, length of a code.
         sample: r, images in an iteration (an epoch) of fcaenet and adsh; 0: all.
         passes: times that an iteration goes through them.
-        top: mAP over the first so many of the ranking; 0: all of it.
-    """
+        top: mAP over the first so many of the ranking; 0: all of it."""
 
     kind = "hashing"
 
@@ -151,8 +149,7 @@ class Hashing(Experiment):
         """Codes (Q, k) and (G, k) of queries and database, of -1/+1.
 
         Of fcaenet and adsh the database codes are those that were optimised, as in the papers;
-        other methods compute both alike.
-        """
+        other methods compute both alike."""
         p, queries = self.parameters, self.embed(self.query_pixels)
         if p.method in ASYMMETRIC:
             return to_codes(queries), self.method.codes.cpu()
@@ -171,8 +168,7 @@ class Hashing(Experiment):
         sorted by class: for comparison with published numbers, which are made so; "precision@r2",
         "recall@r2" and "found@r2": lookup within Hamming radius 2, and the share of queries that
         found anything there; "class_codes": how many different codes the majorities of the classes'
-        database codes make, as a share of the classes: near 0 where the codes have collapsed.
-        """
+        database codes make, as a share of the classes: near 0 where the codes have collapsed."""
         names = ("query_codes", "query_labels", "database_codes", "database_labels")
         sides = [saved[n].float() if n.endswith("codes") else saved[n] for n in names]
         top = parameters.get("top") or None

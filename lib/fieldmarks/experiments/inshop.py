@@ -3,8 +3,7 @@
 PAN on given embeddings, against its baselines: learned on pairs of pictures of training items, it
 ranks the whole gallery for each query, exactly. Source: Mishra et al. 2021, Sec. 3 and Table 3.
 NOTE the paper published no code for this data set; it does not tell lambda, nor how pairs are
-drawn, nor how long the head is trained. The paper's settings: labs/pan/table3.yaml.
-"""
+drawn, nor how long the head is trained. The paper's settings: labs/pan/table3.yaml."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -47,8 +46,7 @@ class Parameters(PairParameters):
         embedding: a finished open-set run whose embeddings are compared, such as ProxyNCA++; empty:
             the backbone's features.
         ks: the Ks of Recall@K.
-        rerank: nearest by cosine that the cheap way scores anew; 0: leave it out.
-    """
+        rerank: nearest by cosine that the cheap way scores anew; 0: leave it out."""
 
     kind = "inshop"
 
@@ -73,8 +71,7 @@ class InShop(PairExperiment):
     train_set, test_set: image sets; `*_pixels` and `*_embeddings` (N, D) in the same order.
         Embeddings have the length sqrt(D), so that their entries are about 1.
     learned: positions in the training set to learn from; held_out: queries and their gallery.
-    queries, gallery: positions in the test set.
-    """
+    queries, gallery: positions in the test set."""
 
     Parameters = Parameters
     monitor = "recall@1"
@@ -257,8 +254,7 @@ def rank(
 
     Args:
         query, gallery: (Q, D) and (G, D) embeddings.
-        candidates: (Q, C) positions, to score these only.
-    """
+        candidates: (Q, C) positions, to score these only."""
     if network is None:
         scores, index = nearest(query, gallery, k)
     else:

@@ -1,7 +1,6 @@
 """Open-set retrieval: train on some classes, find again images of classes never seen.
 
-VAPNet against its baselines. The settings of the paper stand in the cards under labs/vapnet.
-"""
+VAPNet against its baselines. The settings of the paper stand in the cards under labs/vapnet."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,8 +46,7 @@ class Parameters(ImageParameters):
         split: "open" by classes, "closed" the official one.
         method: vapnet or one of BASELINES.
         constraint_weight: NOTE with frozen batch statistics features vanish from about 1 on.
-        ks: the Ks of Recall@K.
-    """
+        ks: the Ks of Recall@K."""
 
     kind = "open_set"
 
@@ -181,8 +179,7 @@ def check_test_set(test: ImageSet) -> None:
     """Every query must have something to find.
 
     Raises:
-        ValueError: names the classes with nothing to find.
-    """
+        ValueError: names the classes with nothing to find."""
     parts = test.query_gallery()
     if parts is None:
         alone = (test.class_counts() == 1).nonzero().squeeze(1)

@@ -2,8 +2,7 @@
 
 Two questions are asked of a similarity of garments: is this an outfit or a mere collection (AUC),
 and which of these fills the blank in that outfit (FITB). The paper's settings:
-labs/pan/table1.yaml.
-"""
+labs/pan/table1.yaml."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -59,8 +58,7 @@ class Parameters(PairParameters):
         message_share: of the training edges, those that the graph encoder is shown; the others are
             learned from.
         neighbours: K, edges that the graph encoder sees about each item asked about; 0 and 1 are
-            always measured too.
-    """
+            always measured too."""
 
     kind = "outfits"
 
@@ -82,8 +80,7 @@ class OutfitMatching(PairExperiment):
     outfits: items, outfits of them, and questions; `pixels` the items' images, in the same order.
     features: (I, d) of the frozen backbone, standardised by the training items', on the device.
     training_items: (T,) long; `edges` (E, 2) those that share a training outfit, as positions in
-        it.
-    """
+        it."""
 
     Parameters = Parameters
     monitor = "validation"
@@ -177,8 +174,7 @@ class OutfitMatching(PairExperiment):
         questions, where there are any; the same again with "_k0" and "_k1"; and with "_degree" what
         an item's number of visible edges says by itself at K = 1, fewer being better: the edges of
         a true outfit are hidden, while items of a made-up one keep those of the outfits they are
-        from.
-        """
+        from."""
         values, others, own = {}, {}, {}
         for name, scores in sorted(saved.items()):
             kind, part, *k = name.split("/")

@@ -48,8 +48,7 @@ class PairParameters(RunParameters):
     Attributes:
         method: pan_supervised, pan_unsupervised or pan_hybrid; multitask, attribute_similarity,
             plain (without attributes); what an experiment has besides.
-        pairs: positive pairs of an epoch, and as many negatives; 0: as many as there are.
-    """
+        pairs: positive pairs of an epoch, and as many negatives; 0: as many as there are."""
 
     method: str = "pan_supervised"
     pairs: int = 0
@@ -74,8 +73,7 @@ class PairStream:
         draw: the pairs of an epoch, which counts from 1: (P, 2) positions and (P,) 1 or 0.
         attributes: (N, A) of 0, 1 and NaN; None where the method takes none.
         seed: two or more whole numbers, of the step's generator.
-        graph: that a graph encoder sees, with `support_dropout`.
-    """
+        graph: that a graph encoder sees, with `support_dropout`."""
 
     steps_per_epoch = 1
 
@@ -109,8 +107,7 @@ class PairStream:
 class PairExperiment(Experiment):
     """Attributes:
     method: a `PairNetwork`.  learns: whether it has anything to learn.
-    embedder: the frozen method that gives its features.
-    """
+    embedder: the frozen method that gives its features."""
 
     embedder: Method
 
@@ -187,8 +184,7 @@ class PairMethod(Method):
     """What compares pictures: a frozen embedder, and the network of a PAN run above it.
 
     Attributes:
-        attribute_names: of its supervised concepts.
-    """
+        attribute_names: of its supervised concepts."""
 
     def __init__(self, embedder: Method, network: PairNetwork, attribute_names, scaled: Callable):
         super().__init__(embedder.backbone)

@@ -27,8 +27,7 @@ def composed_of(*homes: Callable, **defaults) -> Callable[[type[T]], type[T]]:
     """Makes a frozen dataclass of the class's own fields and of the options of `homes`.
 
     A parameter has one home, which gives its name, type and default; where an experiment wants
-    another default, it stands in `defaults`. Of homes that share an option the first counts.
-    """
+    another default, it stands in `defaults`. Of homes that share an option the first counts."""
 
     def decorate(cls: type[T]) -> type[T]:
         own = {name for base in cls.__mro__ for name in base.__dict__.get("__annotations__", ())}
@@ -57,8 +56,7 @@ def parse(cls: type[T], values: Mapping) -> T:
 
     Raises:
         ValueError: one line naming an unknown parameter with the nearest right spelling, a value
-            of the wrong type, or values that cannot be together.
-    """
+            of the wrong type, or values that cannot be together."""
     types = {field.name: field.type for field in dataclasses.fields(cls)}
     for name in values:
         if name not in types:
@@ -94,8 +92,7 @@ def from_notebook(cls: type[T], namespace: dict) -> T:
     kernel, scratch variables made since are left alone.
 
     Raises:
-        ValueError: as `parse`.
-    """
+        ValueError: as `parse`."""
     plain = {
         name: value
         for name, value in namespace.items()
@@ -112,8 +109,7 @@ def from_arguments(cls: type, arguments: list[str]) -> dict:
     """Plain values from name=value arguments, read as JSON where they are that, else as text.
 
     Raises:
-        ValueError: an argument without "=".
-    """
+        ValueError: an argument without "="."""
     text = {field.name for field in dataclasses.fields(cls) if field.type is str}
     values = {}
     for argument in arguments:

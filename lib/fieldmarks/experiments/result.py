@@ -32,8 +32,7 @@ def write_result(
         entries: experiment, module, notebook, card, method, dataset, metrics (fractions),
             intervals, counts, curves, timing, and what an experiment has besides.
     Raises:
-        ValueError: a figure is not there, or a number is not finite.
-    """
+        ValueError: a figure is not there, or a number is not finite."""
     folder = Path(folder)
     if missing := [name for name in figures if not (folder / name).is_file()]:
         names = ", ".join(missing)
@@ -57,8 +56,7 @@ def finished_run(folder: Path | str, name: str = "") -> tuple[Path, dict]:
     """A finished run's folder and its result. `name` is what a message calls the folder.
 
     Raises:
-        ValueError: it holds no complete result.json, or one of an earlier edition.
-    """
+        ValueError: it holds no complete result.json, or one of an earlier edition."""
     folder = Path(folder).expanduser().absolute()
     result, shown = _read(folder), f"{name} '{folder}'".strip()
     if result.get("schema", SCHEMA) != SCHEMA:

@@ -25,8 +25,7 @@ class Scores:
         own_intervals: of metrics whose interval is no bootstrap over queries, computed when asked.
         reported: metrics whose intervals go into result.json; None: all of `values`.
         results: the retrieval, where there is one.  saved: tensors that a run saves.
-        details: what an experiment's figures need besides.
-    """
+        details: what an experiment's figures need besides."""
 
     values: dict[str, Tensor]
     others: dict[str, float]

@@ -1,29 +1,23 @@
-"""Plots about hash codes: how far apart they lie, how they use their bits, what length buys.
-
-Plain arrays or tensors in, a figure out.
-"""
+"""Plots about hash codes: how far apart they lie, how they use their bits, what length buys."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from fieldmarks.show.picture import Picture, as_array, check_something, line, name_lines, plain_axes
-from fieldmarks.show.style import COLOURS, HAIRLINE, INK, MARGIN, MARKERS, MUTED, WIDTH
+from fieldmarks.show.picture import Picture, as_array, check_something, name_lines, plain_axes
+from fieldmarks.show.style import COLOURS, HAIRLINE, INK, MARGIN, MARKERS, MUTED, WIDTH, line
 
 
 def distance_histograms(methods: Mapping[str, tuple], bits: int) -> Picture:
     """How far queries lie from codes of their own class and of the nearest other; a panel a method.
 
-    Args:
-        methods: name -> (own, other), (Q,) mean or smallest distances in 0 .. bits each.
-        bits: length of the codes.
-    """
+    methods[name] is (own, other): (Q,) mean or smallest distances each, in 0 .. bits."""
     check_something(methods, "method")
     figure = Picture(2.9, photographs=False)
     width = (WIDTH - 2 * MARGIN) / len(methods)
     edges = np.arange(-0.5, bits + 1.5)
-    tallest, panels = 0.0, []
+    tallest = 0.0
     for place, (name, (own, other)) in enumerate(methods.items()):
         left = MARGIN + place * width + 0.6
         axes = figure.box(left, MARGIN + 0.4, width - 0.8, 1.75)
@@ -37,8 +31,7 @@ def distance_histograms(methods: Mapping[str, tuple], bits: int) -> Picture:
         figure.heading(name, left)
         name_lines(axes, loc="upper right", handlelength=1.8)
         axes.set_xlim(-0.5, bits + 0.5)
-        panels.append(axes)
-    for axes in panels:
+    for axes in figure.axes:
         axes.set_ylim(0, 1.3 * tallest)
     return figure
 
@@ -62,9 +55,7 @@ def length_curves(methods: Mapping[str, Mapping[int, float]], label: str = "mAP,
 def radius_curves(methods: Mapping[str, tuple]) -> Picture:
     """Precision against recall as the Hamming radius grows from 0, a line a method.
 
-    Args:
-        methods: name -> (precision, recall), (k + 1,) fractions each.
-    """
+    methods[name] is (precision, recall): (k + 1,) fractions each."""
     figure, axes = _one_plot(methods)
     ring = {"marker": "o", "ms": 8, "mfc": "white", "mew": 1.6, "ls": "none"}
     for place, (name, (precision, recall)) in enumerate(methods.items()):
@@ -78,15 +69,11 @@ def radius_curves(methods: Mapping[str, tuple]) -> Picture:
     return figure
 
 
-def usage_board(
-    methods: Mapping[str, tuple[Sequence[float], Sequence]], notes: Sequence[str]
-) -> Picture:
+def usage_board(methods: Mapping[str, tuple], notes: Sequence[str]) -> Picture:
     """How codes use their bits, a column a method: the share of +1 in each, and their correlation.
 
-    Args:
-        methods: name -> (balance (k,), correlation (k, k), NaN for a bit that never changes).
-        notes: a line under each name, such as the number of distinct codes.
-    """
+    methods[name] is (balance (k,), correlation (k, k), NaN for a bit that never changes); notes are
+    written under the names, such as the number of distinct codes."""
     if len(methods) != len(notes) or not methods:
         raise ValueError(f"{len(methods)} methods but {len(notes)} notes: give one of each")
     side, gutter, top = 2.2, 0.75, MARGIN + 1.35

@@ -1,8 +1,8 @@
 """What PAN says: pairs with the concepts that make their score, concepts by importance, blanks.
 
-Plain arrays or tensors in, a figure out. The similarity of a pair is the sum over concepts of
-relevance times concept score. So a concept is drawn as a bar as long as its relevance, filled up to
-what it contributes: how much of the bar is filled is the concept's score.
+The similarity of a pair is the sum over concepts of relevance times concept score. So a concept is
+drawn as a bar as long as its relevance, filled up to what it contributes: how much of the bar is
+filled is the concept's score.
 """
 
 from collections.abc import Sequence
@@ -31,42 +31,28 @@ class Blank(NamedTuple):
 
 
 def pair_board(
-    first: Sequence,
-    second: Sequence,
-    contributions,
-    relevance,
-    scores,
-    names: Sequence[str],
-    captions: Sequence[str],
-    maps: Sequence[tuple] | None = None,
-    top: int = 6,
+    first, second, contributions, relevance, scores, names, captions, maps=None, top: int = 6
 ) -> Picture:
-    """Pairs of images with the concepts that contribute most to their similarity.
+    """Pairs of images with the concepts that contribute most to their similarity. ValueError where
+    numbers do not fit, or contributions are not relevance times score.
 
     Args:
-        first, second: n images each.
+        first, second: n images each.  names: of M concepts.  top: concepts to show.
         contributions, relevance, scores: (n, M), all in [0, 1]; contributions are relevance times
             concept score, and add up to the pair's similarity, which is written above its bars.
-        names: M names of concepts.
         captions: n lines above the pairs, such as "one species".
         maps: columns of response maps beside the images, each (label, maps of first, maps of
             second): (n, h, w) in [0, 1], and one label or n of them.
-        top: concepts to show.
-
-    Raises:
-        ValueError: numbers that do not fit, or contributions that are not relevance times score.
     """
     parts = contributions, relevance, scores
     contributions, relevance, scores = (as_array(part).astype(float) for part in parts)
     maps = [_checked_maps(len(first), *column) for column in maps or ()]
     numbers = {"contributions": contributions, "relevance": relevance, "scores": scores}
     check_lengths(first=first, second=second, **numbers, captions=captions)
-    shapes = [values.shape for values in numbers.values()]
-    if shapes != [(len(first), len(names))] * 3:
-        raise ValueError(
-            f"contributions, relevance and scores must be ({len(first)}, {len(names)}) "
-            f"for {len(names)} names, got {shapes[0]}, {shapes[1]} and {shapes[2]}"
-        )
+    shape, (a, b, c) = (len(first), len(names)), (values.shape for values in numbers.values())
+    if not a == b == c == shape:
+        given = f"for {len(names)} names, got {a}, {b} and {c}"
+        raise ValueError(f"contributions, relevance and scores must be {shape} {given}")
     if not np.allclose(contributions, relevance * scores, atol=1e-3):
         raise ValueError("contributions must be relevance times scores")
     top, side = min(top, len(names)), 1.02
@@ -119,21 +105,15 @@ def pair_board(
 
 
 def importance(
-    names: Sequence[str],
-    relevance_mean,
-    contribution_mean,
-    groups: Sequence[str] | None = None,
-    top: int = 20,
+    names: Sequence[str], relevance_mean, contribution_mean, groups=None, top: int = 20
 ) -> Picture:
     """Which concepts matter over many pairs: mean relevance, filled up to the mean contribution.
+    ValueError where lengths differ.
 
     Args:
         names: M concepts.  relevance_mean, contribution_mean: (M,), the latter no larger.
         groups: M words such as "colour", written at the bars: a colour each.
         top: concepts to show, the most relevant first.
-
-    Raises:
-        ValueError: numbers that do not fit.
     """
     means = relevance_mean, contribution_mean
     relevance, contribution = (as_array(mean).astype(float) for mean in means)
@@ -164,22 +144,14 @@ def question_rows(rows: Sequence[Blank], titles: Sequence[str] | None = None) ->
     """Fill-in-the-blank questions, one a row: the outfit with its blank, the choices with scores.
 
     The right answer is marked; where the model chooses another, that is marked as wrong. What it
-    chooses, the highest score, the first of equals, is also said in words.
-
-    Args:
-        rows: questions.  titles: one above each.
-
-    Raises:
-        ValueError: nothing to show, or items, choices, scores, answer or place that do not fit.
-    """
+    chooses, the highest score, the first of equals, is also said in words. Titles stand above the
+    rows. ValueError: nothing to show, or a question whose parts do not fit."""
     check_lengths(rows=rows, titles=rows if titles is None else titles)
     for number, row in enumerate(rows):
         items, choices, scores = len(row.outfit), len(row.choices), len(row.scores)
         if not (0 <= row.answer < choices == scores and 0 <= row.place <= items and items):
-            raise ValueError(
-                f"question {number} has {items} items, place {row.place}, {choices} choices, "
-                f"{scores} scores and answer {row.answer}, which do not fit"
-            )
+            got = f"{items} items, place {row.place}, {choices} choices, {scores} scores"
+            raise ValueError(f"question {number} has {got}, answer {row.answer}, which do not fit")
     items, choices = max(len(row.outfit) + 1 for row in rows), max(len(row.choices) for row in rows)
     gutter, head, under, between = 0.35, 0.2 if titles is not None else 0.0, 0.05 + 2 * LINE, 0.14
     side = min((WIDTH - 2 * MARGIN - gutter - (items + choices - 2) * GAP) / (items + choices), 1.2)
@@ -238,8 +210,6 @@ def _blank(axes: Axes, side: float) -> None:
 def _checked_maps(count: int, labels, first, second) -> tuple:
     labels = [labels] * count if isinstance(labels, str) else list(labels)
     if not len(labels) == len(first) == len(second) == count:
-        raise ValueError(
-            f"{count} pairs but {len(labels)} labels, {len(first)} and {len(second)} maps: "
-            "give one of each for every pair, or one label for all"
-        )
+        given = f"{len(labels)} labels, {len(first)} and {len(second)} maps"
+        raise ValueError(f"{count} pairs but {given}: give one of each a pair, or one label")
     return labels, first, second

@@ -1,41 +1,26 @@
-"""Few-shot episodes: a row a class, its supports and what its queries were taken for.
-
-Plain arrays or tensors in, a figure out.
-"""
+"""Few-shot episodes: a row a class, its supports and what its queries were taken for."""
 
 from collections.abc import Sequence
 
-from fieldmarks.show.picture import Picture, as_array, check_lengths, frame, mark
+from fieldmarks.show.picture import Picture, as_array, check_lengths, mark
 from fieldmarks.show.style import CENTRED, GAP, INK, MARGIN, MUTED, SMALL, WIDTH, wrap
 
 
-def episode_board(
-    supports: Sequence[Sequence],
-    queries: Sequence[Sequence],
-    chosen,
-    names: Sequence[str],
-    title: str = "",
-) -> Picture:
-    """An episode: for each class its supports and its queries, with what wrong ones were taken for.
+def episode_board(supports, queries, chosen, names: Sequence[str], title: str = "") -> Picture:
+    """An episode: each class with its supports, its queries and what wrong ones were taken for.
+    ValueError where numbers do not fit.
 
     Args:
-        supports: W rows of S images.  queries: W rows of Q images.
+        supports: W rows of S images.  queries: W rows of Q images.  names: of W classes.
         chosen: (W, Q) the class, 0 .. W - 1, that each query was given.
-        names: W names of classes.
-        title: above it all.
-
-    Raises:
-        ValueError: numbers that do not fit.
     """
     chosen = as_array(chosen)
     check_lengths(supports=supports, queries=queries, chosen=chosen, names=names)
     ways, shots, count = len(names), len(supports[0]), len(queries[0])
     sizes = {len(row) for row in supports}, {len(row) for row in queries}
     if chosen.shape != (ways, count) or sizes != ({shots}, {count}):
-        raise ValueError(
-            f"every class needs {shots} supports and {count} queries with a choice each, "
-            f"got choices {chosen.shape}"
-        )
+        needed = f"{shots} supports and {count} queries with a choice each"
+        raise ValueError(f"every class needs {needed}, got choices {chosen.shape}")
     if chosen.min() < 0 or chosen.max() >= ways:
         given = f"{chosen.min()} to {chosen.max()}"
         raise ValueError(f"choices must lie between 0 and {ways - 1}, got {given}")
@@ -52,11 +37,10 @@ def episode_board(
     for row, name in enumerate(names):
         top = MARGIN + head + row * (side + under + between)
         name = wrap(name, label - 0.25, SMALL + 0.5, lines=3).replace("\n", "\n    ")
-        place = {"va": "center", "size": SMALL + 0.5}
-        figure.write(MARGIN, top + side / 2, f"{row + 1}  {name}", **place)
+        figure.write(MARGIN, top + side / 2, f"{row + 1}  {name}", va="center", size=SMALL + 0.5)
         for place, image in enumerate(supports[row]):
             left = MARGIN + label + place * (side + GAP)
-            frame(figure.cell(image, left, top, side))
+            mark(figure.cell(image, left, top, side), None)
         for place, image in enumerate(queries[row]):
             left = queries_left + place * (side + GAP)
             mark(figure.cell(image, left, top, side), bool(right[row, place]))

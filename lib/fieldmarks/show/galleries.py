@@ -1,43 +1,29 @@
-"""Photographs in rows: retrieval galleries, before and after, boards of classes and of patches.
-
-Every function takes plain arrays or tensors and returns a figure; see `picture` for the images.
-"""
+"""Photographs in rows: retrieval galleries, before and after, boards of classes and of patches."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from fieldmarks.show.names import readable
-from fieldmarks.show.picture import Picture, as_array, as_rgb, check_lengths, frame, mark, outline
+from fieldmarks.show.picture import Picture, as_array, as_rgb, check_lengths, mark, outline
 from fieldmarks.show.style import CENTRED, GAP, LINE, MARGIN, MUTED, SMALL, WIDTH, height_of, wrap
-
-COSINE = "cosine to the query"
 
 
 def before_after(
-    query_images: Sequence,
-    methods: Mapping[str, tuple],
-    titles: Sequence[str] | None = None,
-    score: str = COSINE,
+    query_images: Sequence, methods: Mapping[str, tuple], titles=None, score="cosine to the query"
 ) -> Picture:
-    """The same queries under one or more methods, a row each.
+    """The same queries under one or more methods, a row each; ValueError where counts do not fit.
 
     Args:
-        query_images: Q images, framed in grey.
+        query_images: Q images, framed in grey.  titles: Q names, written under them.
         methods: name -> (result_images, correct, scores): for each query its R results, framed as
             right or wrong; (Q, R) bool, whether one shares the query's class; (Q, R) numbers that
             stand below, or None.
-        titles: Q names, written under the queries.
-        score: what the scores are.
-
-    Raises:
-        ValueError: numbers of queries or results that do not fit, or nothing to show.
+        score: what these numbers are.
     """
-    check_lengths(query_images=query_images)
+    check_lengths(query_images=query_images, titles=query_images if titles is None else titles)
     check_lengths(methods=methods)
     methods = {n: _checked(n, len(query_images), *results) for n, results in methods.items()}
-    if titles is not None:
-        check_lengths(query_images=query_images, titles=titles)
     named = len(methods) > 1
     label = 0.95 if named else 0.2  # between the query and its results
     count = max(len(row) for images, _, _ in methods.values() for row in images)
@@ -58,7 +44,7 @@ def before_after(
         if number:
             figure.rule(top - between / 2)
         query_top = top + (block - side - under) / 2
-        frame(figure.cell(query, MARGIN, query_top, side))
+        mark(figure.cell(query, MARGIN, query_top, side), None)
         if titles:
             figure.write(MARGIN, query_top + side + 0.05, titles[number], size=SMALL, va="top")
         for row, (name, (images, correct, scores)) in enumerate(methods.items()):
@@ -80,9 +66,7 @@ def before_after(
     return figure
 
 
-def class_board(
-    images: Sequence[Sequence], names: Sequence[str], columns: int | None = None
-) -> Picture:
+def class_board(images: Sequence, names: Sequence[str], columns: int | None = None) -> Picture:
     """Data at a glance: a strip of images per class with its name; images[i] are of class i."""
     check_lengths(images=images, names=names)
     each = max(len(strip) for strip in images)
@@ -106,12 +90,8 @@ def class_board(
 def classes_at_a_glance(
     pixels: Sequence, labels, class_names: Sequence[str], classes: int = 12, each: int = 4
 ) -> Picture:
-    """`class_board` of the first images of classes spread evenly over N images.
-
-    Args:
-        pixels: N images by index.  labels: (N,) integers.  class_names: indexed by label.
-        classes: to show.  each: images of each.
-    """
+    """`class_board` of the first images of classes spread evenly over all: `pixels` are N images by
+    index, labels (N,) integers, class names indexed by label."""
     labels = as_array(labels)
     present = np.unique(labels)
     chosen = np.linspace(0, len(present) - 1, min(classes, len(present))).round().astype(int)
@@ -124,10 +104,8 @@ def patch_board(images: Sequence[Sequence], boxes, scores, names: Sequence[str])
     """The patches that fire each attribute dimension most, enlarged, and below where each lies.
 
     Args:
-        images: (d, n) full images.
-        boxes: (d, n, 4) x1 y1 x2 y2 in pixels of those images.
-        scores: (d, n) responses, written under the patches.
-        names: d names of dimensions.
+        images: (d, n) full images.  boxes: (d, n, 4) x1 y1 x2 y2 in pixels of those images.
+        scores: (d, n) responses, written under the patches.  names: of d dimensions.
     """
     boxes, scores = as_array(boxes), as_array(scores)
     check_lengths(images=images, boxes=boxes, scores=scores, names=names)
@@ -164,6 +142,6 @@ def _checked(name: str, queries: int, images, correct, scores=None) -> tuple:
         raise ValueError(f"{prefix}every query needs the same number of results, at least one")
     for what, values in (("correct", correct), ("scores", scores)):
         if values is not None and values.shape != shape:
-            got = f"{what} must have shape {shape} like the results, got {values.shape}"
-            raise ValueError(prefix + got)
+            needed = f"{what} must have shape {shape} like the results"
+            raise ValueError(f"{prefix}{needed}, got {values.shape}")
     return images, correct, scores

@@ -1,7 +1,7 @@
 """Maps and plots: response maps over photographs, training curves, a map of an embedding space.
 
-Plain arrays or tensors in, a figure out; see `picture` for the images. Heat is drawn in inferno,
-whose lightness rises evenly; where there is little, the photograph shows through.
+Heat is drawn in inferno, whose lightness rises evenly; where there is little, the photograph shows
+through.
 """
 
 import warnings
@@ -15,11 +15,12 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.text import Text
 from PIL import Image
 
-from fieldmarks.show.picture import Picture, as_array, as_rgb, line, name_lines, outline, plain_axes
-from fieldmarks.show.style import COLOURS, HAIRLINE, MARGIN, MARKERS, SMALL, TEXT, WIDTH
+from fieldmarks.show.picture import Picture, as_array, as_rgb, name_lines, outline, plain_axes
+from fieldmarks.show.style import COLOURS, HAIRLINE, MARGIN, MARKERS, SMALL, TEXT, WIDTH, line
 
 HEAT = matplotlib.colormaps["inferno"]
 NOT_LOSSES = ("epoch", "step", "seconds", "learning_rate", "lr", "images_per_second")
+SHARE = "response, share of each map's maximum"
 DISCRIMINATIVE = (0.79, 0.19, 0.12)  # red, as the frames of FCAENet's Fig. 8
 
 
@@ -39,18 +40,11 @@ def blend(image, response, strength: float = 0.7) -> np.ndarray:
     return ((1 - alpha) * photograph + alpha * HEAT(response[:, :, 0])[:, :, :3]).astype(np.float32)
 
 
-def map_grid(
-    rows: Sequence[tuple],
-    titles: Sequence[str] | None = None,
-    legend: str = "response, share of each map's maximum",
-) -> Picture:
-    """Rows of photographs and response maps.
+def map_grid(rows: Sequence[tuple], titles=None, legend: str = SHARE) -> Picture:
+    """Rows of photographs and response maps, under n column titles.
 
-    Args:
-        rows: (label, images, maps) each: n images and (n, h, w) maps in [0, 1], or None for the
-            images alone; a fourth item is n lists of boxes x1 y1 x2 y2 to frame in full images.
-        titles: n column titles.
-    """
+    A row is (label, images, maps): n images and (n, h, w) maps in [0, 1], or None for the images
+    alone; a fourth item is n lists of boxes x1 y1 x2 y2 to frame in full images."""
     count = max((len(images) for _, images, *_ in rows), default=0)
     for label, images, maps, *_ in rows:
         if maps is not None and len(maps) != len(images):
@@ -94,16 +88,12 @@ def hottest_boxes(heat, size: int, count: int) -> list[tuple[int, int, int, int]
     return found
 
 
-def curves(
-    history: Sequence[Mapping[str, float]], scores: Sequence[str] = ("recall@1",)
-) -> Picture:
+def curves(history: Sequence[Mapping], scores: Sequence[str] = ("recall@1",)) -> Picture:
     """Training curves: each loss term on the left, scores in per cent on the right.
 
-    Args:
-        history: records such as {"epoch": 1, "attribute": 3.2, "recall@1": 0.31}, in which a value
-            may be missing or None; without "epoch" they count from 1.
-        scores: names of fractions in [0, 1]; every other name is a loss, but for times and rates.
-    """
+    History: records such as {"epoch": 1, "attribute": 3.2, "recall@1": 0.31}, in which a value may
+    be missing or None; without "epoch" they count from 1. Scores: names of fractions in [0, 1];
+    every other name is a loss, but for times and rates."""
     names = list(dict.fromkeys(name for record in history for name in record))
     losses = [name for name in names if name not in scores and name not in NOT_LOSSES]
     shown = [name for name in scores if name in names]
@@ -137,13 +127,7 @@ def curves(
     return figure
 
 
-def embedding_map(
-    points,
-    labels,
-    thumbnails: Sequence | None = None,
-    names: Sequence[str] | None = None,
-    title: str = "",
-) -> Picture:
+def embedding_map(points, labels, thumbnails=None, names=None, title: str = "") -> Picture:
     """A flat map of an embedding space, such as `project` makes: classes by colour and marker.
 
     Args:

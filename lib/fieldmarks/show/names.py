@@ -15,9 +15,7 @@ def readable_attribute(name: str) -> str:
     return (f"{group}: {value}" if sign else name).replace("_", " ")
 
 
-def concept_names(
-    attributes: Sequence[str] = (), none_slot: bool = False, free: int = 0
-) -> list[str]:
+def concept_names(attributes=(), none_slot: bool = False, free: int = 0) -> list[str]:
     """Names of M concepts in the order of `PAN`; free ones, which have no name, are numbered."""
     numbered = (f"concept {number}" for number in range(1, free + 1))
     return [*attributes, *["none of these"] * none_slot, *numbered]

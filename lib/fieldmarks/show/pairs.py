@@ -15,21 +15,16 @@ from fieldmarks.show.names import names_of_concepts
 
 def pair_board(method, first: Tensor, second: Tensor, captions: Sequence[str]) -> Figure:
     """Pairs of images with their concepts and Grad-CAM: what speaks for the similarity, against it,
-    and for the concept that contributes most. Of a method without concepts the maps alone.
-
-    Args:
-        method: a `PairMethod`.
-        first, second: (n, 3, H, W) each, normalised.  captions: n.
-    """
+    and for the concept that contributes most. Of a `PairMethod` without concepts the maps alone.
+    Images are (n, 3, H, W), normalised, with n captions."""
     head, pictures = method.network.head, [shown(method.backbone, side) for side in (first, second)]
-    speaks_for = pair_maps(method, method.score, first, second)
+    favour = pair_maps(method, method.score, first, second)
     against = pair_maps(method, lambda a, b: -method.score(a, b), first, second)
     if not isinstance(head, PAN):  # no concepts to name
         rows = []
         for side, title in enumerate(("one", "the other")):
-            responses = None, speaks_for[side], against[side]
-            titles = title, "for the similarity", "against it"
-            rows += [(t, pictures[side], r) for t, r in zip(titles, responses, strict=True)]
+            views = {title: None, "for the similarity": favour[side], "against it": against[side]}
+            rows += [(name, pictures[side], response) for name, response in views.items()]
         return maps.map_grid(rows, captions)
     with torch.no_grad():
         _, scores, relevance = head(method.embed(first), method.embed(second))
@@ -38,22 +33,15 @@ def pair_board(method, first: Tensor, second: Tensor, captions: Sequence[str]) -
     concept = pair_maps(method, target, first, second)
     names = names_of_concepts(head, method.attribute_names)
     titles = [names[number] for number in strongest.tolist()]
-    columns = [("for", *speaks_for), ("against", *against), (titles, *concept)]
+    columns = [("for", *favour), ("against", *against), (titles, *concept)]
     numbers = scores * relevance, relevance, scores
     return concepts.pair_board(pictures[0], pictures[1], *numbers, names, captions, columns)
 
 
-def pair_maps(
-    method, target: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Grad-CAM of pairs of images (n, 3, H, W): where lies what raises a target?
-
-    Args:
-        method: a `PairMethod`.  target: embeddings of images and of their partners -> (n,).
-
-    Returns:
-        maps of the first images and of the second, (n, H, W) in [0, 1] on the CPU.
-    """
+def pair_maps(method, target: Callable, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Grad-CAM of pairs of images (n, 3, H, W): what raises a target, a function of the embeddings
+    of images and of their partners to (n,). Returns maps of the first images and of the second,
+    (n, H, W) in [0, 1] on the CPU."""
 
     def maps_of(images: Tensor, partners: Tensor) -> Tensor:
         with torch.no_grad():

@@ -1,8 +1,8 @@
 """What all figures are drawn with: a page measured in inches from its top left.
 
-Figures are made without pyplot, so nothing global is touched. Images are (H, W, 3) RGB, uint8 in
-0..255 or float in [0, 1], of any size; (H, W) is shown as grey. Right and wrong differ by colour,
-sign and line, so that they survive grey print and any eye.
+Figures are made of plain arrays or tensors, without pyplot, so nothing global is touched. Images
+are (H, W, 3) RGB, uint8 in 0..255 or float in [0, 1], of any size; (H, W) is shown as grey. Right
+and wrong differ by colour, sign and line, so that they survive grey print and any eye.
 """
 
 import io
@@ -20,20 +20,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from fieldmarks.files import atomic
-from fieldmarks.show.style import (
-    COLOURS,
-    HAIRLINE,
-    INK,
-    LINES,
-    MARGIN,
-    MUTED,
-    NEUTRAL,
-    SIGNS,
-    SMALL,
-    TEXT,
-    WIDTH,
-    wrap,
-)
+from fieldmarks.show.style import HAIRLINE, INK, MARGIN, MUTED, SIGNS, SMALL, TEXT, WIDTH, wrap
 
 
 class Picture(Figure):
@@ -77,9 +64,7 @@ class Picture(Figure):
         axes.spines[:].set_visible(False)
         return axes
 
-    def write(
-        self, x: float, y: float, text: str, *, room: float = 0, lines: int = 1, **options
-    ) -> Text:
+    def write(self, x: float, y: float, text: str, *, room=0.0, lines: int = 1, **options) -> Text:
         """Text, with the options of `Figure.text`, cut to `lines` lines of `room` inches."""
         width, height = self.get_size_inches()
         options = {"size": TEXT, "color": INK, "linespacing": 1.15} | options
@@ -123,23 +108,21 @@ class Picture(Figure):
         self.note(x, y, note)
 
 
-def mark(axes: Axes, correct: bool) -> str:
-    """Frame a cell in green, solid, with a check; or in red, dashed, with a cross: the colour."""
-    sign, colour = SIGNS[correct]
-    frame(axes, colour, dashed=not correct)
-    badge = {"boxstyle": "circle,pad=0.18", "fc": colour, "ec": "white", "lw": 0.6}
-    place = {"transform": axes.transAxes, "ha": "right", "va": "top"}
-    axes.text(0.96, 0.95, sign, **place, size=8, color="white", weight="bold", bbox=badge)
-    return colour
-
-
-def frame(axes: Axes, colour: str = NEUTRAL, dashed: bool = False) -> None:
-    lines = [(colour, 2.6, (0, (2.2, 0.9)) if dashed else "-")]
-    if dashed:  # white below the dashes keeps them apart on a dark photograph
+def mark(axes: Axes, correct: bool | None) -> str:
+    """Frame a cell in green, solid, with a check; in red, dashed, with a cross; or, for None, in
+    grey alone. Returns the colour."""
+    (sign, colour), wrong = SIGNS[correct], correct is not None and not correct
+    lines = [(colour, 2.6, (0, (2.2, 0.9)) if wrong else "-")]
+    if wrong:  # white below the dashes keeps them apart on a dark photograph
         lines.insert(0, ("white", 3, "-"))
     place = {"transform": axes.transAxes, "fill": False, "clip_on": False}
     for edge, width, style in lines:
         axes.add_patch(Rectangle((0, 0), 1, 1, **place, ec=edge, lw=width, ls=style))
+    if sign:
+        badge = {"boxstyle": "circle,pad=0.18", "fc": colour, "ec": "white", "lw": 0.6}
+        place = {"transform": axes.transAxes, "ha": "right", "va": "top"}
+        axes.text(0.96, 0.95, sign, **place, size=8, color="white", weight="bold", bbox=badge)
+    return colour
 
 
 def outline(axes: Axes, box: Sequence[float], colour: str = INK, width: float = 1.2) -> None:
@@ -150,20 +133,14 @@ def outline(axes: Axes, box: Sequence[float], colour: str = INK, width: float = 
         axes.add_patch(Rectangle(**place, ec=edge, lw=lw))
 
 
-def line(place: int) -> dict:
-    """How a plot draws one of several lines: told apart without colour too."""
-    return {"color": COLOURS[place % len(COLOURS)], "ls": LINES[place % len(LINES)], "lw": 1.8}
-
-
 def plain_axes(axes: Axes, x: str, y: str) -> None:
     """Labels, and as little ink as possible around a plot."""
     axes.set_xlabel(x, size=TEXT, color=INK)
     axes.set_ylabel(y, size=TEXT, color=INK)
-    axes.tick_params(labelsize=SMALL, colors=MUTED, length=3)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", color=HAIRLINE, lw=0.6)
     axes.set_axisbelow(True)
-    _bare_spines(axes)
+    _bare(axes, length=3)
 
 
 def bar_axes(axes: Axes, rows: int, label: str) -> None:
@@ -171,11 +148,11 @@ def bar_axes(axes: Axes, rows: int, label: str) -> None:
     axes.set(ylim=(rows - 0.5, -0.5), yticks=[])
     axes.set_xlabel(label, size=SMALL, color=MUTED, labelpad=2)
     axes.locator_params(axis="x", nbins=4)
-    axes.tick_params(labelsize=SMALL, colors=MUTED, length=2, pad=2)
-    _bare_spines(axes)
+    _bare(axes, length=2, pad=2)
 
 
-def _bare_spines(axes: Axes) -> None:
+def _bare(axes: Axes, **ticks) -> None:
+    axes.tick_params(labelsize=SMALL, colors=MUTED, **ticks)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(HAIRLINE)
 
@@ -185,11 +162,8 @@ def name_lines(axes: Axes, **options) -> None:
 
 
 def save(figure: Figure, path: str | os.PathLike, dpi: int = 120) -> Path:
-    """Write a PNG or JPEG of at most 150 dpi, complete or not at all.
-
-    Raises:
-        ValueError: another file type or resolution.  OSError: the disk refuses.
-    """
+    """Write a PNG or JPEG of at most 150 dpi, complete or not at all: ValueError for another
+    file type or resolution, OSError where the disk refuses."""
     path = Path(path)
     kind = path.suffix.lower()[1:]
     if kind not in ("png", "jpg", "jpeg"):
@@ -232,6 +206,6 @@ def check_lengths(**parts: Sequence) -> None:
     """As many of each, at least one."""
     lengths = {name: len(part) for name, part in parts.items()}
     check_something([name for name in lengths if lengths[name]], " and ".join(lengths))
-    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+    if len(set(lengths.values())) != 1:
         given = ", ".join(f"{count} {name}" for name, count in lengths.items())
         raise ValueError(f"as many of each are needed, at least one, got {given}")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 INK, MUTED, HAIRLINE = "#1d2433", "#666e7b", "#d5d9e0"
 RIGHT, WRONG, NEUTRAL, ACCENT = "#0f8a5f", "#c9311f", "#4a5568", "#ffb000"
-SIGNS = {True: ("\u2713", RIGHT), False: ("\u2717", WRONG)}
+SIGNS = {True: ("\u2713", RIGHT), False: ("\u2717", WRONG), None: ("", NEUTRAL)}
 # Okabe & Ito's palette, without its yellow (too pale on white)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -13,6 +13,11 @@ WIDTH = 10.0  # inches: the width of a notebook
 GAP, MARGIN, LINE = 0.07, 0.12, 0.15  # inches: between cells, around the figure, of small text
 TEXT, SMALL = 8.5, 7.0  # points
 CENTRED = {"ha": "center", "va": "top"}
+
+
+def line(place: int) -> dict:
+    """How a plot draws one of several lines: told apart without colour too."""
+    return {"color": COLOURS[place % len(COLOURS)], "ls": LINES[place % len(LINES)], "lw": 1.8}
 
 
 def wrap(text: str, width: float, size: float, lines: int) -> str:

@@ -1,7 +1,6 @@
 """Data sets by name, official and generated."""
 
 import inspect
-import warnings
 
 import pytest
 from fieldguide.birds.guide import make_fieldguide
@@ -9,14 +8,11 @@ from fieldguide.garments.wardrobe import make_wardrobe
 from fieldmarks.data import catalog
 from fieldmarks.data.layouts import aircraft, cars, cub, folder, inshop
 from helpers.layout_trees import load
-from PIL import Image
 
 
 def test_unknown_name(tmp_path):
     with pytest.raises(ValueError, match="no data set 'aircrafts': did you mean 'aircraft'[?]$"):
         catalog.load("aircrafts", tmp_path)
-    with pytest.raises(ValueError, match="did you mean 'cub'"):
-        catalog.check("CUB", tmp_path)
     with pytest.raises(ValueError, match="no data set 'zzzz': there are fieldguide, cub, cars"):
         catalog.load("zzzz", tmp_path)
     with pytest.raises(ValueError, match="no data set 'zzzz'"):
@@ -132,32 +128,6 @@ def test_a_partial_copy_says_how_much_there_is(cub_root):
         "cub: a partial copy, 3 of 200 classes, 5 of 11,788 images"
     ]
     assert said[0].filename == __file__
-
-
-def test_check_compares_with_the_official_counts(inshop_root, cub_root):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert catalog.check("inshop", inshop_root) == [
-            ("images", 52_712, 6, False),
-            ("classes", 7_982, 3, False),
-            ("split: train", 25_882, 2, False),
-            ("split: query", 14_218, 2, False),
-            ("split: gallery", 12_612, 2, False),
-            ("open split: train", 25_882, 2, False),
-            ("open split: train classes", 3_997, 1, False),
-            ("open split: test", 26_830, 4, False),
-            ("open split: test classes", 3_985, 2, False),
-        ]
-    assert ("open split: train", 5_864, 2, False) in catalog.check("cub", cub_root)
-
-
-def test_check_images(cub_root):
-    Image.new("RGB", (8, 8)).save(cub_root / "images" / "010.Crow" / "b.jpg")
-    result = catalog.check_images("cub", cub_root)
-    assert len(result) == 4 and result[0] == (
-        cub_root / "images" / "010.Crow" / "a.jpg",
-        "the file is empty",
-    )
 
 
 def test_layouts_take_text_and_relative_folders(cub_root, monkeypatch):

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fieldmarks import decoding, pixels
+from fieldmarks import decoding
+from fieldmarks.data import pixels
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.decoding import ImageError, UnreadableImages, decode
 from helpers.pictures import gradient, save

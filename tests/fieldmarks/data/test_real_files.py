@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fieldlab.check import check
 from fieldmarks.data import catalog
 from fieldmarks.data.layouts.reading import Copy
 from fieldmarks.data.pixels import PixelCache
@@ -128,7 +129,7 @@ def test_full_cub_has_the_official_counts(full_cub):
         images = catalog.load("cub", full_cub)
     assert [len(part) for part in images.closed_split()] == [5_994, 5_794]
     assert [len(part) for part in images.open_split()] == [5_864, 5_924]
-    rows = catalog.check("cub", full_cub.parent)
+    rows = check("cub", full_cub.parent)
     assert [row[0] for row in rows] == [
         "images",
         "classes",
@@ -198,7 +199,7 @@ def test_aircraft_has_the_official_counts(real_data, tmp_path):
         warnings.simplefilter("error")
         images = catalog.load("aircraft", tmp_path)
     assert [len(part) for part in images.closed_split()] == [6_667, 3_333]
-    assert all(ok for *_, ok in catalog.check("aircraft", tmp_path))
+    assert all(ok for *_, ok in check("aircraft", tmp_path))
 
 
 @pytest.fixture
@@ -212,9 +213,7 @@ def test_nabirds_has_the_official_counts(real_data, without_photographs):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         images = catalog.load("nabirds", home)
-    assert all(
-        ok and expected == result for _, expected, result, ok in catalog.check("nabirds", home)
-    )
+    assert all(ok and expected == result for _, expected, result, ok in check("nabirds", home))
     assert [len(part) for part in images.closed_split()] == [23_929, 24_633]
     # The lists stand in one order, so that they can be read side by side.
     names = {
@@ -245,9 +244,7 @@ def test_food101_has_the_official_counts(real_data, without_photographs, tmp_pat
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         images = catalog.load("food101", tmp_path)
-    assert all(
-        ok and expected == result for _, expected, result, ok in catalog.check("food101", tmp_path)
-    )
+    assert all(ok and expected == result for _, expected, result, ok in check("food101", tmp_path))
     classes = (source / "classes.txt").read_text().split()
     listed = (source / "train.txt").read_text().split() + (source / "test.txt").read_text().split()
     assert images.class_names == classes and (images.class_counts() == 1_000).all()
@@ -293,7 +290,7 @@ def test_vegfru_train_list_and_official_counts(real_data, without_photographs, t
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         images = catalog.load("vegfru", tmp_path)
-    assert all(ok for *_, ok in catalog.check("vegfru", tmp_path))
+    assert all(ok for *_, ok in check("vegfru", tmp_path))
     train_part, test_part = images.closed_split()
     assert (
         len(train_part) == 29_200

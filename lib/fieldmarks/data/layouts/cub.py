@@ -44,11 +44,9 @@ def certain_attributes(images: ImageSet, at_least: int = 3) -> ImageSet:
     """The same images with only those attributes that the annotator was certain of; others are NaN.
 
     PAN learns from pairs of which both images have certainty 3 or more (Mishra et al., Effectively
-    Leveraging Attributes for Visual Similarity, 2021); `load` keeps 2 and above.
+    Leveraging Attributes for Visual Similarity, 2021); `load` keeps 2 and above. `images` are all
+    or some of the images of `load`, in any order.
 
-    Args:
-        images: all or some of the images of `load`, in any order.
-        at_least: 1 not visible, 2 guessing, 3 probably, 4 definitely.
     Raises:
         FileNotFoundError: there are attributes of classes only, which bear no certainty.
         ValueError: at_least outside 1 .. 4, images that `load` has not made, or as `load`.

@@ -24,9 +24,8 @@ def load(root: Path) -> ImageSet:
     no images are left out. Of split folders, those named ``train*`` are "train" and all others
     "test", if there are such; a class of the same name in two of them is one class.
 
-    Raises:
-        FileNotFoundError: no such folder, or no images two or three levels down.
-        ValueError: class folders and split folders side by side.
+    Raises FileNotFoundError for no such folder or no images two or three levels down, ValueError
+    for class folders and split folders side by side.
     """
     copy = Copy("folder", TREE, root)
 

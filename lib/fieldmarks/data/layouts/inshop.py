@@ -71,8 +71,7 @@ def _counted(file: Path, fields: int) -> list[tuple[str, list[str]]]:
     if not count.isdigit():
         raise ValueError(f"{place}: expected the number of entries, found {count!r}")
     if int(count) != len(rows):
-        follow = f"{int(count):,} entries are announced, but {len(rows):,} follow"
-        raise ValueError(f"{place}: {follow}")
+        raise ValueError(f"{place}: {int(count):,} entries are announced, but {len(rows):,} follow")
     return rows
 
 

@@ -54,29 +54,19 @@ class Parts(dict):
 class Outfits:
     """Items, outfits of them, and questions about them, which hold positions 0 .. I-1 of items.
 
-    Attributes:
-        name: the data set's name, for messages and provenance.
-        item_ids: I official names of items.  paths: I absolute image files.
-        categories: I semantic categories ("tops"), None for an item without one; or None.
-        outfits: for each part its outfits, lists of items.
-        compatibility, blanks: for each part its questions, as `outfit_questions` has them.
-        root: the folder ``polyvore_outfits``.
-        attributes: float Tensor (I, A): 1 present, 0 absent, NaN in all of an item that nobody
-            annotated; or None.  attribute_names: A names, or None.
-    Raises:
-        ValueError: lengths that do not agree.
-    """
+    Raises ValueError for lengths that do not agree."""
 
-    name: str
-    item_ids: list[str]
-    paths: list[Path]
-    categories: list[str | None] | None
-    outfits: Parts
-    compatibility: Parts
-    blanks: Parts
-    root: Path
+    name: str  # the data set's name, for messages and provenance
+    item_ids: list[str]  # I official names of items
+    paths: list[Path]  # I absolute image files
+    categories: list[str | None] | None  # I semantic ones ("tops"), None for an item without one
+    outfits: Parts  # for each part its outfits, lists of items
+    compatibility: Parts  # for each part its questions, as `outfit_questions` has them
+    blanks: Parts  # likewise
+    root: Path  # the folder ``polyvore_outfits``
+    # Float (I, A): 1 present, 0 absent, NaN in all of an item that nobody annotated.
     attributes: Tensor | None = None
-    attribute_names: list[str] | None = None
+    attribute_names: list[str] | None = None  # A
 
     def __post_init__(self) -> None:
         for field in ("paths", "categories", "attributes"):
@@ -147,17 +137,10 @@ def load(root: Path, split: str = "nondisjoint", name: str = "polyvore") -> Outf
         rows = {part: rows_of_tokens[part.split()[0]] for part in files}
         return Parts((p, read(file, rows[p])) for p, file in files.items() if file.is_file())
 
-    return Outfits(
-        name=name,
-        item_ids=items,
-        paths=paths,
-        categories=_categories(copy.home, items),
-        outfits=outfits,
-        compatibility=questions(COMPATIBILITY, read_compatibility),
-        blanks=questions(BLANKS, read_blanks),
-        root=copy.home,
-        **_attributes(copy.home, name, items),
-    )
+    first = name, items, paths, _categories(copy.home, items)
+    compatibility = questions(COMPATIBILITY, read_compatibility)
+    parts = outfits, compatibility, questions(BLANKS, read_blanks)
+    return Outfits(*first, *parts, copy.home, **_attributes(copy.home, name, items))
 
 
 def require_attributes(outfits: Outfits) -> None:
@@ -174,9 +157,8 @@ def read_categories(file: Path) -> list[tuple[str, str, str]]:
     for place, (line,) in read_rows(file, 1):
         key, *fine = (field.strip() for field in line.split(","))
         if len(fine) < 2:
-            raise ValueError(
-                f"{place}: expected id,fine category,semantic category, found {line!r}"
-            )
+            expected = "expected id,fine category,semantic category"
+            raise ValueError(f"{place}: {expected}, found {line!r}")
         rows.append((key, ",".join(fine[:-1]), fine[-1]))
     return rows
 

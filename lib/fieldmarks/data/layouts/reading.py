@@ -15,16 +15,10 @@ from fieldmarks.data.imageset import ImageSet
 
 
 class Copy:
-    """A copy of a data set on disk, in its folder `home`.
-
-    Args:
-        name, tree: the data set's name and the files that it should have, for messages.
-        root: `home`, or a folder that holds it.
-        markers: `home` has one of these files or folders.
-        below: where `home` may lie in `root`.
-    Raises:
-        FileNotFoundError: no such folder, or none with a marker; the expected tree is shown.
-    """
+    """A copy of a data set on disk, in its folder `home`: that is `root` or one of the places
+    `below` it, whichever has one of the `markers` (files or folders). `name` and `tree`, the files
+    that it should have, are for messages. Raises FileNotFoundError, with the tree, where there is
+    no such folder or none with a marker."""
 
     def __init__(self, name: str, tree: str, root: Path, markers: Sequence = (), below=()):
         self.name, self.tree = name, tree

@@ -41,9 +41,8 @@ def load(root: Path) -> VegFru:
             raise ValueError(f"{place}: class {number} is not one of 0 .. {CLASSES - 1}")
         if folder_of.setdefault(number, top) != top or class_of.setdefault(top, number) != number:
             other = "an earlier line gives that folder or that class another"
-            raise ValueError(
-                f"{place}: {top} is class {number}, but {other}; a class is one folder"
-            )
+            both = f"{top} is class {number}, but {other}"
+            raise ValueError(f"{place}: {both}; a class is one folder")
         class_ids.append(number)
     paths = [copy.home / image for image in once((p, image) for _, p, (image, _) in rows)]
     names = {number: folder_of[number].rpartition("/")[2] for number in sorted(folder_of)}

@@ -5,6 +5,7 @@ import warnings
 from dataclasses import replace
 
 import pytest
+from fieldlab.check import check
 from fieldmarks.data import catalog
 from fieldmarks.data.layouts import cub
 from helpers.layout_trees import NAN, load, refused, same, write
@@ -36,7 +37,7 @@ def test_fieldguide_is_cub_without_official_counts(cub_root):
         warnings.simplefilter("error")
         images = catalog.load("fieldguide", cub_root)
     assert images.name == "fieldguide" and len(images) == 5
-    assert catalog.check("fieldguide", cub_root)[:2] == [
+    assert check("fieldguide", cub_root)[:2] == [
         ("images", None, 5, True),
         ("classes", None, 3, True),
     ]

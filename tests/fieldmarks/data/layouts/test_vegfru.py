@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fieldmarks.data import catalog
+from fieldlab.check import check, check_images
 from fieldmarks.decoding import decode
 from helpers.layout_trees import load, refused, write
 from PIL import Image
@@ -45,7 +45,7 @@ def test_vegfru_closed_split_leaves_val_out(vegfru_root):
     assert len(train) == 2 and test.split == ["test"] * 3
     with pytest.raises(ValueError, match="vegfru: all 1 images are on one side"):
         images.subset([0, 3]).closed_split()
-    rows = {what: result for what, _, result, _ in catalog.check("vegfru", vegfru_root)}
+    rows = {what: result for what, _, result, _ in check("vegfru", vegfru_root)}
     assert (
         rows["split: val"] == 1
         and rows["closed split: train"] == 3
@@ -96,6 +96,6 @@ def test_vegfru_files_that_are_no_plain_jpeg(vegfru_root):
     Image.fromarray(red).save(files[0], format="png")
     Image.fromarray(red[..., :3]).quantize(4).save(files[1], format="png")
     Image.fromarray(red[..., :3]).quantize(4).save(files[2], format="gif")
-    assert catalog.check_images("vegfru", vegfru_root) == []
+    assert check_images("vegfru", vegfru_root) == []
     assert decode(files[0], None)[6, [2, 12]].tolist() == [[255, 255, 255], [255, 0, 0]]
     assert [decode(file, None)[6, 2].tolist() for file in files[1:3]] == [[255, 0, 0]] * 2

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from fieldmarks.show.tables import agreement, score_table
+from fieldlab.score_tables import agreement, score_table
 
 
 def words(figure) -> list[str]:
