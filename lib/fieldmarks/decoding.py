@@ -63,8 +63,7 @@ def decode(path: Path, shorter_side: int | None) -> np.ndarray:
             kept; what is longer than 3:1 is cropped to 3:1 about its centre. None: as in the file.
     Raises:
         ImageError: no such file, no image, truncated, floating-point or too many pixels.
-        ValueError: shorter_side below 1.
-    """
+        ValueError: shorter_side below 1."""
     if shorter_side is not None and shorter_side < 1:
         raise ValueError(f"shorter_side must be at least 1 pixel, not {shorter_side}")
     try:

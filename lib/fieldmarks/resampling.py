@@ -3,8 +3,7 @@
 Resizing is linear and separable, so a crop-and-resize is two matrix products, rows then columns.
 One pair of batched products serves a whole batch with a different box for every image, on any
 device, with gradients and with antialiasing. Random resized crops, centre crops and VAPNet's local
-views are all this one operation.
-"""
+views are all this one operation."""
 
 import torch
 from torch import Tensor
@@ -24,8 +23,7 @@ def crop_and_resize(images: Tensor, boxes: Tensor, size, flip: Tensor | None = N
     Returns:
         (B, C, h, w) or (B, M, C, h, w), of the images' dtype.
     Raises:
-        ValueError: a box holds no pixel centre.
-    """
+        ValueError: a box holds no pixel centre."""
     height, width = (size, size) if isinstance(size, int) else size
     x1, y1, x2, y2 = boxes.to(images.device, torch.float32).unbind(-1)
     rows = resize_weights(y1, y2, height, images.shape[-2])  # (B, [M,] h, H)
@@ -46,8 +44,7 @@ def resize_weights(start: Tensor, stop: Tensor, size: int, length: int) -> Tenso
 
     A triangle filter one output pixel wide (never narrower than one input pixel), cut at the
     stretch's ends and normalised: what Pillow calls BILINEAR, and for enlargements the usual
-    bilinear interpolation with half-pixel centres. Raises ValueError as `crop_and_resize`.
-    """
+    bilinear interpolation with half-pixel centres. Raises ValueError as `crop_and_resize`."""
     start, stop = start[..., None, None], stop[..., None, None]
     scale = (stop - start) / size
     outputs = torch.arange(size, device=start.device, dtype=torch.float32)[:, None] + 0.5

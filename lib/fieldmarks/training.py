@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fieldmarks.backbones import has_depthwise
 from fieldmarks.checkpoints import load_checkpoint, plain, resume, save_checkpoint
-from fieldmarks.checks import at_least, one_of, positive
+from fieldmarks.checks import at_least, choices, positive
 from fieldmarks.data.batches import read_ahead
 from fieldmarks.methods.method import Method
 from fieldmarks.processes import is_main, mean_over_processes, rank, stop_requests, synchronise
@@ -32,7 +32,6 @@ DIVERGED = (
     1e3  # a loss this many times the first step's (or one, if that is more) does not come back
 )
 SAVE_SECONDS = 20  # between checkpoints where no evaluation asks for one
-OPTIMIZERS, SCHEDULES = ("sgd", "adam", "adamw"), ("constant", "cosine", "step", "milestones")
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,17 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self):
-        one_of("optimizer", self.optimizer, OPTIMIZERS)
-        one_of("schedule", self.schedule, SCHEDULES)
-        one_of("precision", self.precision, ("auto", *DTYPES))
+        choices(self)
         positive(lr=self.lr, lr_decay=self.lr_decay, step_epochs=self.step_epochs)
-        at_least(0, epochs=self.epochs, momentum=self.momentum, weight_decay=self.weight_decay)
-        at_least(0, warmup_steps=self.warmup_steps, clip_norm=self.clip_norm)
-        at_least(0, evaluate_every=self.evaluate_every)
+        counts = (
+            "epochs",
+            "momentum",
+            "weight_decay",
+            "warmup_steps",
+            "clip_norm",
+            "evaluate_every",
+        )
+        at_least(0, **{name: getattr(self, name) for name in counts})
 
 
 @dataclass
@@ -167,18 +170,11 @@ def fit(
         saved_at = time.monotonic()
         if folder is None or not is_main():
             return
-        state = {
-            "schema": 1,
-            "identity": identity,
-            "method": method.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "scaler": scaler.state_dict(),
-            "step": step,
-            "history": asdict(history),
-            "watch": watch.state(),
-            "mean": list(getattr(method.backbone, "mean", ())),
-            "std": list(getattr(method.backbone, "std", ())),
-        }
+        parts = {"method": method, "optimizer": optimizer, "scaler": scaler}
+        state = {name: part.state_dict() for name, part in parts.items()}
+        state |= {"schema": 1, "identity": identity, "step": step}
+        state |= {"history": asdict(history), "watch": watch.state()}
+        state |= {n: list(getattr(method.backbone, n, ())) for n in ("mean", "std")}
         for file in files:
             save_checkpoint(file, state)
 

@@ -1,8 +1,7 @@
 """Whole batches of decoded images to whole batches of views, on the device.
 
 Random numbers are drawn on the CPU, for the whole batch of all processes: a seed gives the same
-views on every machine.
-"""
+views on every machine."""
 
 from dataclasses import dataclass
 

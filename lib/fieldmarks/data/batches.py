@@ -2,8 +2,7 @@
 
 Everything random follows from (seed, epoch) or (seed, step) alone: a run that resumes at step s
 sees the batches and views that it would have seen, and so do the processes of a distributed run,
-each its own rows of every batch.
-"""
+each its own rows of every batch."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +30,7 @@ def class_balanced(labels: Tensor, batch_size: int, per_class: int, seed: int, e
 
     Classes are dealt out in random order until all have been used, then again; a class with too few
     images repeats some. Raises ValueError where per_class does not divide the batch size, and for
-    too few classes or images.
-    """
+    too few classes or images."""
     batch = f"a batch of {batch_size}"
     if per_class < 1 or batch_size % per_class:
         each = f"classes of {per_class} images each: use a multiple of {per_class}"

@@ -74,8 +74,7 @@ def load(name: str, root: Path | str = "", generated=None, progress: Progress = 
         generated, progress: as `generate`.
     Raises:
         ValueError: an unknown name, no root, or lists that disagree; the file and line are named.
-        FileNotFoundError: a list or an image is missing: the first, with the expected tree.
-    """
+        FileNotFoundError: a list or an image is missing: the first, with the expected tree."""
     read, official = layout(name), OFFICIAL.get(name)
     images = read(Path(root) if root else generate(name, generated, progress))
     count, classes = len(images), len(images.class_names)

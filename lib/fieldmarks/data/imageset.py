@@ -104,8 +104,7 @@ class ImageSet:
 
         The first half of the classes that have images (C // 2, in class order) trains, the rest
         tests. Where the official split itself keeps the classes apart, that split is used: In-Shop
-        (train against query and gallery together), or a folder with ``train/`` and ``unseen/``.
-        """
+        (train against query and gallery together), or a folder with ``train/`` and ``unseen/``."""
         classes = self.labels.unique()
         if len(classes) < 2:
             there = f"there {'is' if len(classes) == 1 else 'are'} {len(classes)}"

@@ -1,8 +1,7 @@
 """Decode every image once, and keep the pixels in a file that is mapped into memory.
 
 A cache is three numpy arrays in one file: the images one after another as three planes of uint8, so
-that a batch is one plain copy an image; height, width and crc32 of each; and the crc32 of those.
-"""
+that a batch is one plain copy an image; height, width and crc32 of each; and the crc32 of those."""
 
 import errno
 import hashlib
@@ -39,8 +38,7 @@ class PixelCache:
 
     Attributes:
         paths: the N files.  shorter_side: pixels.  sizes: LongTensor (N, 2), height and width.
-        file: the cache on disk, or None where images are decoded from their files each time.
-    """
+        file: the cache on disk, or None where images are decoded from their files each time."""
 
     def __init__(self, paths: list[Path], shorter_side: int, index, planes: Callable, file=None):
         self.paths, self.shorter_side, self.file = paths, shorter_side, file
@@ -73,8 +71,7 @@ class PixelCache:
         Raises:
             UnreadableImages, OSError: some images cannot be read, all are named; the disk is full
                 or fails. Nothing is left behind.
-            ValueError: shorter_side below 1.
-        """
+            ValueError: shorter_side below 1."""
         paths = [Path(path) for path in paths]
         folder = Path(folder).expanduser() if folder else cache_home() / "pixels"
         file = folder / f"{cache_key(paths, shorter_side)}.npy"

@@ -9,8 +9,7 @@ a code that says nothing scores above chance. `ties="stable"` gives that number.
 All that matters of a query is how many gallery items lie at each distance 0 .. k, and how many of
 those are relevant, counted on the CPU. Codes are (Q, k) and (G, k) of -1/+1 on any device, labels
 (Q,) and (G,) integers; a query with nothing relevant in the gallery is left out. ValueError for
-what does not fit, and where no query is left.
-"""
+what does not fit, and where no query is left."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -50,8 +49,7 @@ def average_precision(
     Args:
         ties: "expected", over random orders inside equal distances, exact also where `top` cuts
             through such a group; "stable" keeps the gallery's order there.
-        top: places that count, a whole number of at least 1; None for the whole gallery.
-    """
+        top: places that count, a whole number of at least 1; None for the whole gallery."""
     one_of("ties", ties, _RULES)
     sides = _prepare(query_codes, query_labels, gallery_codes, gallery_labels)
     if top is not None and (top < 1 or top != int(top)):
@@ -70,8 +68,7 @@ def retrieve(
     """The k nearest of each query, and the `average_precision` of its ranking up to `top`.
 
     Equal distances stand in random order drawn by the seed: lists are sorted by class, and their
-    order would show whole classes in a row. A k beyond the gallery keeps all of it.
-    """
+    order would show whole classes in a row. A k beyond the gallery keeps all of it."""
     at_least(1, k=k)
     precision = average_precision(query_codes, query_labels, gallery_codes, gallery_labels, top=top)
     sides = _prepare(query_codes, query_labels, gallery_codes, gallery_labels)
@@ -129,8 +126,7 @@ def _expected(sides, top: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]
         r/t  sum over i = 1..s of  (m + 1 + a (i - 1)) / (n + i)
             =  r/t  (a s  +  (m + 1 - a (n + 1)) (H[n + s] - H[n]))
 
-    with the harmonic numbers H, and s = t unless `top` cuts the group.
-    """
+    with the harmonic numbers H, and s = t unless `top` cuts the group."""
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, len(sides.gallery) + 1))])
     for rows, items, relevant in _counts(sides):
         row, distance = relevant.nonzero()

@@ -4,8 +4,7 @@
 * **Ordered.** Equal scores come lower gallery index first. Matrix products round differently at
   ragged edges; here all are made of zero-padded tiles of one size, which gives copies of a vector
   the same bits wherever they lie.
-* **Small.** Memory grows with the neighbours found, never with queries x gallery.
-"""
+* **Small.** Memory grows with the neighbours found, never with queries x gallery."""
 
 import contextlib
 import math

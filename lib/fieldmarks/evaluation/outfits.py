@@ -54,8 +54,7 @@ def fill_in_blank_hits(scores: Tensor, answers) -> Tensor:
 
     Where the right choice shares the highest score with t - 1 others it is taken with probability
     1/t. NOTE in the public question files the right choice always comes first, so argmax would
-    credit every tie: a constant score would earn 100 %.
-    """
+    credit every tie: a constant score would earn 100 %."""
     answers = torch.as_tensor(answers, device=scores.device)
     if scores.ndim != 2 or answers.shape != scores.shape[:1]:
         shapes = f"{tuple(scores.shape)} and {tuple(answers.shape)}"

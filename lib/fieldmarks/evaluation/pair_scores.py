@@ -10,8 +10,7 @@ matrix product with [W_c; W_r] does nearly all the work, and only the scores lea
 padded with zeros, so that copies of an item score the same to the last bit wherever they lie.
 
 `head` has two linear maps `concept` and `relevance`, as `ConceptSimilarity`; features (Q, d) and
-(G, d) lie on its device. ValueError for shapes that do not fit, NaN or infinity.
-"""
+(G, d) lie on its device. ValueError for shapes that do not fit, NaN or infinity."""
 
 import torch
 from torch import Tensor, nn
@@ -38,8 +37,7 @@ def top_scores(
             and ranks unless bf16 has lost one of the k best.
 
     Returns:
-        scores (Q, k) float32, index (Q, k) int64. Memory does not grow with Q x G.
-    """
+        scores (Q, k) float32, index (Q, k) int64. Memory does not grow with Q x G."""
     _check(head, query, gallery)
     if not 1 <= k <= len(gallery):
         raise ValueError(f"k must lie between 1 and the {len(gallery)} gallery items, got {k}")

@@ -15,8 +15,7 @@ def recall_at_k(
 
     A query whose label does not occur in the gallery has nothing to find, and is left out. A K
     beyond the gallery sees all of it. Arguments, order and errors as of `results.retrieve`;
-    ValueError also for a K below 1, and where no query has anything to find.
-    """
+    ValueError also for a K below 1, and where no query has anything to find."""
     if len(ks) == 0 or min(ks) < 1:
         raise ValueError(f"ks must name at least one K, each at least 1, got {tuple(ks)}")
     ks = [int(k) for k in ks]

@@ -3,8 +3,7 @@
 Recall@K follows Jegou et al. 2011 as metric learning uses it (Song et al. 2016): a query scores one
 when any of its K nearest neighbours shares its label. mAP@R is Musgrave et al., "A Metric Learning
 Reality Check", ECCV 2020, eq. 9-10. A query that has nothing to find, as nothing in the gallery
-shares its label, is left out of every score; ValueError where no query is left.
-"""
+shares its label, is left out of every score; ValueError where no query is left."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,8 +29,7 @@ class RetrievalResults:
         complete: the k are all that a query can find.
         score: what the scores are, for figures.
         correct: (Q, k) bool, whether a neighbour shares the query's label; None without labels.
-        relevant: (Q,) int64, how many of the gallery do; None without labels.
-    """
+        relevant: (Q,) int64, how many of the gallery do; None without labels."""
 
     scores: Tensor
     index: Tensor
@@ -114,8 +112,7 @@ class RetrievalResults:
         Args:
             images: by position, as `show.galleries` takes them; where queries have a gallery of
                 their own, the pair (query images, gallery images).
-            titles: n names, written under the queries.
-        """
+            titles: n names, written under the queries."""
         from fieldmarks.show.galleries import before_after
 
         if not isinstance(images, tuple) and not self.leave_one_out:
@@ -148,8 +145,7 @@ def retrieve(
         average_precision: search as deep as mAP@R needs; False is faster.
 
     Raises:
-        ValueError: as `nearest.nearest`; labels that do not fit, or are missing for one side.
-    """
+        ValueError: as `nearest.nearest`; labels that do not fit, or are missing for one side."""
     at_least(1, k=k)
     units, others = prepare(query, gallery)
     alone, labels = others is None, (query_labels, gallery_labels)
@@ -177,8 +173,7 @@ def average_precision_at_r(correct: Tensor, relevant: Tensor) -> Tensor:
         1/R  sum over i = 1..R of  (precision at i) x (1 if the i-th neighbour is relevant, else 0)
 
     of `correct` (Q, k) bool, k at least the largest R, and `relevant` (Q,) R: (Q,) float64, NaN
-    where R = 0.
-    """
+    where R = 0."""
     places = torch.arange(1, int(relevant.max()) + 1)
     correct = correct[:, : len(places)] & (places <= relevant[:, None])  # (Q, R)
     return (correct.cumsum(1).double() / places * correct).sum(1) / relevant

@@ -3,8 +3,7 @@
 The percentile bootstrap is Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter
 13. Queries of one class share their neighbours, so where classes are few, resample classes
 (`groups`): Davison & Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8, where
-clusters are kept together. ValueError for NaN, infinity, no values, or a level out of range.
-"""
+clusters are kept together. ValueError for NaN, infinity, no values, or a level out of range."""
 
 from typing import NamedTuple
 
@@ -35,8 +34,7 @@ def bootstrap_interval(
     Args:
         values: (Q,) one number per query, such as a `RetrievalResults.hits`.
         groups: (Q,) labels; if given, groups are drawn with replacement instead of single queries.
-        level: coverage wanted, in (0, 1).  seed: of the resampling.
-    """
+        level: coverage wanted, in (0, 1).  seed: of the resampling."""
     values = _finite_vector(values, level=level)
     at_least(1, resamples=resamples)
     sums, counts = _units(values, groups)

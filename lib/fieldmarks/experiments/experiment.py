@@ -28,7 +28,7 @@ from torch import Tensor
 
 from fieldmarks.backbones import Backbone, create_backbone
 from fieldmarks.checkpoints import load_checkpoint
-from fieldmarks.checks import at_least
+from fieldmarks.checks import at_least, choices
 from fieldmarks.data import catalog
 from fieldmarks.data.augment import TestViews, TrainingViews
 from fieldmarks.data.imageset import ImageSet
@@ -81,7 +81,7 @@ class RunParameters:
         def __getattr__(self, name: str) -> Any: ...
 
     def __post_init__(self):
-        reading.check_choices(self)
+        choices(self)
         if not self.root:  # only generated sets need none
             catalog.generated_parameters(self.dataset, self.generated)
         if not 1 <= self.size <= self.resize:

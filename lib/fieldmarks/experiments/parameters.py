@@ -9,7 +9,7 @@ from typing import Literal, TypeVar, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
-from fieldmarks.checks import nearest_name, one_of
+from fieldmarks.checks import nearest_name
 
 T = TypeVar("T")
 PLAIN = (bool, int, float, str)
@@ -72,16 +72,6 @@ def parse(cls: type[T], values: Mapping) -> T:
         raise ValueError(
             f"parameter '{name}' is {values.get(name)!r}: it must be {wanted}"
         ) from None
-
-
-def check_choices(parameters) -> None:
-    """Raises ValueError where a parameter of a closed choice (a Literal) has another value."""
-    for field in dataclasses.fields(parameters):
-        members = get_args(field.type) if get_origin(field.type) is not Literal else (field.type,)
-        choices = [v for m in members if get_origin(m) is Literal for v in get_args(m)]
-        value = getattr(parameters, field.name)
-        if choices and (isinstance(value, str) or get_origin(field.type) is Literal):
-            one_of(field.name, value, choices)
 
 
 def from_notebook(cls: type[T], namespace: dict) -> T:

@@ -2,8 +2,7 @@
 
 An attribute encoder gives every patch k responses. A dimension that stands for a visible attribute
 is quiet on most patches and loud on a few, so dimensions are chosen by how far their loudest patch
-rises above the rest. ValueError for wrong shapes, no images, or what is out of range.
-"""
+rises above the rest. ValueError for wrong shapes, no images, or what is out of range."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple

@@ -7,8 +7,7 @@ the cosine to a reference; its largest dimension, a classifier's target, means n
 NOTE the grad-cam package computes the same, but it puts the model in eval mode and gradients into
 its parameters, fails on a frozen backbone, swallows an IndexError, and stretches every map from its
 own minimum. Here one hook replaces the backbone's output by a leaf that asks for gradients, and the
-model is left as it was.
-"""
+model is left as it was."""
 
 from collections.abc import Callable
 
@@ -39,8 +38,7 @@ def pair_map(
         (B, H, W) float32 in [0, 1], each divided by its maximum; 0 where nothing speaks for it.
 
     Raises:
-        ValueError: shapes do not fit.  RuntimeError: no gradient reaches the backbone.
-    """
+        ValueError: shapes do not fit.  RuntimeError: no gradient reaches the backbone."""
 
     def target(embeddings: Tensor) -> Tensor:
         given, wanted = tuple(reference_embeddings.shape), tuple(embeddings.shape)

@@ -4,8 +4,7 @@
     index.save(folder / "codes.faiss")
     distances, positions = CodeIndex.load(folder / "codes.faiss").search(query_codes, k=10)
 
-Codes are (N, k) of -1/+1. ValueError for other values, no codes, or codes of another length.
-"""
+Codes are (N, k) of -1/+1. ValueError for other values, no codes, or codes of another length."""
 
 import json
 from pathlib import Path
@@ -34,8 +33,7 @@ class CodeIndex(Lists):
     """A gallery of codes to search; make one with `build` or `load`.
 
     "flat" compares a query with every code: exact. "ivf" keeps the codes in lists around centres,
-    and compares it with the `probes` nearest lists alone; see `recall_against_exact`.
-    """
+    and compares it with the `probes` nearest lists alone; see `recall_against_exact`."""
 
     def __init__(self, index: faiss.IndexBinary, bits: int):
         super().__init__(index)

@@ -7,8 +7,7 @@
 Lists take a byte for each dimension: of ten million vectors of 512 dimensions 5 GB of disk, and a
 search maps into memory those that it probes. What it finds is compared again with the vectors:
 scores are exact, and what is missed lies in other lists; `recall` says how much that is. ValueError
-for shapes that do not fit, or k out of range.
-"""
+for shapes that do not fit, or k out of range."""
 
 import json
 from pathlib import Path

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args, get_origin
 
 import pytest
+from fieldmarks.checks import choices
 from fieldmarks.data.augment import TrainingViews
 from fieldmarks.experiments.experiment import experiment_class
 from fieldmarks.experiments.parameters import (
-    check_choices,
     composed_of,
     from_arguments,
     from_notebook,
@@ -149,7 +149,7 @@ class Composed:
     grids: tuple[int, ...] = (8,)
 
     def __post_init__(self):
-        check_choices(self)
+        choices(self)
 
 
 def test_options_are_the_parameters_with_defaults_and_plain_types():

@@ -1,7 +1,6 @@
 """FGVC-Aircraft, release 2013b, by variant.
 
-Source: Maji et al., Fine-Grained Visual Classification of Aircraft, 2013.
-"""
+Source: Maji et al., Fine-Grained Visual Classification of Aircraft, 2013."""
 
 from pathlib import Path
 

@@ -1,7 +1,6 @@
 """Stanford Cars (Cars196), in both forms it has been published in.
 
-Source: Krause et al., 3D Object Representations for Fine-Grained Categorization, 2013.
-"""
+Source: Krause et al., 3D Object Representations for Fine-Grained Categorization, 2013."""
 
 from pathlib import Path
 

@@ -1,7 +1,6 @@
 """CUB-200-2011 as its authors publish it; Fieldguide, the generated birds, is written the same way.
 
-Source: Wah et al., The Caltech-UCSD Birds-200-2011 Dataset, 2011.
-"""
+Source: Wah et al., The Caltech-UCSD Birds-200-2011 Dataset, 2011."""
 
 import warnings
 from collections.abc import Callable
@@ -49,8 +48,7 @@ def certain_attributes(images: ImageSet, at_least: int = 3) -> ImageSet:
 
     Raises:
         FileNotFoundError: there are attributes of classes only, which bear no certainty.
-        ValueError: at_least outside 1 .. 4, images that `load` has not made, or as `load`.
-    """
+        ValueError: at_least outside 1 .. 4, images that `load` has not made, or as `load`."""
     one_of("at_least", at_least, (1, 2, 3, 4))
     home = images.root
     if home is None or not (home / "images.txt").is_file():

@@ -25,8 +25,7 @@ def load(root: Path) -> ImageSet:
     "test", if there are such; a class of the same name in two of them is one class.
 
     Raises FileNotFoundError for no such folder or no images two or three levels down, ValueError
-    for class folders and split folders side by side.
-    """
+    for class folders and split folders side by side."""
     copy = Copy("folder", TREE, root)
 
     def contents(*key: str) -> tuple[list[str], list[str]]:  # names of images and of folders

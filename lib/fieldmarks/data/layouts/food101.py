@@ -1,7 +1,6 @@
 """Food-101, photographs of dishes.
 
-Source: Bossard et al., Food-101: Mining Discriminative Components with Random Forests, 2014.
-"""
+Source: Bossard et al., Food-101: Mining Discriminative Components with Random Forests, 2014."""
 
 from pathlib import Path
 

@@ -1,8 +1,7 @@
 """DeepFashion: In-shop Clothes Retrieval; Wardrobe, the generated garments, is written like it.
 
 Source: Liu et al., DeepFashion: Powering Robust Clothes Recognition and Retrieval with Rich
-Annotations, 2016.
-"""
+Annotations, 2016."""
 
 from pathlib import Path
 

@@ -1,8 +1,7 @@
 """NABirds, 555 categories of North American birds.
 
 Source: Van Horn et al., Building a Bird Recognition App and Large Scale Dataset with Citizen
-Scientists, 2015.
-"""
+Scientists, 2015."""
 
 from pathlib import Path
 

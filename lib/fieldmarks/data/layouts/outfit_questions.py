@@ -3,8 +3,7 @@
 Source: Vasileva et al., Learning Type-Aware Embeddings for Fashion Compatibility, 2018.
 
 The files call an item by its place in an outfit, "SET_INDEX", as 224930161_1: a token. Only the
-list of outfits says which item that is, and one item may be in many outfits.
-"""
+list of outfits says which item that is, and one item may be in many outfits."""
 
 import re
 import warnings
@@ -60,8 +59,7 @@ def read_compatibility(file: Path, row_of: dict | None = None) -> list[Compatibi
     of the published ones hold one item twice; they are kept.
 
     `row_of` gives the position of each token's item. Raises ValueError, naming the line, for a
-    label or token that cannot be, or fewer than two items.
-    """
+    label or token that cannot be, or fewer than two items."""
     questions = []
     for place, (line,) in read_rows(file, 1):
         label, *items = line.split()
@@ -78,8 +76,7 @@ def read_blanks(file: Path, row_of: dict | None = None) -> list[BlankQuestion]:
 
     The answer is the first choice that is of the question's own outfit. A `blank_position` that is
     not the answer's index is kept, with a warning (question 396 of the published resampled valid
-    file has one), and so is a choice listed twice. Else as `read_compatibility`.
-    """
+    file has one), and so is a choice listed twice. Else as `read_compatibility`."""
     questions, odd = [], []
     for number, entry in enumerate(read_json(file, list), start=1):
         place = f"{file} question {number}"

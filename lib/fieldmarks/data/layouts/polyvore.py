@@ -3,8 +3,7 @@
 Sources: Vasileva et al., Learning Type-Aware Embeddings for Fashion Compatibility, 2018 (outfits
 and questions); Plummer et al., Why Do These Match? Explaining the Behavior of Image Similarity
 Models, 2020 (attributes); Mishra et al., Effectively Leveraging Attributes for Visual Similarity,
-2021 (the resampled questions, "harder" in the names of files).
-"""
+2021 (the resampled questions, "harder" in the names of files)."""
 
 import hashlib
 import warnings
@@ -105,8 +104,7 @@ def load(root: Path, split: str = "nondisjoint", name: str = "polyvore") -> Outf
 
     Raises:
         FileNotFoundError: no outfits at all, or an item without its image; the first is named.
-        ValueError: as `outfit_questions`, or attributes of another release; the file is named.
-    """
+        ValueError: as `outfit_questions`, or attributes of another release; the file is named."""
     if split not in OFFICIAL_OUTFITS:
         known = " or ".join(OFFICIAL_OUTFITS)
         raise ValueError(f"{name}: there is no split {split!r}; it should be {known}")
