@@ -156,6 +156,7 @@ class Experiment:
     monitor: str  # the metric that curves follow and the best epoch is chosen by
     saved_file: str  # holds what `measure` reads
     alike: tuple[str, ...] = ("backbone", "weights", "size", "resize", "seed")  # of runs to compare
+    rival: ClassVar[dict] = {}  # parameters of the run to compare with, where there is one
 
     parameters: Any
     method: Any
@@ -360,6 +361,12 @@ class Experiment:
         return next(
             (run for run in self.siblings() if wanted.items() <= run[1]["parameters"].items()), None
         )
+
+    def compare_with(self) -> tuple[str, Any] | None:
+        """The name and the scores of the run that `baseline` names, or of a `rival` beside this
+        one; None where there is none."""
+        found = self.comparison(self.rival) if self.rival else None
+        return found and (found[1]["method"], self.measure_run(*found))
 
     def measure_run(self, folder: Path, result: dict) -> Scores:
         """The scores of another finished run of this experiment."""

@@ -89,6 +89,7 @@ class Hashing(Experiment):
     monitor = "map"
     saved_file = "codes.safetensors"
     alike = ("bits", *Experiment.alike)
+    rival = {"method": "adsh"}
 
     def prepare(self) -> None:
         p = self.parameters
@@ -206,12 +207,6 @@ class Hashing(Experiment):
             return p.method
         parts = ["SREM"] * p.erase + ["ESRL"] * p.relate
         return "fcaenet" if len(parts) == 2 else " + ".join(["adsh", *parts])
-
-    def compare_with(self) -> tuple[str, Scores] | None:
-        """The name and the scores of adsh of as many bits beside this run, or of the run that
-        `baseline` names; None where there is none."""
-        found = self.comparison({"method": "adsh"})
-        return found and (found[1]["method"], self.measure_run(*found))
 
     @classmethod
     def rebuild(cls, p: RunParameters, backbone: Backbone, result: dict, folder: Path) -> Method:

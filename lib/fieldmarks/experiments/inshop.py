@@ -211,7 +211,8 @@ class InShop(PairExperiment):
     def details(self, scores, history) -> dict:
         found = scores.details["rankings"]
         hits = [found[ending].hits(1) for ending in ("", "_cosine" if self.learns else "")]
-        above = paired_bootstrap(*hits, groups=scores.groups)
+        known = ~hits[0].isnan()  # a query whose item is not in the gallery has nothing to find
+        above = paired_bootstrap(*(hit[known] for hit in hits), groups=scores.groups[known])
         return super().details(scores, history) | {"above_cosine": list(above)}
 
 

@@ -86,6 +86,7 @@ class OutfitMatching(PairExperiment):
     monitor = "validation"
     saved_file = "scores.safetensors"
     alike = ("encoder", "neighbours", *PairExperiment.alike)
+    rival = {"method": "multitask"}
 
     def prepare(self) -> None:
         p, self.contexts_built = self.parameters, {}
@@ -250,12 +251,6 @@ class OutfitMatching(PairExperiment):
     def outfit_labels(self, part: str) -> Tensor:
         """1 for outfits that somebody has put together, 0 for made-up ones: (O,) long."""
         return torch.tensor([question.label for question in self.outfits.compatibility[part]])
-
-    def compare_with(self) -> tuple[str, Scores] | None:
-        """The name and the scores of multitask beside this run, or of the run that `baseline`
-        names; None where there is none."""
-        found = self.comparison({"method": "multitask"})
-        return found and (found[1]["method"], self.measure_run(*found))
 
     def counts(self) -> Sequence[int]:
         """Here a class is an outfit, of things that go together."""
