@@ -36,48 +36,31 @@ SAVE_SECONDS = 20  # between checkpoints where no evaluation asks for one
 
 @dataclass(frozen=True)
 class Settings:
-    """How a method is trained.
+    """How a method is trained."""
 
-    Attributes:
-        epochs: passes over the training images.  lr: peak learning rate.
-        momentum, nesterov: of sgd.  weight_decay: not applied to one-dimensional parameters.
-        schedule: "constant", "cosine" to zero, "step": times `lr_decay` every `step_epochs` epochs,
-            or "milestones": times `lr_decay` after each number of epochs in `milestones`.
-        warmup_steps: the learning rate rises linearly over these first steps.
-        clip_norm: gradients are scaled down to this norm; 0 leaves them.
-        precision: "fp16" has a loss scaler; "auto": see `choose_precision`.
-        evaluate_every: epochs between evaluations; 0 evaluates only after the last.
-        restore_best: end with the weights of the best evaluation, not with the last ones."""
-
-    epochs: int = 10
-    lr: float = 0.01
+    epochs: int = 10  # passes over the training images
+    lr: float = 0.01  # at its peak
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    momentum: float = 0.9
+    momentum: float = 0.9  # this and nesterov: of sgd
     nesterov: bool = True
-    weight_decay: float = 1e-4
+    weight_decay: float = 1e-4  # not of one-dimensional parameters
     schedule: Literal["constant", "cosine", "step", "milestones"] = "cosine"
-    step_epochs: int = 5
+    step_epochs: int = 5  # "step": times lr_decay after each so many
     lr_decay: float = 0.9
-    milestones: tuple[int, ...] = ()
-    warmup_steps: int = 0
-    clip_norm: float = 0.0
+    milestones: tuple[int, ...] = ()  # "milestones": times lr_decay after each of these epochs
+    warmup_steps: int = 0  # over which the learning rate rises linearly
+    clip_norm: float = 0.0  # gradients are scaled down to this norm; 0 leaves them
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    evaluate_every: int = 1
-    restore_best: bool = False
+    evaluate_every: int = 1  # epochs between evaluations; 0: only after the last
+    restore_best: bool = False  # end with the weights of the best evaluation
     seed: int = 0
 
     def __post_init__(self):
         choices(self)
         positive(lr=self.lr, lr_decay=self.lr_decay, step_epochs=self.step_epochs)
-        counts = (
-            "epochs",
-            "momentum",
-            "weight_decay",
-            "warmup_steps",
-            "clip_norm",
-            "evaluate_every",
-        )
-        at_least(0, **{name: getattr(self, name) for name in counts})
+        at_least(0, epochs=self.epochs, momentum=self.momentum, weight_decay=self.weight_decay)
+        at_least(0, warmup_steps=self.warmup_steps, clip_norm=self.clip_norm)
+        at_least(0, evaluate_every=self.evaluate_every)
 
 
 @dataclass
@@ -170,7 +153,7 @@ def fit(
         saved_at = time.monotonic()
         if folder is None or not is_main():
             return
-        parts = {"method": method, "optimizer": optimizer, "scaler": scaler}
+        parts: dict[str, Any] = {"method": method, "optimizer": optimizer, "scaler": scaler}
         state = {name: part.state_dict() for name, part in parts.items()}
         state |= {"schema": 1, "identity": identity, "step": step}
         state |= {"history": asdict(history), "watch": watch.state()}

@@ -30,8 +30,8 @@ class Episodes(NamedTuple):
 def sample_episodes(
     labels, ways: int, shots: int, queries: int, episodes: int, generator: torch.Generator
 ) -> Episodes:
-    """Episodes of distinct classes and distinct images, all equally likely, of labels (N,).
-    ValueError for too few classes, a class that is too small, or a number below 1."""
+    """Episodes of distinct classes and images, all equally likely, of labels (N,). ValueError for
+    too few classes, a class that is too small, or a number below 1."""
     labels = torch.as_tensor(labels).cpu()
     at_least(1, ways=ways, shots=shots, queries=queries, episodes=episodes)
     classes, sizes = labels.unique(return_counts=True)
@@ -39,10 +39,9 @@ def sample_episodes(
         raise ValueError(f"an episode of {ways} classes cannot be drawn from {len(classes)}")
     needed = shots + queries
     if (small := sizes < needed).any():
-        raise ValueError(
-            f"{int(small.sum())} of {len(classes)} classes have fewer than {needed} images "
-            f"({shots} shots + {queries} queries): class {classes[small][0]} has {sizes[small][0]}"
-        )
+        few = f"{int(small.sum())} of {len(classes)} classes have fewer than {needed} images"
+        first = f"class {classes[small][0]} has {sizes[small][0]}"
+        raise ValueError(f"{few} ({shots} shots + {queries} queries): {first}")
     members = labels.argsort(stable=True).split(sizes.tolist())
     drawn = torch.empty(episodes, ways, needed, dtype=torch.int64)
     for episode in drawn:
@@ -72,8 +71,8 @@ def episode_scores(features: Tensor, episodes: Episodes, class_scores: ClassScor
 
 
 def accuracies(scores: Tensor) -> Tensor:
-    """Share of queries (by class) that score highest for their own: (E, W * Q, W) -> (E,). Of equal
-    scores the first is taken, and classes come in random order."""
+    """Share of queries (by class) that score highest for their own, the first of equal ones, as
+    classes come in random order: (E, W * Q, W) -> (E,) float64."""
     ways = scores.shape[2]
     truth = torch.arange(ways, device=scores.device).repeat_interleave(scores.shape[1] // ways)
     return (scores.argmax(2) == truth).double().mean(1)

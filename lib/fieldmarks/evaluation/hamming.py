@@ -2,14 +2,12 @@
 
 Short codes put many items at the same distance, so a ranking is not one order but many. By default
 scores are expected values over all of them: McSherry & Najork, "Computing Information Retrieval
-Performance Measures Efficiently in the Presence of Tied Scores", ECIR 2008. NOTE public code sorts
-and takes ties as they come; where the gallery is sorted by class, that puts classes in blocks, and
-a code that says nothing scores above chance. `ties="stable"` gives that number.
+Performance Measures Efficiently in the Presence of Tied Scores", ECIR 2008. NOTE public code takes
+ties as they come; where the gallery is sorted by class, a code that says nothing then scores above
+chance. `ties="stable"` gives that number.
 
-All that matters of a query is how many gallery items lie at each distance 0 .. k, and how many of
-those are relevant, counted on the CPU. Codes are (Q, k) and (G, k) of -1/+1 on any device, labels
-(Q,) and (G,) integers; a query with nothing relevant in the gallery is left out. ValueError for
-what does not fit, and where no query is left."""
+Codes are (Q, k) and (G, k) of -1/+1 on any device, labels (Q,) and (G,) integers; a query with
+nothing relevant in the gallery is left out. ValueError for what does not fit, or if none is left."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -46,10 +44,8 @@ def average_precision(
     where R is the number of gallery items with the query's label, or `top` if that is less:
     (Q,) float64 in [0, 1], NaN for a query with nothing relevant in the gallery.
 
-    Args:
-        ties: "expected", over random orders inside equal distances, exact also where `top` cuts
-            through such a group; "stable" keeps the gallery's order there.
-        top: places that count, a whole number of at least 1; None for the whole gallery."""
+    ties: "expected", over random orders inside equal distances, exact also where `top` cuts through
+    such a group; "stable" keeps the gallery's order there.  top: places that count; None for all."""
     one_of("ties", ties, _RULES)
     sides = _prepare(query_codes, query_labels, gallery_codes, gallery_labels)
     if top is not None and (top < 1 or top != int(top)):
@@ -65,13 +61,11 @@ def average_precision(
 def retrieve(
     query_codes, query_labels, gallery_codes, gallery_labels, *, k=10, seed=0, top=None
 ) -> RetrievalResults:
-    """The k nearest of each query, and the `average_precision` of its ranking up to `top`.
-
-    Equal distances stand in random order drawn by the seed: lists are sorted by class, and their
-    order would show whole classes in a row. A k beyond the gallery keeps all of it."""
+    """The k nearest of each query, or all there are, and its `average_precision` up to `top`. Equal
+    distances stand in random order drawn by the seed, for galleries are often sorted by class."""
     at_least(1, k=k)
-    precision = average_precision(query_codes, query_labels, gallery_codes, gallery_labels, top=top)
-    sides = _prepare(query_codes, query_labels, gallery_codes, gallery_labels)
+    given = query_codes, query_labels, gallery_codes, gallery_labels
+    precision, sides = average_precision(*given, top=top), _prepare(*given)
     size = len(sides.gallery)
     order = torch.randperm(size, generator=seeded(seed, 9))
     gallery = sides.gallery[order.numpy()]
@@ -91,8 +85,8 @@ def retrieve(
 def precision_recall_by_radius(
     query_codes, query_labels, gallery_codes, gallery_labels
 ) -> tuple[Tensor, Tensor]:
-    """Precision and recall of all within Hamming radius 0, 1, .. k of a query, means over queries:
-    (k + 1,) float64 twice. Where nothing lies within a radius precision is 0, as is usual."""
+    """Precision and recall within Hamming radius 0, 1, .. k of a query, means over queries: (k + 1,)
+    float64 twice. Where nothing lies within a radius precision is 0, as is usual."""
     items, relevant = _within_radius(query_codes, query_labels, gallery_codes, gallery_labels)
     precision, recall = relevant / np.maximum(items, 1), relevant / relevant[:, -1:]
     return torch.from_numpy(precision.mean(axis=0)), torch.from_numpy(recall.mean(axis=0))
@@ -166,8 +160,8 @@ def _within_radius(*sides) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _counts(sides) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Yield (rows, gallery items by distance (q, k + 1), relevant ones (q, k + 1)). All are counted
-    once for each distinct query code, relevant ones among those of the query's class."""
+    """Yield (rows, gallery items by distance (q, k + 1), relevant ones (q, k + 1)), all that matters
+    of a query. Items are counted once for each distinct code, relevant ones in the query's class."""
     _, first, same = np.unique(sides.query, axis=0, return_index=True, return_inverse=True)
     items = _distance_counts(sides.query[first], sides.gallery, sides.bits)
     relevant = np.zeros((len(sides.query), sides.bits + 1), np.int64)
@@ -182,10 +176,8 @@ def _counts(sides) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
 
 def _distance_counts(query: np.ndarray, gallery: np.ndarray, bits: int) -> np.ndarray:
     """How many gallery items lie at each distance of each query: (Q, b), (G, b) -> (Q, bits + 1).
-
-    Counting costs more than distances. Where there are enough items, two queries share it: their
-    distances d and e count as one number (bits + 1) d + e, and sums of that table as both counts.
-    """
+    To count costs more than distances. Where there are enough items, two queries share it: their
+    distances d and e count as one number (bits + 1) d + e, and sums of that table as both."""
     distances = bits + 1
     together = 2 if distances**2 <= len(gallery) else 1
     bins = distances**together

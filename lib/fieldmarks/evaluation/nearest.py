@@ -1,10 +1,8 @@
 """Exact nearest neighbours by cosine.
 
-* **Exact.** Every pair is scored in float32, with TF32 and autocast off.
-* **Ordered.** Equal scores come lower gallery index first. Matrix products round differently at
-  ragged edges; here all are made of zero-padded tiles of one size, which gives copies of a vector
-  the same bits wherever they lie.
-* **Small.** Memory grows with the neighbours found, never with queries x gallery."""
+Every pair is scored in float32, with TF32 and autocast off. Matrix products round differently at
+ragged edges; here all are made of zero-padded tiles of one size, which gives copies of a vector the
+same bits wherever they lie. Memory grows with the neighbours found, never with Q x G."""
 
 import contextlib
 import math
@@ -30,20 +28,13 @@ class Units(NamedTuple):
 
 
 def nearest(query, gallery=None, k=10, *, chunk_bytes=CHUNK_BYTES) -> tuple[Tensor, Tensor]:
-    """The k nearest gallery items of every query by cosine, best first; ties: lower index first.
+    """Scores (Q, k) float32 and index (Q, k) int64 of the k nearest gallery items of every query by
+    cosine, where `query` lies, best first; ties: lower index first.
 
-    Args:
-        query: (Q, D) embeddings of any length, any float type, on any device.
-        gallery: (G, D), or None to search among the queries, each excluded from its own results.
-        k: neighbours per query, at most G (Q - 1 without a gallery).
-        chunk_bytes: for scores and candidates, besides a tile of 2.25 MiB.
-
-    Returns:
-        scores (Q, k) float32 cosines and index (Q, k) int64 into the gallery, where `query` lies.
-
-    Raises:
-        ValueError: shapes do not fit, a row holds NaN or infinity or is all zero, k out of range.
-    """
+    query: (Q, D) embeddings of any length and float type.  gallery: (G, D), or None to search among
+    the queries, each excluded from its own results.  k: at most G, without a gallery Q - 1.
+    chunk_bytes: for scores and candidates, besides a tile of 2.25 MiB.  ValueError: shapes do not
+    fit, a row holds NaN or infinity or is all zero, k out of range."""
     units, others = prepare(query, gallery)
     items = others.size if others else units.size - 1
     if not 1 <= k <= items:
@@ -182,8 +173,7 @@ def prepare(query, gallery=None) -> tuple[Units, Units | None]:
     units, others = _unit_rows(query, "query"), None
     if gallery is not None:
         others = _unit_rows(torch.as_tensor(gallery, device=query.device), "gallery")
-        own, theirs = units.rows.shape[1], others.rows.shape[1]
-        if own != theirs:
+        if (own := units.rows.shape[1]) != (theirs := others.rows.shape[1]):
             raise ValueError(f"query has {own} dimensions, gallery has {theirs}: they must agree")
     elif units.size == 1:
         raise ValueError("a single embedding has nothing to find: give a gallery or two embeddings")
@@ -207,7 +197,6 @@ def _unit_rows(embeddings: Tensor, name: str) -> Units:
         units.rows[rows] = block / torch.linalg.vector_norm(block, dim=1, keepdim=True)
     for fault, bad in {"hold NaN or infinity": ~peak.isfinite(), "are all zero": peak == 0}.items():
         if bad.any():
-            count, first = int(bad.sum()), int(bad.nonzero()[0])
-            some = f"{count} of {shape[0]} embeddings"
+            some, first = f"{int(bad.sum())} of {shape[0]} embeddings", int(bad.nonzero()[0])
             raise ValueError(f"{name}: {some} {fault}, first at row {first}")
     return units

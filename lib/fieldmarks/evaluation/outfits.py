@@ -3,10 +3,9 @@
 Protocols of Vasileva et al., "Learning Type-Aware Embeddings for Fashion Compatibility", ECCV 2018,
 as PAN uses them (Sec. 3): an outfit is as good as the mean similarity over all pairs of its items.
 
-What scores pairs is a function `score(first, second)` of item numbers (P,) and (P,) that returns
-(P,) similarities, such as `lambda i, j: head.score(features[i], features[j])`. Every distinct pair
-is scored once, so what is offered twice ties with itself. ValueError for NaN or what does not fit.
-"""
+What scores pairs is a function of item numbers (P,) and (P,) that returns (P,) similarities, such
+as `lambda i, j: head.score(features[i], features[j])`. Every distinct pair is scored once, so what
+is offered twice ties with itself. ValueError for NaN or what does not fit."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -30,12 +29,8 @@ def outfit_scores(outfits: Sequence, score: Score, batch: int = BATCH) -> Tensor
 
 
 def choice_scores(questions: Sequence, choices, score: Score, batch: int = BATCH) -> Tensor:
-    """Mean similarity of each choice to the items of its question: (Q, C) float64.
-
-    Args:
-        questions: Q sequences of item numbers: the outfits without the blank, wherever it stood.
-        choices: (Q, C) item numbers, as a tensor or lists; `score` takes the question's item first.
-    """
+    """Mean similarity of each of the choices, (Q, C) item numbers, to the items of its question, an
+    outfit without the blank: (Q, C) float64. `score` takes the question's item first."""
     questions = _items(questions, "question", least=1)
     choices = _items(choices, "list of choices", least=1)
     if len(questions) != len(choices):
@@ -50,11 +45,9 @@ def choice_scores(questions: Sequence, choices, score: Score, batch: int = BATCH
 
 
 def fill_in_blank_hits(scores: Tensor, answers) -> Tensor:
-    """Chance that the best choice is right: (Q, C), positions (Q,) -> (Q,) float64.
-
-    Where the right choice shares the highest score with t - 1 others it is taken with probability
-    1/t. NOTE in the public question files the right choice always comes first, so argmax would
-    credit every tie: a constant score would earn 100 %."""
+    """Chance that the best choice is right: (Q, C), positions (Q,) -> (Q,) float64; 1/t where it is
+    one of t with the highest score. NOTE in the public question files the right choice always comes
+    first, so argmax would credit every tie: a constant score would earn 100 %."""
     answers = torch.as_tensor(answers, device=scores.device)
     if scores.ndim != 2 or answers.shape != scores.shape[:1]:
         shapes = f"{tuple(scores.shape)} and {tuple(answers.shape)}"
@@ -137,10 +130,8 @@ def _by_length(groups: list[Tensor]) -> dict[int, tuple[Tensor, Tensor]]:
     rows = defaultdict(list)
     for row, group in enumerate(groups):
         rows[len(group)].append(row)
-    return {
-        length: (torch.tensor(which), torch.stack([groups[row] for row in which]))
-        for length, which in rows.items()
-    }
+    items = {n: torch.stack([groups[row] for row in which]) for n, which in rows.items()}
+    return {n: (torch.tensor(which), items[n]) for n, which in rows.items()}
 
 
 def _means(groups: dict, pairs: dict, score: Score, batch: int, shape: tuple) -> Tensor:

@@ -5,12 +5,11 @@ search it: it needs two linear maps of |q - g|,
 
     score(q, g) = sum over m of  softmax(W_r |q - g| + b_r)_m  sigmoid(W_c |q - g| + b_c)_m
 
-They are computed tile by tile: the differences of some queries and items fit into the cache, one
-matrix product with [W_c; W_r] does nearly all the work, and only the scores leave the tile. It is
-padded with zeros, so that copies of an item score the same to the last bit wherever they lie.
-
-`head` has two linear maps `concept` and `relevance`, as `ConceptSimilarity`; features (Q, d) and
-(G, d) lie on its device. ValueError for shapes that do not fit, NaN or infinity."""
+They are computed in tiles: the differences of some queries and items fit into the cache, and one
+matrix product with [W_c; W_r] does nearly all the work. Tiles are padded with zeros, so that copies
+of an item score the same to the last bit wherever they lie. `head` has two linear maps `concept`
+and `relevance`, as `ConceptSimilarity`; features (Q, d) and (G, d) lie on its device. ValueError
+for shapes that do not fit, NaN or infinity."""
 
 import torch
 from torch import Tensor, nn
@@ -22,22 +21,19 @@ TILE = (16, 64)  # queries x gallery items: 1024 differences of 2048 features ta
 GPU_TILE = (64, 512)
 CHUNK = 2**16  # gallery items whose scores are kept at a time
 SHORTLIST = 4  # candidates for each place that are scored again after a search in bf16
+Found = tuple[Tensor, Tensor]  # scores and index
 
 
 @torch.no_grad()
 def top_scores(
     head: nn.Module, query: Tensor, gallery: Tensor, k: int, *, dtype: torch.dtype = torch.float32
-) -> tuple[Tensor, Tensor]:
-    """The k best gallery items of every query, best first; equal scores: lower index first.
+) -> Found:
+    """Scores (Q, k) float32 and index (Q, k) int64 of the k best gallery items of every query, best
+    first; equal scores: lower index first. Memory does not grow with Q x G.
 
-    Args:
-        k: 1 .. G.
-        dtype: of the matrix product. torch.bfloat16 is faster where the processor multiplies in it;
-            the 4 k best (at least 32) are then scored again in float32, so that scores are exact,
-            and ranks unless bf16 has lost one of the k best.
-
-    Returns:
-        scores (Q, k) float32, index (Q, k) int64. Memory does not grow with Q x G."""
+    dtype: of the matrix product. torch.bfloat16 is faster where the processor multiplies in it; the
+    4 k best (at least 32) are then scored again in float32, so that scores are exact, and ranks
+    unless bf16 has lost one of the k best."""
     _check(head, query, gallery)
     if not 1 <= k <= len(gallery):
         raise ValueError(f"k must lie between 1 and the {len(gallery)} gallery items, got {k}")
@@ -60,11 +56,9 @@ def top_scores(
 
 
 @torch.no_grad()
-def rerank(
-    head: nn.Module, query: Tensor, gallery: Tensor, candidates: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Order each query's candidates, positions in the gallery (Q, C), by their score in float32:
-    scores (Q, C) float32 and index (Q, C) int64, best first, ties as in `top_scores`."""
+def rerank(head: nn.Module, query: Tensor, gallery: Tensor, candidates: Tensor) -> Found:
+    """Each query's candidates, positions in the gallery (Q, C), in order of their score in float32,
+    and returned as by `top_scores`."""
     _check(head, query, gallery)
     if candidates.ndim != 2 or len(candidates) != len(query) or candidates.is_floating_point():
         given = f"{candidates.dtype} {tuple(candidates.shape)}"
@@ -83,8 +77,7 @@ class _Tiles:
     """The fused weights and the memory of one tile, used again and again."""
 
     def __init__(self, head: nn.Module, dtype: torch.dtype):
-        concept: nn.Linear = head.concept
-        relevance: nn.Linear = head.relevance
+        concept, relevance = head.concept, head.relevance
         device = concept.weight.device
         self.shape = TILE if device.type == "cpu" else GPU_TILE
         pairs, dim = self.shape[0] * self.shape[1], concept.in_features
@@ -141,10 +134,8 @@ def _check(head: nn.Module, query: Tensor, gallery: Tensor) -> None:
     dim = head.concept.in_features
     for name, features in (("query", query), ("gallery", gallery)):
         if features.ndim != 2 or len(features) == 0 or features.shape[1] != dim:
-            shape = tuple(features.shape)
-            raise ValueError(
-                f"{name} must be a non-empty (N, {dim}) matrix, as the head, got shape {shape}"
-            )
+            fits = f"a non-empty (N, {dim}) matrix, as the head"
+            raise ValueError(f"{name} must be {fits}, got shape {tuple(features.shape)}")
         for start in range(0, len(features), CHUNK):
             if not features[start : start + CHUNK].isfinite().all():
                 raise ValueError(f"{name}: features hold NaN or infinity, from row {start} on")

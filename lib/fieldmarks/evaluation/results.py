@@ -26,8 +26,7 @@ class RetrievalResults:
         query_labels, gallery_labels: (Q,) and (G,), None for images without labels.
         average_precision: (Q,) float64, NaN for a query with nothing to find; None if unknown.
         leave_one_out: the queries are the gallery, each left out of its own results.
-        complete: the k are all that a query can find.
-        score: what the scores are, for figures.
+        complete: the k are all that a query can find.  score: what scores are, for figures.
         correct: (Q, k) bool, whether a neighbour shares the query's label; None without labels.
         relevant: (Q,) int64, how many of the gallery do; None without labels."""
 
@@ -89,8 +88,8 @@ class RetrievalResults:
     def interval(
         self, name: str, resamples: int = 2000, groups: Sequence | Tensor | None = None
     ) -> tuple[float, float]:
-        """Both ends of the 95 % bootstrap interval of "recall@1", "recall@2", .. or "map@r";
-        `groups` (Q,) are labels of queries that are drawn together."""
+        """Both ends of the 95 % bootstrap interval of "recall@1", "recall@2", .. or "map@r"; queries
+        of equal `groups` (Q,) are drawn together."""
         metric, _, k = name.partition("@")
         if name != "map@r" and not (metric == "recall" and k.isdigit()):
             raise ValueError(f"there is no interval of '{name}': give 'map@r', 'recall@1', ..")
@@ -107,12 +106,9 @@ class RetrievalResults:
         return self.index[rows, :kept], self.scores[rows, :kept], correct
 
     def show(self, images, rows, k: int = 10, titles: Sequence[str] | None = None):
-        """A matplotlib figure: query rows (n,) with their k nearest neighbours beside them.
-
-        Args:
-            images: by position, as `show.galleries` takes them; where queries have a gallery of
-                their own, the pair (query images, gallery images).
-            titles: n names, written under the queries."""
+        """A matplotlib figure: query rows (n,) with their k nearest neighbours beside them, and n
+        titles under the queries. Images by position, as `show.galleries` takes them; where queries
+        have a gallery of their own, the pair (query images, gallery images)."""
         from fieldmarks.show.galleries import before_after
 
         if not isinstance(images, tuple) and not self.leave_one_out:
@@ -134,18 +130,14 @@ class RetrievalResults:
 def retrieve(
     query, query_labels=None, gallery=None, gallery_labels=None, *, k=10, average_precision=True
 ) -> RetrievalResults:
-    """One exact search by cosine, of which all scores follow. Equal scores: lower index first.
+    """One exact search by cosine, of which all scores follow. Results lie on the CPU.
 
     Args:
-        query: (Q, D) embeddings of any length, on any device; results lie on the CPU.
-        query_labels: (Q,) integers; without labels there are neighbours and no scores.
-        gallery, gallery_labels: (G, D) and (G,), or both None: leave one out among the queries,
-            each excluded from its own results by index.
+        query, gallery: as of `nearest.nearest`, which also names the order and the errors.
+        query_labels, gallery_labels: (Q,) and (G,) integers; without labels there are neighbours
+            and no scores. ValueError where they do not fit, or are missing for one side.
         k: neighbours kept of each query; a k beyond the gallery keeps all of it.
-        average_precision: search as deep as mAP@R needs; False is faster.
-
-    Raises:
-        ValueError: as `nearest.nearest`; labels that do not fit, or are missing for one side."""
+        average_precision: search as deep as mAP@R needs; False is faster."""
     at_least(1, k=k)
     units, others = prepare(query, gallery)
     alone, labels = others is None, (query_labels, gallery_labels)
@@ -195,8 +187,8 @@ def integer_labels(labels, name: str, count: int) -> Tensor:
     if labels.shape != (count,):
         raise ValueError(f"{name}_labels must have shape ({count},), got {labels.shape}")
     if labels.dtype.kind not in "iu":
-        kind = f"{labels.dtype}: leave out images of unknown class (None, NaN)"
-        raise ValueError(f"{name}_labels must be integers, got {kind}")
+        cure = "leave out images of unknown class (None, NaN)"
+        raise ValueError(f"{name}_labels must be integers, got {labels.dtype}: {cure}")
     return torch.from_numpy(labels.astype(np.int64))
 
 

@@ -26,15 +26,12 @@ class Interval(NamedTuple):
 def bootstrap_interval(
     values, *, groups=None, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """Percentile bootstrap interval of a mean over queries, whatever their order.
+    """Percentile bootstrap interval of the mean of values (Q,), one for each query in any order.
 
-    NOTE scipy.stats.bootstrap draws the same samples, but takes 1.6 times as long with groups,
-    rounds the ends differently, and refuses a single query, which here gives equal ends.
-
-    Args:
-        values: (Q,) one number per query, such as a `RetrievalResults.hits`.
-        groups: (Q,) labels; if given, groups are drawn with replacement instead of single queries.
-        level: coverage wanted, in (0, 1).  seed: of the resampling."""
+    groups: (Q,) labels; if given, groups are drawn with replacement instead of single queries.
+    level: coverage wanted, in (0, 1).  NOTE scipy.stats.bootstrap draws the same samples, but takes
+    1.6 times as long with groups, rounds the ends differently, and refuses a single query, which
+    here gives equal ends."""
     values = _finite_vector(values, level=level)
     at_least(1, resamples=resamples)
     sums, counts = _units(values, groups)

@@ -49,31 +49,21 @@ COUNTS = ("train", "query", "gallery", "classes", "train_classes")  # of result.
 
 @composed_of(Settings, lr=0.005, weight_decay=5e-4, warmup_steps=20)
 class RunParameters:
-    """What every run depends on, beside the options of the loop (`Settings`) and of its methods.
+    """What every run depends on, beside the options of the loop (`Settings`) and of its methods."""
 
-    Attributes:
-        dataset: a name of the catalogue.  root: its folder; empty: generated, kept in the cache.
-        generated: options of the generator (classes, images, size, seed ...); see `fieldguide`.
-        resize: shorter side of the decoded images.  size: pixels a side of what the network sees.
-        backbone, weights: as `create_backbone`.
-        device, progress: as `training`.
-        out: output folder; empty: runs/<kind>-<hash of the parameters>.
-        card: the lab card that the run belongs to.
-        baseline: a finished run to compare with; empty: a fitting one beside this run."""
-
-    dataset: str = "fieldguide"
-    root: str = ""
+    dataset: str = "fieldguide"  # a name of the catalogue
+    root: str = ""  # its folder; empty: generated, kept in the cache
+    # Options of the generator: classes, images, size, seed ...; see `fieldguide`.
     generated: dict = dataclasses.field(default_factory=dict)
-    resize: int = 128
-    size: int = 112
-    backbone: str = "tf_efficientnet_lite0"
+    resize: int = 128  # shorter side of the decoded images
+    size: int = 112  # pixels a side of what the network sees
+    backbone: str = "tf_efficientnet_lite0"  # this and weights: as `create_backbone`
     weights: str = "bundled"
-    device: str = "auto"
+    device: str = "auto"  # this and progress: as in `training`
     progress: str = "auto"
-    out: str = ""
-    card: str = ""
-    baseline: str = ""
-
+    out: str = ""  # output folder; empty: runs/<kind>-<hash of the parameters>
+    card: str = ""  # the lab card that the run belongs to
+    baseline: str = ""  # a finished run to compare with; empty: a fitting one beside this
     kind: ClassVar[str]  # the module's name, and what run folders are called
 
     if TYPE_CHECKING:  # the options that `composed_of` adds
@@ -116,16 +106,11 @@ class RunParameters:
 
 @composed_of(TrainingViews, crop_scale=(0.3, 1.0), jitter=0.2)
 class ImageParameters(RunParameters):
-    """Of experiments that train a network on images: options of the views, and:
+    """Of experiments that train a network on images; with the options of `TrainingViews`."""
 
-    Attributes:
-        batch_size: of all processes together.
-        per_class: images of each class in a batch, where the method takes such; 0: shuffled.
-        max_classes: keep this many classes; 0: all."""
-
-    batch_size: int = 32
-    per_class: int = 0
-    max_classes: int = 0
+    batch_size: int = 32  # of all processes together
+    per_class: int = 0  # images of each class in a batch, for methods that take it; 0: shuffled
+    max_classes: int = 0  # keep this many classes; 0: all
 
     def __post_init__(self):
         super().__post_init__()

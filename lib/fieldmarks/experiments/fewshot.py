@@ -38,27 +38,16 @@ PERCENTAGE = 0.5  # of annotators who must see an attribute, where only classes 
 
 @composed_of(epochs=100, evaluate_every=10, attribute_weight=1e-5)
 class Parameters(PairParameters):
-    """Options of `PairNetwork` and the loop, and:
-
-    Attributes:
-        method: of `PairParameters`, protonet or cosine.
-        pairs: 0: half of all positive ones.
-        certainty: attributes of which annotators were less certain are unknown (2 guessing,
-            3 probably, 4 definitely).
-        batch_statistics: embed with the statistics of class-sorted batches, as the official code
-            does: this leaks classes.
-        redraw: draw pairs anew for every epoch; false: once, as the official code does.
-        ways, shots, queries, episodes, validation_episodes: queries of each class; the paper has
-            16."""
+    """As `PairParameters` (pairs: 0 is half of all positive ones), and:"""
 
     kind = "fewshot"
 
-    certainty: int = 3
-    batch_statistics: bool = False
-    redraw: bool = True
+    certainty: int = 3  # less certain attributes are unknown (2 guessing, 3 probably, 4 definitely)
+    batch_statistics: bool = False  # of class-sorted batches, as the official code: leaks classes
+    redraw: bool = True  # pairs anew for every epoch; false: once, as the official code does
     ways: int = 5
     shots: int = 5
-    queries: int = 15
+    queries: int = 15  # of each class; the paper has 16
     episodes: int = 600
     validation_episodes: int = 100
 

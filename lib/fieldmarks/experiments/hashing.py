@@ -49,25 +49,19 @@ NEIGHBOURS = 10  # kept of each query, for galleries
     lr_decay=0.1,
 )
 class Parameters(ImageParameters):
-    """Options of FCAENet and its baselines, and:
-
-    Attributes:
-        validation: share of each class's training images that ask in place of the test images.
-        method: fcaenet or adsh; dpsh, dsh, hashnet; lsh, itq, sh, sdh.
-        bits: k, length of a code.
-        sample: r, images in an iteration (an epoch) of fcaenet and adsh; 0: all.
-        passes: times that an iteration goes through them.
-        top: mAP over the first so many of the ranking; 0: all of it."""
+    """Options of FCAENet and its baselines, and:"""
 
     kind = "hashing"
 
-    validation: float = 0.0
-    method: str = "fcaenet"
-    bits: int = 24
-    sample: int = 0
-    passes: int = 3
+    validation: float = (
+        0.0  # share of each class's training images that ask in place of the test images
+    )
+    method: str = "fcaenet"  # or adsh; dpsh, dsh, hashnet; lsh, itq, sh, sdh
+    bits: int = 24  # k, length of a code
+    sample: int = 0  # r, images in an iteration (an epoch) of fcaenet and adsh; 0: all
+    passes: int = 3  # times that an iteration goes through them
     batch_size: int = 16
-    top: int = 0
+    top: int = 0  # mAP over the first so many of the ranking; 0: all of it
 
     def __post_init__(self):
         super().__post_init__()

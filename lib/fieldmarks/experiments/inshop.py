@@ -38,23 +38,17 @@ VALIDATION_SEED = 44  # the same items for every method and seed
 
 @composed_of(epochs=60, evaluate_every=10, rule="xnor", dataset="wardrobe", size=128)
 class Parameters(PairParameters):
-    """Options of `PairNetwork` and the loop, and:
-
-    Attributes:
-        method: of `PairParameters`, or cosine.
-        validation: share of the training items that are held out to choose the best epoch by.
-        embedding: a finished open-set run whose embeddings are compared, such as ProxyNCA++; empty:
-            the backbone's features.
-        ks: the Ks of Recall@K.
-        rerank: nearest by cosine that the cheap way scores anew; 0: leave it out."""
+    """As `PairParameters`, and:"""
 
     kind = "inshop"
 
     dataset: Literal["wardrobe", "inshop"] = "wardrobe"
-    validation: float = 0.2
-    embedding: str = ""
-    ks: tuple[int, ...] = (1, 10, 20)
-    rerank: int = 100
+    validation: float = 0.2  # share of the training items held out to choose the best epoch by
+    embedding: str = (
+        ""  # a finished open-set run, such as ProxyNCA++; empty: the backbone's features
+    )
+    ks: tuple[int, ...] = (1, 10, 20)  # the Ks of Recall@K
+    rerank: int = 100  # nearest by cosine that the cheap way scores anew; 0: leave it out
 
     def __post_init__(self):
         super().__post_init__()
@@ -80,7 +74,7 @@ class InShop(PairExperiment):
     def prepare(self) -> None:
         p = self.parameters
         self.train_set, self.test_set = sets = self.split()
-        self.queries, self.gallery = self.test_set.query_gallery()
+        self.queries, self.gallery = self.test_set.query_gallery() or ((), ())
         labels = self.train_set.labels
         self.learned, self.held_out = hold_out_items(labels, p.validation)
         self.create_embedder()
@@ -141,8 +135,8 @@ class InShop(PairExperiment):
     def validate(self) -> dict[str, float]:
         queries, gallery = self.held_out
         labels = self.train_set.labels
-        sides = (self.train_embeddings[part.to(self.device)] for part in self.held_out)
-        found = rank(self.method, *sides, 1)[1]
+        asking, searched = (self.train_embeddings[i.to(self.device)] for i in self.held_out)
+        found = rank(self.method, asking, searched, 1)[1]
         hits = labels[gallery[found[:, 0]]] == labels[queries]
         return {"recall@1": hits.double().mean().item()}
 

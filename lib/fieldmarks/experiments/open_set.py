@@ -40,19 +40,14 @@ NEIGHBOURS = 10  # kept of each query, for galleries
     epochs=3,
 )
 class Parameters(ImageParameters):
-    """Options of VAPNet and its baselines, and:
-
-    Attributes:
-        split: "open" by classes, "closed" the official one.
-        method: vapnet or one of BASELINES.
-        constraint_weight: NOTE with frozen batch statistics features vanish from about 1 on.
-        ks: the Ks of Recall@K."""
+    """Options of VAPNet (NOTE with frozen batch statistics features vanish from a constraint_weight
+    of about 1 on), of its baselines, and:"""
 
     kind = "open_set"
 
-    split: Literal["open", "closed"] = "open"
-    method: str = "vapnet"
-    ks: tuple[int, ...] = (1, 2, 4, 8)
+    split: Literal["open", "closed"] = "open"  # by classes, or the official one
+    method: str = "vapnet"  # vapnet or one of BASELINES
+    ks: tuple[int, ...] = (1, 2, 4, 8)  # the Ks of Recall@K
 
     def __post_init__(self):
         super().__post_init__()

@@ -49,24 +49,19 @@ DEGREE = -1  # stands where K does for answers by the number of edges
     size=128,
 )
 class Parameters(PairParameters):
-    """Options of `PairNetwork` and the loop, whose epoch is one step on the whole graph, and:
-
-    Attributes:
-        method: of `PairParameters`, or cosine.
-        outfits_split: "nondisjoint" or "disjoint", which has no resampled questions.
-        support_dropout: of the graph's nodes, then of its edges.
-        message_share: of the training edges, those that the graph encoder is shown; the others are
-            learned from.
-        neighbours: K, edges that the graph encoder sees about each item asked about; 0 and 1 are
-            always measured too."""
+    """As `PairParameters`, whose epoch is one step on the whole graph, and:"""
 
     kind = "outfits"
 
     dataset: Literal["wardrobe", "polyvore"] = "wardrobe"
-    outfits_split: Literal["nondisjoint", "disjoint"] = "nondisjoint"
-    support_dropout: float = 0.15
-    message_share: float = 0.5
-    neighbours: int = 1
+    outfits_split: Literal["nondisjoint", "disjoint"] = (
+        "nondisjoint"  # disjoint has no resampled questions
+    )
+    support_dropout: float = 0.15  # of the graph's nodes, then of its edges
+    message_share: float = (
+        0.5  # of the training edges: what the graph encoder is shown, not learned from
+    )
+    neighbours: int = 1  # K, edges in sight of each item asked about; 0 and 1 are measured too
 
     def __post_init__(self):
         super().__post_init__()

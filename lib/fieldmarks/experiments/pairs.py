@@ -3,11 +3,11 @@ share."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fieldmarks.backbones import Backbone
 from fieldmarks.checkpoints import load_checkpoint
 from fieldmarks.checks import at_least, share
 from fieldmarks.data.augment import TestViews
@@ -43,15 +43,10 @@ CHUNK = 4096  # pairs scored at a time: with 2048 features and 463 concepts some
     restore_best=True,
 )
 class PairParameters(RunParameters):
-    """Options of `PairNetwork` and the loop, whose epoch is one step on all pairs, and:
+    """Options of `PairNetwork` and the loop, whose epoch is one step on all pairs, and:"""
 
-    Attributes:
-        method: pan_supervised, pan_unsupervised or pan_hybrid; multitask, attribute_similarity,
-            plain (without attributes); what an experiment has besides.
-        pairs: positive pairs of an epoch, and as many negatives; 0: as many as there are."""
-
-    method: str = "pan_supervised"
-    pairs: int = 0
+    method: str = "pan_supervised"  # see HEADS; and what an experiment has besides
+    pairs: int = 0  # positive ones of an epoch, and as many negatives; 0: as many as there are
 
     def __post_init__(self):
         super().__post_init__()
@@ -119,7 +114,7 @@ class PairExperiment(Experiment):
         super().__init__(parameters, rank, world)
 
     @property
-    def backbone(self) -> Backbone:
+    def backbone(self) -> Any:
         return self.embedder.backbone
 
     @property
@@ -248,7 +243,7 @@ def searchable(network: PairNetwork, features: Tensor) -> tuple[nn.Module, Tenso
 def concept_means(head: PAN, encoded: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
     """Mean relevance of each concept, and mean contribution (relevance times concept score), over
     pairs (P, 2): (M,) twice."""
-    relevance_sum = contribution_sum = 0.0
+    relevance_sum = contribution_sum = torch.zeros((), dtype=torch.float64)
     for part in pairs.to(encoded.device).split(CHUNK):
         _, concepts, relevance = head(encoded[part[:, 0]], encoded[part[:, 1]])
         relevance_sum = relevance_sum + relevance.double().sum(0)

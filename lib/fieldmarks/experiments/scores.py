@@ -13,30 +13,21 @@ from fieldmarks.evaluation.statistics import bootstrap_interval
 
 @dataclass
 class Scores:
-    """Metrics, from what a run saves: the same when they are computed anew from its files.
+    """Metrics, from what a run saves: the same when they are computed anew from its files."""
 
-    Attributes:
-        values: of metrics that are means over queries (or episodes), (Q,) float64, NaN for a query
-            that does not count.
-        others: the other metrics, fractions.
-        asked: tells the queries from those of other runs: labels, or which images an episode has.
-        queries: how many there are.
-        groups: (Q,), queries that a bootstrap draws together; None: each by itself.
-        own_intervals: of metrics whose interval is no bootstrap over queries, computed when asked.
-        reported: metrics whose intervals go into result.json; None: all of `values`.
-        results: the retrieval, where there is one.  saved: tensors that a run saves.
-        details: what an experiment's figures need besides."""
-
-    values: dict[str, Tensor]
-    others: dict[str, float]
-    asked: Tensor
+    values: dict[str, Tensor]  # of means over queries: (Q,) float64, NaN: does not count
+    others: dict[str, float]  # other metrics, fractions
+    asked: Tensor  # tells the queries from those of other runs
     queries: int
-    groups: Tensor | None = None
+    groups: Tensor | None = None  # (Q,), queries that a bootstrap draws together
+    # Of metrics whose interval is no bootstrap over queries, computed when asked for.
     own_intervals: dict[str, Callable[[], Sequence[float]]] = field(default_factory=dict)
-    reported: Sequence[str] | None = None
-    results: RetrievalResults | None = None
-    saved: dict[str, Tensor] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
+    reported: Sequence[str] | None = (
+        None  # whose intervals go into result.json; None: all of `values`
+    )
+    results: RetrievalResults | None = None  # the retrieval, where there is one
+    saved: dict[str, Tensor] = field(default_factory=dict)  # what a run saves
+    details: dict[str, Any] = field(default_factory=dict)  # for an experiment's figures
 
     @cached_property
     def metrics(self) -> dict[str, float]:

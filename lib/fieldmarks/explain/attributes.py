@@ -1,8 +1,8 @@
 """Which patches fire each attribute dimension most: the numbers behind the board of patches.
 
-An attribute encoder gives every patch k responses. A dimension that stands for a visible attribute
-is quiet on most patches and loud on a few, so dimensions are chosen by how far their loudest patch
-rises above the rest. ValueError for wrong shapes, no images, or what is out of range."""
+A dimension that stands for a visible attribute is quiet on most patches and loud on a few, so they
+are chosen by how far their loudest patch rises above the rest. ValueError for wrong shapes, no
+images, or what is out of range."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple

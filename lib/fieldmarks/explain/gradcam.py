@@ -4,10 +4,9 @@ Selvaraju et al., "Grad-CAM", ICCV 2017, eq. 1-2: channels of the feature map ar
 mean gradient of a target over all positions, added, and cut at zero. For an embedding the target is
 the cosine to a reference; its largest dimension, a classifier's target, means nothing here.
 
-NOTE the grad-cam package computes the same, but it puts the model in eval mode and gradients into
-its parameters, fails on a frozen backbone, swallows an IndexError, and stretches every map from its
-own minimum. Here one hook replaces the backbone's output by a leaf that asks for gradients, and the
-model is left as it was."""
+NOTE the grad-cam package computes the same, but puts the model in eval mode and gradients into its
+parameters, fails on a frozen backbone, swallows an IndexError, and stretches every map from its own
+minimum. Here one hook makes the backbone's output a leaf, and the model is left as it was."""
 
 from collections.abc import Callable
 
@@ -34,11 +33,8 @@ def pair_map(
         images: (B, 3, H, W), normalised as the backbone expects.
         reference_embeddings: (B, D), or (D,) for one reference of all images, of any length.
 
-    Returns:
-        (B, H, W) float32 in [0, 1], each divided by its maximum; 0 where nothing speaks for it.
-
-    Raises:
-        ValueError: shapes do not fit.  RuntimeError: no gradient reaches the backbone."""
+    Returns (B, H, W) float32 in [0, 1], each divided by its maximum; 0 where nothing speaks for it.
+    ValueError: shapes do not fit.  RuntimeError: no gradient reaches the backbone."""
 
     def target(embeddings: Tensor) -> Tensor:
         given, wanted = tuple(reference_embeddings.shape), tuple(embeddings.shape)
@@ -91,9 +87,8 @@ def _explain(forward: Outputs, backbone: nn.Module, images: Tensor, target: Outp
     finally:
         handle.remove()
     if len(features) != 1 or len(features[0]) != len(images):
-        batches = [len(batch) for batch in features]
-        seen = f"{len(images)} images once, it saw batches of {batches}"
-        raise RuntimeError(f"the backbone must see all {seen}")
+        seen = f"it saw batches of {[len(batch) for batch in features]}"
+        raise RuntimeError(f"the backbone must see all {len(images)} images once, {seen}")
     if not score.requires_grad:
         raise RuntimeError("no gradient reaches the backbone: is `embed` run under no_grad?")
     (gradients,) = torch.autograd.grad(score, features)

@@ -30,10 +30,9 @@ def pack(codes) -> np.ndarray:
 
 
 class CodeIndex(Lists):
-    """A gallery of codes to search; make one with `build` or `load`.
-
-    "flat" compares a query with every code: exact. "ivf" keeps the codes in lists around centres,
-    and compares it with the `probes` nearest lists alone; see `recall_against_exact`."""
+    """A gallery of codes to search; make one with `build` or `load`. "flat" compares a query with
+    every code: exact. "ivf" keeps codes in lists around centres, and compares it with the `probes`
+    nearest lists alone; see `recall_against_exact`."""
 
     def __init__(self, index: faiss.IndexBinary, bits: int):
         super().__init__(index)
@@ -77,8 +76,7 @@ class CodeIndex(Lists):
         """The share of the results of `search` as near as the exact k-th nearest; 1 if flat."""
         queries = self._pack_queries(codes)
         flat = CodeIndex.of_packed(self._index.reconstruct_n(0, len(self)), self.bits)
-        exact, _ = flat._search(queries, k)
-        distances, _ = self._search(queries, k)
+        (exact, _), (distances, _) = flat._search(queries, k), self._search(queries, k)
         return float((distances <= exact[:, -1:]).mean())
 
     def save(self, path: Path) -> None:
@@ -131,15 +129,14 @@ def _check_packed(packed: np.ndarray, bits: int) -> None:
 
 
 def _ivf(packed: np.ndarray) -> faiss.IndexBinary:
-    """About sqrt(N) lists; an eighth of them finds 98 % even of random codes of 48 bits. Centres
-    are fitted to distinct codes, for trained codes repeat."""
+    """About sqrt(N) lists, centres fitted to distinct codes, for trained codes repeat; an eighth of
+    the lists finds 98 % even of random codes of 48 bits."""
     lists = round(len(packed) ** 0.5)
     sample = min(len(packed), SAMPLE_PER_LIST * lists)
     chosen = np.random.default_rng(SEED).choice(len(packed), sample, replace=False)
     distinct = np.unique(packed[chosen], axis=0)
     lists = max(min(lists, len(distinct) // CODES_PER_LIST), 1)
-    kind = f"BIVF{lists}"
-    index: faiss.IndexBinaryIVF = faiss.index_binary_factory(8 * packed.shape[1], kind)
+    index: faiss.IndexBinaryIVF = faiss.index_binary_factory(8 * packed.shape[1], f"BIVF{lists}")
     index.cp.min_points_per_centroid = 1  # a single list of very few codes is no reason to warn
     index.train(distinct)
     index.nprobe = -(-lists // 8)

@@ -6,7 +6,7 @@
 
 Lists take a byte for each dimension: of ten million vectors of 512 dimensions 5 GB of disk, and a
 search maps into memory those that it probes. What it finds is compared again with the vectors:
-scores are exact, and what is missed lies in other lists; `recall` says how much that is. ValueError
+scores are exact, and what other lists hold is missed; `recall` says how much is found. ValueError
 for shapes that do not fit, or k out of range."""
 
 import json
@@ -23,17 +23,15 @@ DEPTH = 4  # candidates for each place, as bytes, that are compared again exactl
 QUERIES = 200  # of its own vectors, to measure recall by
 WANTED = 0.95  # recall that decides how many lists a query probes
 SEED = 0
+Found = tuple[np.ndarray, np.ndarray]  # scores and positions
 
 
-def exact_nearest(
-    queries: np.ndarray, vectors: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
+def exact_nearest(queries: np.ndarray, vectors: np.ndarray, k: int) -> Found:
     """Scores (Q, k) float32 and positions (Q, k) int64 of the k vectors (N, D) of highest inner
     product with each query (Q, D), best first; ties: lower position first. Vectors may be mapped
     into memory, and are read once in order. NOTE faiss chooses among ties with the k-th."""
     _check(queries, vectors.shape, k)
-    shape = len(queries), 0
-    scores, positions = np.empty(shape, np.float32), np.empty(shape, np.int64)
+    scores, positions = (np.empty((len(queries), 0), kind) for kind in (np.float32, np.int64))
     for start in range(0, len(vectors), CHUNK):
         part = np.ascontiguousarray(vectors[start : start + CHUNK])
         depth = min(k, len(part))
@@ -78,7 +76,7 @@ class EmbeddingIndex(Lists):
                 return made
             made.probes = min(2 * made.probes, lists)
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, queries: np.ndarray, k: int) -> Found:
         """As `exact_nearest`, in the lists that are probed; in all where they hold too few."""
         _check(queries, self.vectors.shape, k)
         depth = min(max(DEPTH * k, 32), len(self))
@@ -131,7 +129,7 @@ def _check(queries: np.ndarray, shape: tuple[int, ...], k: int) -> None:
         raise ValueError(f"k must lie between 1 and the {shape[0]} vectors, got {k}")
 
 
-def _best(scores: np.ndarray, places: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _best(scores: np.ndarray, places: np.ndarray, k: int) -> Found:
     order = np.lexsort((places, -scores), axis=1)[:, :k]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(places, order, axis=1)
 

@@ -17,8 +17,8 @@ def before_after(
     Args:
         query_images: Q images, framed in grey.  titles: Q names, written under them.
         methods: name -> (result_images, correct, scores): for each query its R results, framed as
-            right or wrong; (Q, R) bool, whether one shares the query's class; (Q, R) numbers that
-            stand below, or None.
+            right or wrong; (Q, R) bool, whether one shares the query's class, None where nobody
+            knows; (Q, R) numbers that stand below, or None.
         score: what these numbers are.
     """
     check_lengths(query_images=query_images, titles=query_images if titles is None else titles)
@@ -51,18 +51,23 @@ def before_after(
             row_top = top + row * (side + under)
             if named:
                 x, y = lefts[0] - 0.1, row_top + side / 2
-                right = f"{int(correct[number].sum())} of {len(images[number])} right"
                 style = {"room": label - 0.15, "lines": 2, "weight": "bold"}
                 figure.write(x, y - 0.02, name, **style, ha="right", va="bottom")
-                figure.note(x, y + 0.02, right, ha="right", va="top")
+                if correct is not None:
+                    right = f"{int(correct[number].sum())} of {len(images[number])} right"
+                    figure.note(x, y + 0.02, right, ha="right", va="top")
             for place, (image, left) in enumerate(zip(images[number], lefts, strict=False)):
-                mark(figure.cell(image, left, row_top, side), bool(correct[number, place]))
+                known = None if correct is None else bool(correct[number, place])
+                mark(figure.cell(image, left, row_top, side), known)
                 if scores is not None:
                     kind = "d" if scores.dtype.kind in "iu" else ".2f"
                     value = f"{scores[number, place]:{kind}}"
                     figure.note(left + side / 2, row_top + side + 0.05, value, **CENTRED)
     note = f"number under a result: {score}" if scored and score else ""
-    figure.key("same class as the query", "another class", note)
+    if any(correct is not None for _, correct, _ in methods.values()):
+        figure.key("same class as the query", "another class", note)
+    else:
+        figure.note(MARGIN, figure.get_figheight() - MARGIN, note)
     return figure
 
 
@@ -133,7 +138,7 @@ def patch_board(images: Sequence[Sequence], boxes, scores, names: Sequence[str])
 
 def _checked(name: str, queries: int, images, correct, scores=None) -> tuple:
     prefix = f"{name}: " if name else ""
-    correct = as_array(correct).astype(bool)
+    correct = None if correct is None else as_array(correct).astype(bool)
     scores = None if scores is None else as_array(scores)
     if len(images) != queries:
         raise ValueError(f"{prefix}{queries} queries but {len(images)} rows of results")

@@ -319,3 +319,12 @@ def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_results_without_labels_are_shown_without_signs():
+    embeddings = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    results = retrieve(embeddings, k=3)
+    assert results.correct is None
+    figure = results.show(torch.rand(6, 8, 8, 3), [0, 4], k=3)
+    texts = " ".join(text.get_text() for text in figure.texts)
+    assert "another class" not in texts and "cosine to the query" in texts
