@@ -30,7 +30,7 @@ def code_usage(codes) -> CodeUsage:
 
 
 def distinct_class_codes(codes: Tensor, labels: Tensor) -> float:
-    """How many codes the majorities of the classes make, as a share of the classes: (N, k), (N,)."""
+    """Share of classes whose majorities differ, of codes (N, k) of -1/+1 and labels (N,)."""
     classes, place = labels.unique(return_inverse=True)
     majority = torch.zeros(len(classes), codes.shape[1]).index_add_(0, place, codes.float()) >= 0
     return len(majority.unique(dim=0)) / len(classes)

@@ -3,10 +3,7 @@
 Protocol of Chen et al., "A Closer Look at Few-shot Classification", ICLR 2019, as PAN uses it
 (Sec. 3): mean accuracy over 600 random episodes of 5 classes, 5 supports and 16 queries each. Its
 interval is `statistics.seed_interval(accuracies)`: 600 episodes make Student's factor 1.964, which
-the official code rounds to 1.96. NOTE the paper's intervals are over three trained models.
-
-A classifier gives one episode scores, highest best: queries (Q, d), supports (W, S, d) -> (Q, W).
-"""
+the official code rounds to 1.96. NOTE the paper's intervals are over three trained models."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,14 +14,12 @@ from torch import Tensor
 
 from fieldmarks.checks import at_least
 
-ClassScores = Callable[[Tensor, Tensor], Tensor]
+ClassScores = Callable[[Tensor, Tensor], Tensor]  # queries (Q, d), supports (W, S, d) -> (Q, W)
 
 
 class Episodes(NamedTuple):
-    """Positions: support (E, ways, shots) and query (E, ways, queries); each row is one class."""
-
-    support: Tensor
-    query: Tensor
+    support: Tensor  # (E, ways, shots) positions, each row of one class
+    query: Tensor  # (E, ways, queries)
 
 
 def sample_episodes(

@@ -7,7 +7,7 @@ ties as they come; where the gallery is sorted by class, a code that says nothin
 chance. `ties="stable"` gives that number.
 
 Codes are (Q, k) and (G, k) of -1/+1 on any device, labels (Q,) and (G,) integers; a query with
-nothing relevant in the gallery is left out. ValueError for what does not fit, or if none is left."""
+nothing relevant in the gallery is left out. ValueError for what does not fit, or no query left."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -45,7 +45,7 @@ def average_precision(
     (Q,) float64 in [0, 1], NaN for a query with nothing relevant in the gallery.
 
     ties: "expected", over random orders inside equal distances, exact also where `top` cuts through
-    such a group; "stable" keeps the gallery's order there.  top: places that count; None for all."""
+    such a group; "stable" keeps the gallery's order there.  top: how many places count."""
     one_of("ties", ties, _RULES)
     sides = _prepare(query_codes, query_labels, gallery_codes, gallery_labels)
     if top is not None and (top < 1 or top != int(top)):
@@ -85,19 +85,17 @@ def retrieve(
 def precision_recall_by_radius(
     query_codes, query_labels, gallery_codes, gallery_labels
 ) -> tuple[Tensor, Tensor]:
-    """Precision and recall within Hamming radius 0, 1, .. k of a query, means over queries: (k + 1,)
-    float64 twice. Where nothing lies within a radius precision is 0, as is usual."""
+    """Precision and recall within radius 0, 1, .. k of a query, means over queries: (k + 1,) twice,
+    float64. Where nothing lies within a radius precision is 0, as is usual."""
     items, relevant = _within_radius(query_codes, query_labels, gallery_codes, gallery_labels)
     precision, recall = relevant / np.maximum(items, 1), relevant / relevant[:, -1:]
     return torch.from_numpy(precision.mean(axis=0)), torch.from_numpy(recall.mean(axis=0))
 
 
 class Lookup(NamedTuple):
-    """Means over queries of precision and recall within a radius; the share that finds nothing."""
-
-    precision: float
+    precision: float  # within the radius, mean over queries
     recall: float
-    empty: float
+    empty: float  # share of queries that find nothing
 
 
 def lookup(query_codes, query_labels, gallery_codes, gallery_labels, *, radius: int = 2) -> Lookup:
@@ -160,8 +158,8 @@ def _within_radius(*sides) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _counts(sides) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Yield (rows, gallery items by distance (q, k + 1), relevant ones (q, k + 1)), all that matters
-    of a query. Items are counted once for each distinct code, relevant ones in the query's class."""
+    """Yield (rows, gallery items by distance (q, k + 1), relevant ones (q, k + 1)). All are counted
+    once for each distinct query code, relevant ones among those of the query's class."""
     _, first, same = np.unique(sides.query, axis=0, return_index=True, return_inverse=True)
     items = _distance_counts(sides.query[first], sides.gallery, sides.bits)
     relevant = np.zeros((len(sides.query), sides.bits + 1), np.int64)

@@ -17,6 +17,7 @@ from torch import Tensor
 TILE = 768  # one tile of scores is 2.25 MiB: a fast product, small enough to stay in cache
 CHUNK_BYTES = 2**28
 SAMPLE = 32  # one of so many gallery items is in the sample
+Found = Iterator[tuple[slice, Tensor, Tensor]]
 
 
 class Units(NamedTuple):
@@ -43,9 +44,7 @@ def nearest(query, gallery=None, k=10, *, chunk_bytes=CHUNK_BYTES) -> tuple[Tens
     return torch.cat(scores), torch.cat(index)
 
 
-def search(
-    queries: Units, others: Units | None, k: int, chunk_bytes: int = CHUNK_BYTES
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def search(queries: Units, others: Units | None, k: int, chunk_bytes: int = CHUNK_BYTES) -> Found:
     """Yield (rows, scores (q, k), index (q, k)) for one tile of queries after another."""
     device, items = queries.rows.device, others or queries
     likely = k / SAMPLE  # of the k best are in the sample, rarely 4 deviations more
@@ -59,9 +58,7 @@ def search(
                 yield rows, *_search_all(queries, others, which, k, chunk_bytes)
 
 
-def _search_candidates(
-    queries: Units, others: Units | None, k: int, depth: int, chunk_bytes: int
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def _search_candidates(queries: Units, others: Units | None, k, depth, chunk_bytes) -> Found:
     """As `search`. A query keeps of each tile the scores above the `depth`-th best of a sample; as
     that is random, nearly all queries keep more than k, whatever the data. The others search again.
     Leaving one out, every score serves two queries."""

@@ -102,10 +102,9 @@ def auc_interval(
     scores: Tensor, labels: Tensor, resamples: int = 2000, level: float = 0.95, seed: int = 0
 ) -> list[float]:
     """Both ends of the percentile bootstrap interval of the area, positives and negatives apart."""
-    rng = np.random.default_rng(seed)
+    rng, areas = np.random.default_rng(seed), np.empty(resamples)
     values, place = np.unique(scores.numpy(), return_inverse=True)
     sides = [place[labels.numpy() == kind] for kind in (1, 0)]
-    areas = np.empty(resamples)
     for number in range(resamples):
         drawn = [rng.choice(side, len(side)) for side in sides]
         positive, negative = (np.bincount(side, minlength=len(values)) for side in drawn)

@@ -23,12 +23,12 @@ class RetrievalResults:
 
     Attributes:
         scores, index: (Q, k) best first, and positions in the gallery.
-        query_labels, gallery_labels: (Q,) and (G,), None for images without labels.
+        query_labels, gallery_labels: (Q,) and (G,); None makes `correct` and `relevant` None.
         average_precision: (Q,) float64, NaN for a query with nothing to find; None if unknown.
         leave_one_out: the queries are the gallery, each left out of its own results.
         complete: the k are all that a query can find.  score: what scores are, for figures.
-        correct: (Q, k) bool, whether a neighbour shares the query's label; None without labels.
-        relevant: (Q,) int64, how many of the gallery do; None without labels."""
+        correct: (Q, k) bool, whether a neighbour has the query's label.  relevant: (Q,) int64, how
+            many of the gallery have."""
 
     scores: Tensor
     index: Tensor
@@ -88,8 +88,7 @@ class RetrievalResults:
     def interval(
         self, name: str, resamples: int = 2000, groups: Sequence | Tensor | None = None
     ) -> tuple[float, float]:
-        """Both ends of the 95 % bootstrap interval of "recall@1", "recall@2", .. or "map@r"; queries
-        of equal `groups` (Q,) are drawn together."""
+        """Both ends of the 95 % bootstrap interval of "map@r", "recall@1", ..; by `groups` (Q,)."""
         metric, _, k = name.partition("@")
         if name != "map@r" and not (metric == "recall" and k.isdigit()):
             raise ValueError(f"there is no interval of '{name}': give 'map@r', 'recall@1', ..")
@@ -99,8 +98,7 @@ class RetrievalResults:
         return bootstrap_interval(values[known], groups=groups, resamples=resamples)[1:]
 
     def neighbours(self, rows, k: int = 10) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Index, scores and correct of query rows (n,): (n, k) each, fewer if there are fewer.
-        ValueError where fewer were kept."""
+        """Index, scores and correct of query rows (n,): (n, k) each; ValueError as `hits`."""
         rows, kept = torch.as_tensor(rows).cpu(), self._depth(k)
         correct = None if self.correct is None else self.correct[rows, :kept]
         return self.index[rows, :kept], self.scores[rows, :kept], correct

@@ -16,8 +16,6 @@ BLOCK = 2**22  # draws held in memory at once
 
 
 class Interval(NamedTuple):
-    """An estimate with the ends of its interval."""
-
     mean: float
     low: float
     high: float

@@ -292,31 +292,18 @@ class Experiment:
         with atomic(self.folder / self.saved_file) as temporary:
             save_file({n: v.cpu().contiguous() for n, v in scores.saved.items()}, temporary)
         p = self.parameters
-        return write_result(
-            self.folder,
-            experiment=p.kind,
-            module=type(self).__module__,
-            notebook=notebook,
-            card=p.card,
-            method=self.name,
-            dataset=p.dataset,
-            parameters=p.plain(),
-            metrics=scores.metrics,
-            intervals=scores.intervals,
-            counts=dict(zip(COUNTS, self.counts(), strict=True)),
-            curves={"epochs": history.epochs, "evaluations": history.evaluations},
-            figures=self.figures,
-            timing={
-                "train_seconds": history.seconds,
-                "images_per_second": history.images_per_second,
-            },
-            device=str(self.device),
-            precision=self.precision,
-            data_fingerprint=self.data,
-            start=start.metrics if start else None,
-            best=history.best(self.monitor),
-            **self.details(scores, history),
-        )
+        entries = {"experiment": p.kind, "module": type(self).__module__, "notebook": notebook}
+        entries |= {"card": p.card, "method": self.name, "dataset": p.dataset}
+        entries |= {"metrics": scores.metrics, "intervals": scores.intervals}
+        entries["counts"] = dict(zip(COUNTS, self.counts(), strict=True))
+        entries["curves"] = {"epochs": history.epochs, "evaluations": history.evaluations}
+        rate, seconds = history.images_per_second, history.seconds
+        entries["timing"] = {"train_seconds": seconds, "images_per_second": rate}
+        entries |= {"precision": self.precision, "data_fingerprint": self.data}
+        entries |= {"start": start and start.metrics, "best": history.best(self.monitor)}
+        entries |= self.details(scores, history)
+        run = {"parameters": p.plain(), "figures": self.figures, "device": str(self.device)}
+        return write_result(self.folder, **run, **entries)
 
     # Other runs
 

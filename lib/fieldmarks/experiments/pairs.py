@@ -89,14 +89,9 @@ class PairStream:
         pairs, same = (part.to(self.device) for part in self.draw(epoch + 1))
         generator = seeded(*self.seed, epoch + 1)
         support = self.graph and self.graph.support(self.support_dropout, generator)
-        yield {
-            "features": self.features,
-            "pairs": pairs,
-            "same": same,
-            "attributes": self.attributes,
-            "support": support,
-            "generator": generator,
-        }
+        batch = {"features": self.features, "pairs": pairs, "same": same}
+        batch |= {"attributes": self.attributes, "support": support, "generator": generator}
+        yield batch
 
 
 class PairExperiment(Experiment):

@@ -3,9 +3,10 @@
 import dataclasses
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Literal, TypeVar, get_args, get_origin
+from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -42,7 +43,7 @@ def composed_of(*homes: Callable, **defaults) -> Callable[[type[T]], type[T]]:
                 raise TypeError(
                     f"{cls.__name__} has no parameter '{name}'{nearest_name(name, own)}"
                 )
-            cls.__annotations__.setdefault(name, _annotation(cls, name))
+            cls.__annotations__.setdefault(name, get_type_hints(cls)[name])
             setattr(cls, name, value)
         return dataclasses.dataclass(frozen=True)(cls)
 
@@ -68,10 +69,8 @@ def parse(cls: type[T], values: Mapping) -> T:
         name = str(first["loc"][0]) if first["loc"] else ""
         if first["type"] == "value_error":  # of the class's own checks, which name the parameter
             raise ValueError(str(first["ctx"]["error"])) from None
-        wanted = _in_words(types.get(name))
-        raise ValueError(
-            f"parameter '{name}' is {values.get(name)!r}: it must be {wanted}"
-        ) from None
+        given, wanted = values.get(name), _in_words(types.get(name))
+        raise ValueError(f"parameter '{name}' is {given!r}: it must be {wanted}") from None
 
 
 def from_notebook(cls: type[T], namespace: dict) -> T:
@@ -118,21 +117,8 @@ _adapter = cache(TypeAdapter)
 
 def _plain(parameter: inspect.Parameter) -> bool:
     kind = parameter.annotation
-    members = get_args(kind) if get_origin(kind) is not None else (kind,)
-    if get_origin(kind) is Literal:
-        return True
-    return all(
-        member in (*PLAIN, ..., dict) or get_origin(member) is Literal
-        for member in members or (kind,)
-    )
-
-
-def _annotation(cls: type, name: str):
-    return next(
-        base.__dict__["__annotations__"][name]
-        for base in cls.__mro__
-        if name in base.__dict__.get("__annotations__", ())
-    )
+    members = (kind,) if get_origin(kind) in (None, Literal) else get_args(kind)
+    return all(m in (*PLAIN, ..., dict) or get_origin(m) is Literal for m in members)
 
 
 def _in_words(kind) -> str:
@@ -147,7 +133,7 @@ def _in_words(kind) -> str:
 
 def _as_json(values: Mapping) -> str:
     try:
-        return json.dumps(dict(values))
+        return json.dumps(dict(values), allow_nan=False)
     except (TypeError, ValueError):
         name = next((name for name, value in values.items() if not _is_json(value)), "?")
         raise ValueError(
@@ -158,4 +144,6 @@ def _as_json(values: Mapping) -> str:
 def _is_json(value) -> bool:
     if isinstance(value, (list, tuple)):
         return all(map(_is_json, value))
+    if isinstance(value, float):
+        return math.isfinite(value)
     return isinstance(value, (*PLAIN, dict, type(None)))

@@ -11,15 +11,7 @@ from pathlib import Path
 from fieldmarks.files import write_json
 
 SCHEMA = 2  # raised where results of an earlier edition would be misread
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "pytorch-metric-learning",
-    "numpy",
-    "pillow",
-    "faiss-cpu",
-)
+PACKAGES = "torch torchvision timm pytorch-metric-learning numpy pillow faiss-cpu".split()
 
 
 def write_result(

@@ -17,9 +17,7 @@ Responses = Tensor | Iterable[Tensor] | Callable[[], Iterable[Tensor]]
 
 
 class TopPatches(NamedTuple):
-    """(dimensions, count) each, best first."""
-
-    scores: Tensor
+    scores: Tensor  # (dimensions, count) as the others, best first
     image: Tensor  # index of the image
     patch: Tensor  # index of the patch within it
 

@@ -45,9 +45,7 @@ class CodeIndex(Lists):
         packed, bits = pack(codes), np.shape(codes)[1]
         if kind == "flat" or kind == "auto" and len(packed) <= FLAT_UP_TO:
             return cls.of_packed(packed, bits)
-        index = _ivf(packed)
-        index.add(packed)
-        return cls(index, bits)
+        return cls(_ivf(packed), bits)
 
     @classmethod
     def of_packed(cls, packed: np.ndarray, bits: int) -> "CodeIndex":
@@ -107,8 +105,8 @@ class CodeIndex(Lists):
         return cls(index, bits)
 
     def _pack_queries(self, codes) -> np.ndarray:
-        packed, bits = pack(codes), np.shape(codes)[1]
-        if bits != self.bits:
+        packed = pack(codes)
+        if (bits := np.shape(codes)[1]) != self.bits:
             raise ValueError(f"the codes have {bits} bits, those in the index have {self.bits}")
         return packed
 
@@ -140,4 +138,5 @@ def _ivf(packed: np.ndarray) -> faiss.IndexBinary:
     index.cp.min_points_per_centroid = 1  # a single list of very few codes is no reason to warn
     index.train(distinct)
     index.nprobe = -(-lists // 8)
+    index.add(packed)
     return index
