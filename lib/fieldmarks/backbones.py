@@ -84,12 +84,12 @@ class Backbone(nn.Module):
             grid: tuple[int, int] = self.network.patch_embed.grid_size
             if patches.shape[1] == grid[0] * grid[1]:
                 return patches.transpose(1, 2).unflatten(2, grid)
-        raise ValueError(
-            f"network '{self.name}' gives no feature map (its features have shape "
-            f"{tuple(features.shape)}); "
-            "choose one that does, for example resnet50, tf_efficientnet_lite0 or "
-            "vit_small_patch16_224"
+        shape, some = (
+            tuple(features.shape),
+            "resnet50, tf_efficientnet_lite0, vit_small_patch16_224",
         )
+        problem = f"network '{self.name}' gives no feature map (its features have shape {shape}); "
+        raise ValueError(f"{problem}choose one that does, for example {some}")
 
     @torch.no_grad()
     def _probe(self, image_size: int) -> Tensor:
@@ -99,11 +99,9 @@ class Backbone(nn.Module):
             return self.network.forward_features(torch.zeros(1, 3, image_size, image_size))
         except (RuntimeError, AssertionError, AttributeError, NotImplementedError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(
-                f"network '{self.name}' gives no feature map for {image_size} x {image_size} px "
-                f"images ({reason}); "
-                "choose another network or the image size that its name states"
-            ) from error
+            problem = f"network '{self.name}' gives no feature map for {image_size} px ({reason}); "
+            choice = "choose another network or the image size that its name states"
+            raise ValueError(problem + choice) from error
         finally:
             self.network.train(training)
 
@@ -128,14 +126,11 @@ def create_backbone(
         hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists all"
         raise ValueError(f"unknown network '{name}': {hint}")
     if str(weights) == "bundled" and name != BUNDLED_NETWORK:
-        raise ValueError(
-            f"weights 'bundled' are those of {BUNDLED_NETWORK}, not of {name}: choose that "
-            "network, or weights 'imagenet' or 'none'"
-        )
+        problem = f"weights 'bundled' are those of {BUNDLED_NETWORK}, not of {name}: choose that "
+        raise ValueError(problem + "network, or weights 'imagenet' or 'none'")
     if str(weights) not in WEIGHTS and not Path(weights).is_file():
-        raise FileNotFoundError(
-            f"no weights at '{weights}': give {', '.join(WEIGHTS)} or the path of a checkpoint"
-        )
+        known = f"give {', '.join(WEIGHTS)} or the path of a checkpoint"
+        raise FileNotFoundError(f"no weights at '{weights}': {known}")
     network = _build(name, pretrained=str(weights) == "imagenet", image_size=image_size)
     mean, std = network.pretrained_cfg["mean"], network.pretrained_cfg["std"]
     if str(weights) == "bundled":
@@ -163,10 +158,8 @@ def load_weights(backbone: Backbone, path: Path) -> None:
         found = state.get(prefix + key, value if key.endswith("num_batches_tracked") else None)
         if found is None or found.shape != value.shape:
             there = "not there" if found is None else f"{tuple(found.shape)} there"
-            raise ValueError(
-                f"'{path}' holds the weights of another network: '{key}' is {there}, "
-                f"{tuple(value.shape)} in {backbone.name}"
-            )
+            problem = f"'{path}' holds the weights of another network: '{key}' is {there}, "
+            raise ValueError(problem + f"{tuple(value.shape)} in {backbone.name}")
     weights = {key: state.get(prefix + key, value) for key, value in wanted.items()}
     backbone.network.load_state_dict(weights)
     if isinstance(state.get("mean"), (list, tuple)):
@@ -241,14 +234,10 @@ def _bundled_file() -> Path:
 def _load_in_order(network: nn.Module, path: Path) -> None:
     """Copy weights whose names differ but whose order and shapes agree with the network's (the
     last, its classifier, left out)."""
-    wanted = network.state_dict()
-    state = read_state(path)
-    matched = {}
-    for (key, value), (other, found) in zip(wanted.items(), state.items(), strict=False):
+    wanted, matched = network.state_dict().items(), {}
+    for (key, value), (other, found) in zip(wanted, read_state(path).items(), strict=False):
         if value.shape != found.shape:
-            raise ValueError(
-                f"bundled weights do not fit: '{other}' is {tuple(found.shape)}, '{key}' is "
-                f"{tuple(value.shape)}"
-            )
+            problem = f"bundled weights do not fit: '{other}' is {tuple(found.shape)}, '{key}' is "
+            raise ValueError(problem + f"{tuple(value.shape)}")
         matched[key] = found
     network.load_state_dict(matched)

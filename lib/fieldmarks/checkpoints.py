@@ -1,5 +1,4 @@
-"""Checkpoints of a training run: written whole, read without running code in them, refused when
-they come from other parameters."""
+"""Checkpoints: written atomically, read without running code, refused from other parameters."""
 
 from pathlib import Path
 
@@ -57,9 +56,8 @@ def first_difference(old, new, name: str = "") -> str | None:
     """Where two nested plain values first differ, in words; None if nowhere."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(k for k in new if k not in old)]:
-            if found := first_difference(
-                old.get(key), new.get(key), f"{name}.{key}" if name else str(key)
-            ):
+            place = f"{name}.{key}" if name else str(key)
+            if found := first_difference(old.get(key), new.get(key), place):
                 return found
         return None
     return None if old == new else f"{name} was {old!r} there and is {new!r} now"

@@ -1,5 +1,4 @@
-"""Several processes under torchrun, and requests to stop that reach all of them at the same
-step."""
+"""Several processes under torchrun, and requests to stop that reach all at the same step."""
 
 import os
 import signal
@@ -48,8 +47,7 @@ def synchronise(device: torch.device) -> None:
 
 @contextmanager
 def processes(device: torch.device):
-    """Joins torchrun's processes where there are several (nccl on GPUs, gloo elsewhere); yields
-    (rank, world)."""
+    """Joins torchrun's processes (nccl on GPUs, gloo elsewhere), if any; yields (rank, world)."""
     world = int(os.environ.get("WORLD_SIZE", 1))
     if world == 1 or dist.is_initialized():
         yield rank(), dist.get_world_size() if dist.is_initialized() else 1
@@ -87,10 +85,8 @@ def stop_requests():
     step; the second acts at once."""
     stop, previous = StopRequests(), {}
     if threading.current_thread() is threading.main_thread():
-        previous = {
-            number: signal.signal(number, stop.request)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        numbers = signal.SIGINT, signal.SIGTERM
+        previous = {number: signal.signal(number, stop.request) for number in numbers}
     try:
         yield stop
     finally:

@@ -24,8 +24,7 @@ def choose_mode(mode: str) -> str:
 
 
 def counter(what: str, mode: str):
-    """A callback (done, total) for work before training: a bar in JupyterLab, elsewhere one line at
-    its end."""
+    """A callback (done, total) for work before training: a bar, or one line at its end."""
     mode, began, bars = choose_mode(mode), time.perf_counter(), []
 
     def count(done: int, total: int) -> None:

@@ -28,9 +28,7 @@ from fieldmarks.processes import is_main, mean_over_processes, rank, stop_reques
 from fieldmarks.progress import Progress
 from fieldmarks.random import seeded
 
-DIVERGED = (
-    1e3  # a loss this many times the first step's (or one, if that is more) does not come back
-)
+DIVERGED = 1e3  # a loss this many times the first (or one, if that is more) does not come back
 SAVE_SECONDS = 20  # between checkpoints where no evaluation asks for one
 
 
@@ -132,9 +130,8 @@ def fit(
     precision = choose_precision(settings.precision, device, method)
     autocast = {"dtype": DTYPES[precision], "enabled": precision != "fp32"}
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    identity = plain(
-        {**(identity or {}), "settings": asdict(settings), "batch_size": stream.batch_size}
-    )
+    loop = {"settings": asdict(settings), "batch_size": stream.batch_size}
+    identity = plain({**(identity or {}), **loop})
     base_lr = [group["lr"] for group in optimizer.param_groups]
     history, step, watch, best = History(), 0, LossWatch(), None
     last, best_file = (Path(folder or ".") / name for name in ("last.pt", "best.pt"))
@@ -277,15 +274,8 @@ def run_evaluation(method: nn.Module, evaluate: Callable[[], Any]) -> Any:
         method.train(training)
 
 
-@torch.no_grad()
 def embed_all(
-    method: Method,
-    pixels,
-    views: Callable,
-    *,
-    batch_size: int = 64,
-    device="cpu",
-    precision: str = "fp32",
+    method: Method, pixels, views: Callable, *, batch_size=64, device="cpu", precision="fp32"
 ) -> Tensor:
     """Embeddings of every image of a pixel cache, in order, on the CPU: (N, D) float32.
 
@@ -413,10 +403,8 @@ class LossWatch:
         self.first = total if self.first is None else self.first
         if not math.isfinite(total) or abs(total) > DIVERGED * max(1.0, abs(self.first)):
             shown = ", ".join(f"{n} = {v:.4g}" for n, v in zip(names, values, strict=True))
-            raise Diverged(
-                f"training diverged at step {step}: {shown}; "
-                "lower the learning rate, or set clip_norm or warmup_steps"
-            )
+            problem = f"training diverged at step {step}: {shown}; "
+            raise Diverged(problem + "lower the learning rate, or set clip_norm or warmup_steps")
         self.count += 1
         for name, value in zip(names, values, strict=True):
             self.sums[name] = self.sums.get(name, 0.0) + value

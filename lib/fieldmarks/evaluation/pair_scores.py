@@ -81,8 +81,8 @@ class _Tiles:
         device = concept.weight.device
         self.shape = TILE if device.type == "cpu" else GPU_TILE
         pairs, dim = self.shape[0] * self.shape[1], concept.in_features
-        self.weight = torch.cat([concept.weight, relevance.weight]).to(dtype)  # (2 M, d)
-        self.bias = torch.cat([concept.bias, relevance.bias]).float()[:, None]
+        self.weight = torch.cat((concept.weight, relevance.weight)).to(dtype)  # (2 M, d)
+        self.bias = torch.cat((concept.bias, relevance.bias)).float()[:, None]
         self.difference = torch.zeros(pairs, dim, device=device)
         self.factor = self.difference
         if dtype != torch.float32:

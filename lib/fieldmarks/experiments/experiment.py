@@ -1,5 +1,4 @@
-"""What all experiments share, written once: parameters, preparing, training, comparing,
-result.json.
+"""What all experiments share: parameters, preparing, training, comparing, result.json.
 
 An experiment is a class with a `Parameters`, `prepare`, `evaluate` and `measure`. A notebook goes
 through it step by step:
@@ -75,10 +74,8 @@ class RunParameters:
         if not self.root:  # only generated sets need none
             catalog.generated_parameters(self.dataset, self.generated)
         if not 1 <= self.size <= self.resize:
-            raise ValueError(
-                f"size is {self.size} and resize is {self.resize}: "
-                "size must be at least 1 and at most resize"
-            )
+            problem = f"size is {self.size} and resize is {self.resize}: "
+            raise ValueError(problem + "size must be at least 1 and at most resize")
         self.settings()
 
     def options(self, home) -> dict:
@@ -116,10 +113,8 @@ class ImageParameters(RunParameters):
         super().__post_init__()
         at_least(2, batch_size=self.batch_size)
         if len(self.crop_scale) != 2 or not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise ValueError(
-                f"crop_scale is {list(self.crop_scale)}: "
-                "give the smallest and the largest share, between 0 and 1"
-            )
+            problem = f"crop_scale is {list(self.crop_scale)}: "
+            raise ValueError(problem + "give the smallest and the largest share, between 0 and 1")
         if self.max_classes < 0 or self.max_classes == 1:
             raise ValueError(f"max_classes is {self.max_classes}: it must be 0 (all) or at least 2")
 
@@ -322,10 +317,8 @@ class Experiment:
         if p.baseline:
             folder, result = finished_run(p.baseline, "baseline")
             if not self._like(result):
-                raise ValueError(
-                    f"baseline '{p.baseline}' was made on other data: "
-                    "give a run on the same images and split"
-                )
+                problem = f"baseline '{p.baseline}' was made on other data: "
+                raise ValueError(problem + "give a run on the same images and split")
             return folder, result
         values = p.plain()
         wanted = {**{name: values[name] for name in self.alike}, **wanted}

@@ -26,10 +26,10 @@ def frozen_features(
     method: Method,
     views: Callable,
     *,
-    device: str | torch.device = "cpu",
-    precision: str = "auto",
-    batch_statistics: bool = False,
-    progress: str = "none",
+    device="cpu",
+    precision="auto",
+    batch_statistics=False,
+    progress="none",
 ) -> Tensor:
     """A method's embeddings of all images, in order: (N, D) float32 on the CPU.
 

@@ -1,5 +1,4 @@
-"""Few-shot classification by pairwise similarity: PAN on features of a frozen network, and
-baselines.
+"""Few-shot classification by pairwise similarity: PAN on features of a frozen network.
 
 Similarities are learned on pairs of base classes, chosen on validation classes and measured in
 episodes of novel ones. Protocol: Mishra et al. 2021, Sec. 3, with what its official code adds. NOTE
@@ -63,8 +62,7 @@ class Parameters(PairParameters):
 
 
 class Part(NamedTuple):
-    """Base, validation or novel classes: images, their pixels in the same order, and their
-    standardised features (N, d)."""
+    """Some classes: images, their pixels in order, and standardised features (N, d)."""
 
     images: ImageSet
     pixels: PixelCache
@@ -86,10 +84,8 @@ class FewShot(PairExperiment):
         p = self.parameters
         images, self.attribute_source = known_attributes(self.load_images(), p.certainty)
         if images.attributes is None and p.method in learned.WITH_ATTRIBUTES:
-            raise ValueError(
-                f"{p.dataset} has no attributes, and {p.method} learns from them: "
-                "choose pan_unsupervised, protonet or cosine"
-            )
+            problem = f"{p.dataset} has no attributes, and {p.method} learns from them: "
+            raise ValueError(problem + "choose pan_unsupervised, protonet or cosine")
         return list(few_shot_split(images).values())
 
     def prepare(self) -> None:
@@ -135,7 +131,7 @@ class FewShot(PairExperiment):
             return UNTRAINED[self.parameters.method], part.features
         with torch.no_grad():
             encoded = self.method.encode(part.features)
-        table = pair_table(self.method.score, encoded, episodes)
+        table = learned.pair_table(self.method.score, encoded, episodes)
         return protocol.mean_pair_score(lambda q, s: table[q, s]), torch.arange(len(part.features))
 
     def method_scores(self, part: Part, episodes: Episodes) -> Tensor:
@@ -153,9 +149,8 @@ class FewShot(PairExperiment):
         saved["class_scores"] = self.method_scores(self.novel, self.episodes).float()
         saved["validation_scores"] = self.method_scores(*chosen_by).float()
         for name, classify in UNTRAINED.items():
-            saved[f"accuracies_{name}"] = protocol.episode_accuracies(
-                features, self.episodes, classify
-            )
+            found = protocol.episode_accuracies(features, self.episodes, classify)
+            saved[f"accuracies_{name}"] = found
         head = self.method.head
         if isinstance(head, PAN) and head.attributes:
             saved |= dict(zip(("concepts", "concept_targets"), self.concept_scores(), strict=True))
@@ -172,9 +167,8 @@ class FewShot(PairExperiment):
         values |= {f"accuracy_{name}": saved[f"accuracies_{name}"] for name in UNTRAINED}
         others = {"accuracy_validation": accuracies(saved["validation_scores"]).mean().item()}
         if "concepts" in saved:
-            others["concept_auc"] = mean_area_under_curves(
-                saved["concepts"], saved["concept_targets"]
-            )
+            sides = saved["concepts"], saved["concept_targets"]
+            others["concept_auc"] = mean_area_under_curves(*sides)
         asked = torch.cat([saved[name].flatten() for name in ("support", "query")])
         own = {n: lambda v=v: seed_interval(v)[1:] for n, v in values.items()}
         saved = dict(saved) | {"accuracies": values["accuracy"]}
@@ -216,12 +210,8 @@ class FewShot(PairExperiment):
         return self.base.images.attribute_names or []
 
     def details(self, scores, history) -> dict:
-        above = {
-            name: list(
-                paired_bootstrap(scores.values["accuracy"], scores.values[f"accuracy_{name}"])
-            )
-            for name in UNTRAINED
-        }
+        own, others = scores.values["accuracy"], {n: f"accuracy_{n}" for n in UNTRAINED}
+        above = {n: list(paired_bootstrap(own, scores.values[o])) for n, o in others.items()}
         details = super().details(scores, history)
         return details | {"above": above, "attributes": self.attribute_source}
 
@@ -239,8 +229,7 @@ def few_shot_split(images: ImageSet) -> dict[str, ImageSet]:
 
 
 def known_attributes(images: ImageSet, certainty: int) -> tuple[ImageSet, str]:
-    """The images with attributes of 0, 1 and NaN for unknown, and where these come from, in
-    words."""
+    """The images with attributes of 0, 1 and NaN for unknown, and where these come from."""
     if images.attributes is None:
         return images, "no attributes"
     count = f"{images.attributes.shape[1]} attributes"
@@ -251,19 +240,6 @@ def known_attributes(images: ImageSet, certainty: int) -> tuple[ImageSet, str]:
         of_classes = binarise(images.attributes, PERCENTAGE)
         source = f"{count} of classes: there if seen in {PERCENTAGE:.0%} or more of the answers"
         return dataclasses.replace(images, attributes=of_classes), source
-
-
-def pair_table(score, encoded: Tensor, episodes: Episodes) -> Tensor:
-    """Symmetric similarity of all pairs of rows (N, h) that a query of the episodes meets, each
-    scored once: (N, N), NaN elsewhere."""
-    needed = torch.zeros(len(encoded), len(encoded), dtype=torch.bool)
-    for support, query in zip(*episodes, strict=True):
-        needed[query.flatten()[:, None], support.flatten()] = True
-    pairs = (needed | needed.T).triu().nonzero()
-    table = torch.full(needed.shape, torch.nan)
-    first, second = pairs.T
-    table[first, second] = table[second, first] = learned.score_pairs(score, encoded, pairs).cpu()
-    return table
 
 
 if __name__ == "__main__":

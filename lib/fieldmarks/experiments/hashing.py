@@ -16,12 +16,7 @@ from fieldmarks.data.batches import SampledStream, TrainingStream
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.evaluation import hamming
 from fieldmarks.evaluation.code_usage import distinct_class_codes
-from fieldmarks.experiments.experiment import (
-    Experiment,
-    ImageParameters,
-    RunParameters,
-    run_as_module,
-)
+from fieldmarks.experiments.experiment import Experiment, ImageParameters, run_as_module
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.scores import Scores
 from fieldmarks.methods.fcaenet import FCAENet
@@ -36,26 +31,17 @@ ASYMMETRIC = ("fcaenet", "adsh")  # database codes are optimised, not computed b
 PAIRWISE = ("dpsh", "dsh", "hashnet")
 SHALLOW = ("lsh", "itq", "sh", "sdh")  # on the frozen network's features
 NEIGHBOURS = 10  # kept of each query, for galleries
+DEFAULTS = {"region_size": 16, "freeze_norm": True, "hash_lr": 0.015}
+LOOP = {"epochs": 4, "lr": 0.004, "lr_decay": 0.1}
 
 
-@composed_of(
-    FCAENet,
-    create_hash_baseline,
-    region_size=16,
-    freeze_norm=True,
-    hash_lr=0.015,
-    epochs=4,
-    lr=0.004,
-    lr_decay=0.1,
-)
+@composed_of(FCAENet, create_hash_baseline, **DEFAULTS, **LOOP)
 class Parameters(ImageParameters):
     """Options of FCAENet and its baselines, and:"""
 
     kind = "hashing"
 
-    validation: float = (
-        0.0  # share of each class's training images that ask in place of the test images
-    )
+    validation: float = 0.0  # share of each class's training images that ask instead of the test's
     method: str = "fcaenet"  # or adsh; dpsh, dsh, hashnet; lsh, itq, sh, sdh
     bits: int = 24  # k, length of a code
     sample: int = 0  # r, images in an iteration (an epoch) of fcaenet and adsh; 0: all
@@ -70,10 +56,8 @@ class Parameters(ImageParameters):
         at_least(0, top=self.top, sample=self.sample)
         share(validation=self.validation)
         if self.method == "fcaenet" and self.erase and self.region_size > self.size:
-            raise ValueError(
-                f"region_size is {self.region_size}, but images are {self.size} px a side: "
-                f"use a region_size of at most {self.size}"
-            )
+            problem = f"region_size is {self.region_size}, but images are {self.size} px a side: "
+            raise ValueError(problem + f"use a region_size of at most {self.size}")
 
 
 class Hashing(Experiment):
@@ -109,22 +93,15 @@ class Hashing(Experiment):
         classes = database.labels.unique()
         if p.max_classes:
             classes = classes[: p.max_classes]
-            database, queries = (
-                s.subset(torch.isin(s.labels, classes)) for s in (database, queries)
-            )
+            kept = [s.subset(torch.isin(s.labels, classes)) for s in (database, queries)]
+            database, queries = kept
         missing = sorted(set(queries.labels.unique().tolist()) - set(classes.tolist()))
         if missing:
-            raise ValueError(
-                f"{len(missing)} classes of the queries have nothing in the database (first: "
-                f"{queries.class_names[missing[0]]}): leave them out"
-            )
+            problem = f"{len(missing)} classes of the queries have nothing in the database (first: "
+            raise ValueError(problem + f"{queries.class_names[missing[0]]}): leave them out")
         names = [database.class_names[label] for label in classes.tolist()]
-        return [
-            dataclasses.replace(
-                part, labels=torch.searchsorted(classes, part.labels), class_names=names
-            )
-            for part in (database, queries)
-        ]
+        parts = [(s, torch.searchsorted(classes, s.labels)) for s in (database, queries)]
+        return [dataclasses.replace(s, labels=new, class_names=names) for s, new in parts]
 
     def query_images(self, index) -> Tensor:
         """Normalised test views of query images, (B, 3, size, size), on the device."""
@@ -176,10 +153,8 @@ class Hashing(Experiment):
             "found@r2": 1 - near.empty,
             "class_codes": distinct_class_codes(*sides[2:]),
         }
-        values, asked = (
-            {"map": results.average_precision, "map_stable": stable},
-            saved["query_labels"],
-        )
+        values = {"map": results.average_precision, "map_stable": stable}
+        asked = saved["query_labels"]
         options = {"reported": ("map",), "results": results, "saved": dict(saved)}
         return Scores(values, others, asked, len(asked), **options)
 
@@ -203,18 +178,16 @@ class Hashing(Experiment):
         return "fcaenet" if len(parts) == 2 else " + ".join(["adsh", *parts])
 
     @classmethod
-    def rebuild(cls, p: RunParameters, backbone: Backbone, result: dict, folder: Path) -> Method:
+    def rebuild(cls, p: ImageParameters, backbone: Backbone, result: dict, folder: Path) -> Method:
         from safetensors.torch import load_file
 
         if p.method in SHALLOW:
-            raise ValueError(
-                f"'{folder}' is a run of {p.method}, which has no trained network: "
-                "give one of fcaenet, adsh or an open-set method"
-            )
+            problem = f"'{folder}' is a run of {p.method}, which has no trained network: "
+            raise ValueError(problem + "give one of fcaenet, adsh or an open-set method")
         return build(p, backbone, load_file(folder / cls.saved_file)["database_labels"])
 
 
-def build(p: RunParameters, backbone: Backbone, labels: Tensor) -> Method:
+def build(p: ImageParameters, backbone: Backbone, labels: Tensor) -> Method:
     if p.method in SHALLOW:
         return Method(backbone)
     if p.method in PAIRWISE:

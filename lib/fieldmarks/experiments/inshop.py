@@ -27,12 +27,11 @@ from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.scores import Scores
 from fieldmarks.methods.hashing import HashMethod
 from fieldmarks.methods.method import Method
-from fieldmarks.methods.pair_network import PairNetwork
 from fieldmarks.methods.pairs import pairs_from_labels
 from fieldmarks.random import seeded
 
 COSINE = "cosine"
-ENDINGS = {"": "", "_rerank": ", nearest {}", "_cosine": ""}  # of metrics; of names in figures
+ENDINGS = ("", "_rerank", "_cosine")  # of metrics
 VALIDATION_SEED = 44  # the same items for every method and seed
 
 
@@ -44,9 +43,7 @@ class Parameters(PairParameters):
 
     dataset: Literal["wardrobe", "inshop"] = "wardrobe"
     validation: float = 0.2  # share of the training items held out to choose the best epoch by
-    embedding: str = (
-        ""  # a finished open-set run, such as ProxyNCA++; empty: the backbone's features
-    )
+    embedding: str = ""  # a finished open-set run, as ProxyNCA++; empty: the backbone's features
     ks: tuple[int, ...] = (1, 10, 20)  # the Ks of Recall@K
     rerank: int = 100  # nearest by cosine that the cheap way scores anew; 0: leave it out
 
@@ -79,10 +76,8 @@ class InShop(PairExperiment):
         self.learned, self.held_out = hold_out_items(labels, p.validation)
         self.create_embedder()
         self.train_pixels, self.test_pixels = self.use(*sets)
-        self.train_embeddings, self.test_embeddings = (
-            self.scaled(self.features_of(pixels))
-            for pixels in (self.train_pixels, self.test_pixels)
-        )
+        features = map(self.features_of, (self.train_pixels, self.test_pixels))
+        self.train_embeddings, self.test_embeddings = map(self.scaled, features)
         self.method = self.create_network(self.train_embeddings.shape[1], self.train_set.attributes)
         if self.learns:
             attributes = self.train_set.attributes
@@ -99,10 +94,8 @@ class InShop(PairExperiment):
             layout.require_attributes(images)
         train, test = images.open_split()
         if test.query_gallery() is None:
-            raise ValueError(
-                f"{self.parameters.dataset}: the test items have no queries or no gallery: "
-                "give the whole of list_eval_partition.txt"
-            )
+            problem = f"{self.parameters.dataset}: the test items have no queries or no gallery: "
+            raise ValueError(problem + "give the whole of list_eval_partition.txt")
         return train, test
 
     @classmethod
@@ -111,10 +104,8 @@ class InShop(PairExperiment):
             return Method(super().embedder_of(p, device).backbone).to(device).eval()
         method = load_run(p.embedding, str(device))
         if isinstance(method, HashMethod):
-            raise ValueError(
-                f"embedding '{p.embedding}' is a run that makes codes: "
-                "give an open-set run, such as one of proxynca++"
-            )
+            problem = f"embedding '{p.embedding}' is a run that makes codes: "
+            raise ValueError(problem + "give an open-set run, such as one of proxynca++")
         return method
 
     @staticmethod
@@ -142,9 +133,8 @@ class InShop(PairExperiment):
 
     def evaluate(self) -> Scores:
         p = self.parameters
-        query, gallery = (
-            self.test_embeddings[i.to(self.device)] for i in (self.queries, self.gallery)
-        )
+        sides = (i.to(self.device) for i in (self.queries, self.gallery))
+        query, gallery = (self.test_embeddings[i] for i in sides)
         depth = min(max(*p.ks, 10), len(gallery))
         near = rank(None, query, gallery, min(max(p.rerank, depth), len(gallery)))
         rankings = {"": rank(self.method, query, gallery, depth) if self.learns else near}
@@ -156,10 +146,8 @@ class InShop(PairExperiment):
         labels = self.test_set.labels
         saved = {"query_labels": labels[self.queries], "gallery_labels": labels[self.gallery]}
         for ending, (scores, index) in rankings.items():
-            saved |= {
-                f"index{ending}": index[:, :depth].int(),
-                f"scores{ending}": scores[:, :depth],
-            }
+            saved[f"index{ending}"] = index[:, :depth].int()
+            saved[f"scores{ending}"] = scores[:, :depth]
         return self.measure(saved, {"ks": p.ks})
 
     @classmethod
@@ -169,16 +157,12 @@ class InShop(PairExperiment):
         queries whose best score another of the gallery shares, as scores that are rounded to 1 do:
         the order of the gallery decides there. Intervals are over items.
 
-        `details` has the `RetrievalResults` of each ending that is there: "", "_rerank", "_cosine".
-        """
+        `details` has the `RetrievalResults` of each of ENDINGS that is there."""
         labels, gallery_labels = saved["query_labels"], saved["gallery_labels"]
-        found = {
-            ending: RetrievalResults.from_neighbours(
-                saved[f"scores{ending}"], saved[f"index{ending}"].long(), labels, gallery_labels
-            )
-            for ending in ENDINGS
-            if f"index{ending}" in saved
-        }
+        found = {}
+        for ending in (ending for ending in ENDINGS if f"index{ending}" in saved):
+            ranked = saved[f"scores{ending}"], saved[f"index{ending}"].long()
+            found[ending] = RetrievalResults.from_neighbours(*ranked, labels, gallery_labels)
         ks = parameters["ks"]
         values = {f"recall@{k}{end}": results.hits(k) for end, results in found.items() for k in ks}
         best = saved["scores"]
@@ -212,11 +196,7 @@ class InShop(PairExperiment):
 
 def hold_out_items(labels: Tensor, share: float) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Positions of the images to learn from, and of validation queries and their gallery, halves of
-    items held out.
-
-    Raises:
-        ValueError: fewer than two items of two images or more would be held out, or none be left.
-    """
+    items held out; ValueError where fewer than two would be, or none be left."""
     items, sizes = labels.unique(return_counts=True)
     several = items[sizes > 1]
     generator = seeded(VALIDATION_SEED)
@@ -237,13 +217,7 @@ def hold_out_items(labels: Tensor, share: float) -> tuple[Tensor, tuple[Tensor, 
     return learned, (torch.cat(queries), torch.cat(gallery))
 
 
-def rank(
-    network: PairNetwork | None,
-    query: Tensor,
-    gallery: Tensor,
-    k: int,
-    candidates: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def rank(network, query: Tensor, gallery: Tensor, k: int, candidates=None) -> tuple:
     """The k best of the gallery for each query, exactly: scores (Q, k) and positions (Q, k); equal
     scores: lower position first. Without a network by cosine.
 

@@ -14,12 +14,7 @@ from fieldmarks.checks import one_of
 from fieldmarks.data.batches import TrainingStream
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.evaluation.results import retrieve
-from fieldmarks.experiments.experiment import (
-    Experiment,
-    ImageParameters,
-    RunParameters,
-    run_as_module,
-)
+from fieldmarks.experiments.experiment import Experiment, ImageParameters, run_as_module
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.scores import Scores
 from fieldmarks.methods.method import Method
@@ -27,18 +22,10 @@ from fieldmarks.methods.metric_baselines import BASELINES, create_baseline
 from fieldmarks.methods.vapnet import VAPNet, patch_boxes
 
 NEIGHBOURS = 10  # kept of each query, for galleries
+DEFAULTS = {"views": 2, "constraint_weight": 0.1, "grids": (2, 4), "uniform_over": "grids"}
 
 
-@composed_of(
-    VAPNet,
-    create_baseline,
-    views=2,
-    constraint_weight=0.1,
-    grids=(2, 4),
-    uniform_over="grids",
-    freeze_norm=True,
-    epochs=3,
-)
+@composed_of(VAPNet, create_baseline, **DEFAULTS, freeze_norm=True, epochs=3)
 class Parameters(ImageParameters):
     """Options of VAPNet (NOTE with frozen batch statistics features vanish from a constraint_weight
     of about 1 on), of its baselines, and:"""
@@ -160,11 +147,11 @@ class OpenSet(Experiment):
         return "untrained", build(p, self.create_backbone(), classes).to(self.device).eval()
 
     @classmethod
-    def rebuild(cls, p: RunParameters, backbone: Backbone, result: dict, folder: Path) -> Method:
+    def rebuild(cls, p: ImageParameters, backbone: Backbone, result: dict, folder: Path) -> Method:
         return build(p, backbone, result["counts"]["train_classes"])
 
 
-def build(p: RunParameters, backbone: Backbone, classes: int) -> Method:
+def build(p: ImageParameters, backbone: Backbone, classes: int) -> Method:
     if p.method == "vapnet":
         return VAPNet(backbone, classes, **p.options(VAPNet))
     return create_baseline(p.method, backbone, classes, **p.options(create_baseline))

@@ -1,8 +1,7 @@
-"""What goes with what: PAN on outfits, with its attribute baselines (Table 1 of the paper).
+"""What goes with what: PAN on outfits, with its attribute baselines (labs/pan/table1.yaml).
 
 Two questions are asked of a similarity of garments: is this an outfit or a mere collection (AUC),
-and which of these fills the blank in that outfit (FITB). The paper's settings:
-labs/pan/table1.yaml."""
+and which of these fills the blank in that outfit (FITB)."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,33 +33,21 @@ from fieldmarks.random import seeded
 VALIDATION = "valid"
 TESTS = {"test": "", "test resampled": "_resampled"}  # parts, and what their metrics' names end in
 DEGREE = -1  # stands where K does for answers by the number of edges
+HEAD = {"encoder": "graph", "hidden": (200, 200), "none_slot": True, "rule": "and"}
+LOOP = {"epochs": 150, "evaluate_every": 15, "lr": 0.003}
 
 
-@composed_of(
-    encoder="graph",
-    hidden=(200, 200),
-    none_slot=True,
-    rule="and",
-    attribute_weight=10.0,
-    epochs=150,
-    evaluate_every=15,
-    lr=0.003,
-    dataset="wardrobe",
-    size=128,
-)
+@composed_of(**HEAD, **LOOP, attribute_weight=10.0, dataset="wardrobe", size=128)
 class Parameters(PairParameters):
     """As `PairParameters`, whose epoch is one step on the whole graph, and:"""
 
     kind = "outfits"
 
     dataset: Literal["wardrobe", "polyvore"] = "wardrobe"
-    outfits_split: Literal["nondisjoint", "disjoint"] = (
-        "nondisjoint"  # disjoint has no resampled questions
-    )
+    # disjoint has no resampled questions
+    outfits_split: Literal["nondisjoint", "disjoint"] = "nondisjoint"
     support_dropout: float = 0.15  # of the graph's nodes, then of its edges
-    message_share: float = (
-        0.5  # of the training edges: what the graph encoder is shown, not learned from
-    )
+    message_share: float = 0.5  # of the training edges: shown to the graph encoder, not learned
     neighbours: int = 1  # K, edges in sight of each item asked about; 0 and 1 are measured too
 
     def __post_init__(self):
@@ -74,8 +61,7 @@ class OutfitMatching(PairExperiment):
     """Attributes:
     outfits: items, outfits of them, and questions; `pixels` the items' images, in the same order.
     features: (I, d) of the frozen backbone, standardised by the training items', on the device.
-    training_items: (T,) long; `edges` (E, 2) those that share a training outfit, as positions in
-        it."""
+    training_items: (T,) long; `edges` (E, 2) positions in it of those that share an outfit."""
 
     Parameters = Parameters
     monitor = "validation"
@@ -108,9 +94,8 @@ class OutfitMatching(PairExperiment):
 
     def load_outfits(self) -> polyvore.Outfits:
         p = self.parameters
-        root = p.root or catalog.generate(
-            p.dataset, p.generated, progress=counter("images drawn", p.progress)
-        )
+        progress = counter("images drawn", p.progress)
+        root = p.root or catalog.generate(p.dataset, p.generated, progress)
         return polyvore.load(Path(root).expanduser(), p.outfits_split, name=p.dataset)
 
     def _stream(self) -> learned.PairStream:
@@ -120,10 +105,8 @@ class OutfitMatching(PairExperiment):
         shown = p.message_share if self.method.sees_graph else 0.0
         messages, targets = split_edges(self.edges, seeded(p.seed, 30), shown)
         if not len(targets):
-            raise ValueError(
-                f"{len(self.edges)} edges, a share of {p.message_share} of which are shown, "
-                "leave none to learn from"
-            )
+            problem = f"{len(self.edges)} edges, a share of {p.message_share} of which are shown, "
+            raise ValueError(problem + "leave none to learn from")
         pairs = pairs_from_edges(targets, nodes, seeded(p.seed, 31), known=messages)
         graph = Graph.of(messages.to(self.device), nodes) if self.method.sees_graph else None
         attributes = self.outfits.attributes
@@ -185,17 +168,15 @@ class OutfitMatching(PairExperiment):
                     truth = saved[f"true/{part}"]
                     others[f"auc{ending}"] = area_under_curve(scores, truth)
                     own[f"auc{ending}"] = partial(scoring.auc_interval, scores, truth)
-        reported = [
-            f"{n}{e}" for n in ("fitb", "auc") for e in TESTS.values() if f"fitb{e}" in values
-        ]
+        there = [ending for ending in TESTS.values() if f"fitb{ending}" in values]
+        reported = [f"{name}{ending}" for name in ("fitb", "auc") for ending in there]
         asked = [v.flatten() for n, v in sorted(saved.items()) if n.count("/") == 1]
         queries = len(saved["right/test"]) + len(saved["true/test"])
         options = {"own_intervals": own, "reported": reported, "saved": dict(saved)}
         return Scores(values, others, torch.cat(asked), queries, **options)
 
     def answer(self, part: str, k: int) -> tuple[Tensor, Tensor]:
-        """The choices' scores (Q, C) and the outfits' scores (O,) for a part's questions, with k
-        edges in sight."""
+        """Scores of a part's choices (Q, C) and outfits (O,), with k edges in sight."""
         blanks, outfits = self.contexts(part, k if self.method.sees_graph else 0)
         self.method.eval()
         with torch.no_grad():
@@ -212,11 +193,9 @@ class OutfitMatching(PairExperiment):
         built = self.contexts_built
         if (part, k) not in built:
             graph, data = self.graph_of(part), self.outfits
+            blanks = [(q.question, q.choices) for q in data.blanks[part]]
             built[part, k] = (
-                [
-                    graphs.question_context(graph, q.question, q.choices, k)
-                    for q in data.blanks[part]
-                ],
+                [graphs.question_context(graph, *blank, k) for blank in blanks],
                 [graphs.outfit_context(graph, q.items, k) for q in data.compatibility[part]],
             )
         return built[part, k]
@@ -227,8 +206,7 @@ class OutfitMatching(PairExperiment):
         return Graph.of(edges, len(self.outfits)).neighbours()
 
     def degree_answers(self, part: str) -> tuple[Tensor, Tensor]:
-        """Scores as of `answer`, of nothing but the visible edges at K = 1: minus their mean
-        number."""
+        """Scores as of `answer`, of nothing but the visible edges at K = 1: minus their number."""
         blanks, outfits = self.contexts(part, 1)
 
         def edges_at(context: Context, rows: list[int]) -> list[float]:

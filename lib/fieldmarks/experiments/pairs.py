@@ -17,7 +17,6 @@ from fieldmarks.experiments.experiment import Experiment, RunParameters, backbon
 from fieldmarks.experiments.features import Pooled, frozen_features
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.methods.attribute_baselines import AttributeSimilarityHead
-from fieldmarks.methods.graph_encoder import Graph
 from fieldmarks.methods.method import Method
 from fieldmarks.methods.pair_network import PairNetwork
 from fieldmarks.methods.pairs import pairs_from_labels
@@ -28,20 +27,11 @@ from fieldmarks.training import choose_device
 WITH_ATTRIBUTES = ("pan_supervised", "pan_hybrid", "multitask", "attribute_similarity")
 HEADS = (*WITH_ATTRIBUTES, "pan_unsupervised", "plain")
 CHUNK = 4096  # pairs scored at a time: with 2048 features and 463 concepts some 100 MB
+HEAD = {"encoder": "linear", "hidden": (256,), "none_slot": False}
+ADAM = {"optimizer": "adam", "schedule": "constant", "warmup_steps": 0, "weight_decay": 0.0}
 
 
-@composed_of(
-    PairNetwork,
-    encoder="linear",
-    hidden=(256,),
-    none_slot=False,
-    optimizer="adam",
-    schedule="constant",
-    warmup_steps=0,
-    weight_decay=0.0,
-    lr=0.001,
-    restore_best=True,
-)
+@composed_of(PairNetwork, **HEAD, **ADAM, lr=0.001, restore_best=True)
 class PairParameters(RunParameters):
     """Options of `PairNetwork` and the loop, whose epoch is one step on all pairs, and:"""
 
@@ -54,10 +44,8 @@ class PairParameters(RunParameters):
         at_least(0, attribute_weight=self.attribute_weight, pairs=self.pairs)
         share(dropout=self.dropout)
         if not self.hidden or min(self.hidden) < 1:
-            raise ValueError(
-                f"hidden is {list(self.hidden)}: "
-                "give the units of one layer or more, each at least 1"
-            )
+            problem = f"hidden is {list(self.hidden)}: "
+            raise ValueError(problem + "give the units of one layer or more, each at least 1")
 
 
 class PairStream:
@@ -72,24 +60,16 @@ class PairStream:
 
     steps_per_epoch = 1
 
-    def __init__(
-        self,
-        features: Tensor,
-        draw: Callable[[int], tuple[Tensor, Tensor]],
-        attributes: Tensor | None,
-        seed: tuple[int, int],
-        graph: Graph | None = None,
-        support_dropout: float = 0.0,
-    ):
+    def __init__(self, features, draw, attributes, seed, graph=None, support_dropout=0.0):
         self.features, self.draw, self.attributes, self.seed = features, draw, attributes, seed
         self.graph, self.support_dropout = graph, support_dropout
         self.device, self.batch_size = features.device, len(features)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[dict]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[dict[str, Any]]:
         pairs, same = (part.to(self.device) for part in self.draw(epoch + 1))
         generator = seeded(*self.seed, epoch + 1)
         support = self.graph and self.graph.support(self.support_dropout, generator)
-        batch = {"features": self.features, "pairs": pairs, "same": same}
+        batch: dict[str, Any] = {"features": self.features, "pairs": pairs, "same": same}
         batch |= {"attributes": self.attributes, "support": support, "generator": generator}
         yield batch
 
@@ -100,6 +80,7 @@ class PairExperiment(Experiment):
     embedder: the frozen method that gives its features."""
 
     embedder: Method
+    attribute_names: Any
 
     def __init__(self, parameters: PairParameters, rank: int = 0, world: int = 1):
         if world > 1:
@@ -143,10 +124,6 @@ class PairExperiment(Experiment):
 
     def details(self, scores, history) -> dict:
         return {"attribute_names": self.attribute_names}
-
-    @property
-    def attribute_names(self) -> list[str]:
-        raise NotImplementedError
 
     @classmethod
     def load(cls, folder: Path, result: dict, device: str = "auto") -> "PairMethod":
@@ -216,6 +193,19 @@ def score_pairs(
     chunks = pairs.to(encoded.device).split(CHUNK)
     parts = [score(encoded[part[:, 0]], encoded[part[:, 1]]) for part in chunks]
     return torch.cat(parts) if parts else encoded.new_empty(0)
+
+
+def pair_table(score, encoded: Tensor, episodes) -> Tensor:
+    """Similarity of all pairs of rows (N, h) that meet in episodes, each scored once: symmetric
+    (N, N), NaN elsewhere."""
+    needed = torch.zeros(len(encoded), len(encoded), dtype=torch.bool)
+    for support, query in zip(episodes.support, episodes.query, strict=True):
+        needed[query.flatten()[:, None], support.flatten()] = True
+    pairs = (needed | needed.T).triu().nonzero()
+    table = torch.full(needed.shape, torch.nan)
+    first, second = pairs.T
+    table[first, second] = table[second, first] = score_pairs(score, encoded, pairs).cpu()
+    return table
 
 
 @torch.no_grad()

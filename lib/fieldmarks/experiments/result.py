@@ -1,5 +1,4 @@
-"""A run's `result.json`: what was run, on what, with what outcome. Written last; only a complete
-one counts."""
+"""A run's `result.json`: what was run and what came out. Only a complete one counts."""
 
 import json
 import platform

@@ -22,9 +22,7 @@ class Scores:
     groups: Tensor | None = None  # (Q,), queries that a bootstrap draws together
     # Of metrics whose interval is no bootstrap over queries, computed when asked for.
     own_intervals: dict[str, Callable[[], Sequence[float]]] = field(default_factory=dict)
-    reported: Sequence[str] | None = (
-        None  # whose intervals go into result.json; None: all of `values`
-    )
+    reported: Sequence[str] | None = None  # with intervals in result.json; None: all of `values`
     results: RetrievalResults | None = None  # the retrieval, where there is one
     saved: dict[str, Tensor] = field(default_factory=dict)  # what a run saves
     details: dict[str, Any] = field(default_factory=dict)  # for an experiment's figures
