@@ -22,3 +22,17 @@ def real_data() -> Path:
             pytest.fail(word)
         pytest.skip(word)
     return folder
+
+
+HERE = Path(__file__).parent
+PROGRAMS = ("fieldlab", "notebooks", "fieldmarks/experiments", "fieldmarks/test_training.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of programs and whole runs are slow. The sweep over all cards takes longest: it goes
+    first, while the other worker does the rest."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            if item.path.relative_to(HERE).as_posix().startswith(PROGRAMS):
+                item.add_marker("slow")
+    items.sort(key=lambda item: item.path.name != "test_cards.py")

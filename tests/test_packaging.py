@@ -57,9 +57,7 @@ def test_every_import_of_the_library_is_a_declared_requirement():
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 modules = [node.module]
-            for module in (
-                {name.split(".")[0] for name in modules} - sys.stdlib_module_names - OWN
-            ):
+            for module in {name.split(".")[0] for name in modules} - sys.stdlib_module_names - OWN:
                 assert {name_of(owner) for owner in owners[module]} & declared, (
                     f"{file.name} imports {module}"
                 )

@@ -86,7 +86,7 @@ def _official_training_images(run: FinishedRun) -> int | None:
         return None
     if kind == "open_set" and run.setting.get("split") == "open":
         return official.train[0]
-    return official.closed and official.closed[0]
+    return official.closed
 
 
 def _facts(table: Table) -> list[str]:
