@@ -11,9 +11,9 @@ from fieldmarks.data import catalog
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.evaluation.episodes import prototype_scores, sample_episodes
 from fieldmarks.evaluation.outfits import mean_area_under_curves
-from fieldmarks.experiments import fewshot, pairs
+from fieldmarks.experiments import fewshot
 from fieldmarks.experiments.fewshot import SEEDS, UNTRAINED, FewShot, Parameters
-from fieldmarks.experiments.pairs import HEADS, random_pairs
+from fieldmarks.experiments.pairs import HEADS, pair_table, random_pairs
 from fieldmarks.experiments.parameters import parse
 from fieldmarks.experiments.result import read_result
 from fieldmarks.methods.pan import pair_labels
@@ -283,7 +283,7 @@ def test_the_table_holds_each_pair_that_an_episode_asks_for_and_no_other():
         calls.append(len(a))
         return -(a - b).square().sum(-1)
 
-    table, needed = pairs.pair_table(score, encoded, episodes), set()
+    table, needed = pair_table(score, encoded, episodes), set()
     for support, query in zip(*episodes, strict=True):
         needed |= {(q, s) for q in query.flatten().tolist() for s in support.flatten().tolist()}
     for i in range(20):
