@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+
 from fieldlab.cards.card import load_card
 
 HERE = Path(__file__).parent

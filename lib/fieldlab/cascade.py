@@ -13,11 +13,11 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
-from fieldmarks.decoding import ImageError, decode
 from torch import Tensor
 
 from fieldlab.models import Model, PairModel
 from fieldlab.own_pictures import DecodedPictures, Hit, PictureIndex
+from fieldmarks.decoding import ImageError, decode
 
 EXPLAINED = 10  # pictures
 SHORTLIST = 200

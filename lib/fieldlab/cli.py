@@ -304,9 +304,8 @@ def _lines(answer):
 
 
 def _answer_page(answer, image: Path, pictures: Path, page: Path) -> Path:
-    from fieldmarks.decoding import ImageError, decode
-
     from fieldlab.page import Found, write_page
+    from fieldmarks.decoding import ImageError, decode
 
     shown = []
     for hit, score, reason in zip_longest(answer.hits, answer.scores_in_words(), answer.reasons):

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
 from fieldmarks.backbones import Backbone
 from fieldmarks.data.augment import TestViews
 from fieldmarks.experiments.experiment import load_run
@@ -13,7 +15,6 @@ from fieldmarks.methods.hashing import HashMethod, to_codes
 from fieldmarks.methods.method import Method
 from fieldmarks.show.names import names_of_concepts
 from fieldmarks.training import choose_precision, embed_all
-from torch import Tensor
 
 
 @dataclass

@@ -19,13 +19,13 @@ from uuid import uuid4
 
 import numpy as np
 import torch
+from torch import Tensor
+
+from fieldlab.models import Model
 from fieldmarks.decoding import ImageError, decode
 from fieldmarks.files import atomic, lock, release, write_json
 from fieldmarks.search.codes import CodeIndex, pack
 from fieldmarks.search.embeddings import EmbeddingIndex, exact_nearest
-from torch import Tensor
-
-from fieldlab.models import Model
 
 SCHEMA = 2
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from fieldmarks.files import atomic
 from PIL import Image
+
+from fieldmarks.files import atomic
 
 BARS = """<p>Under each picture: how similar the two are, from 0 to 1, and the concepts that add
 most to it. A bar is what a concept adds; all bars have one scale.</p>"""

@@ -12,6 +12,7 @@ import time
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+
 from fieldmarks.evaluation.episodes import (
     cosine_scores,
     episode_accuracies,

@@ -9,6 +9,7 @@ import statistics
 import time
 
 import torch
+
 from fieldmarks.backbones import create_backbone
 from fieldmarks.methods.fcaenet import (
     attention,

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from PIL import Image
+
 from fieldlab.explorer.exploring import CodeFinder
 from fieldlab.explorer.gallery import Gallery
 from fieldlab.explorer.panels import Explorer
@@ -25,7 +27,6 @@ from fieldmarks.experiments.fewshot import FewShot
 from fieldmarks.experiments.hashing import Hashing
 from fieldmarks.experiments.open_set import OpenSet
 from helpers.experiments import arguments
-from PIL import Image
 
 BIRDS = {"classes": 24, "images": 8}
 FEW = {"ways": 3, "shots": 2, "queries": 6, "episodes": 20, "validation_episodes": 10}

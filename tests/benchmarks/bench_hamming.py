@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep, and d
 
 import numpy as np
 import torch
+
 from fieldmarks.evaluation.hamming import mean_average_precision, retrieve
 
 

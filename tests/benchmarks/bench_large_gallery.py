@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import faiss
 import numpy as np
+
 from fieldmarks.search.codes import CodeIndex
 from fieldmarks.search.embeddings import EmbeddingIndex, exact_nearest
 

@@ -17,6 +17,7 @@ import time
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep, and disturb less
 
 import torch
+
 from fieldmarks.experiments.pairs import PairStream
 from fieldmarks.methods.graph_encoder import Graph
 from fieldmarks.methods.pair_network import CHUNK, PairNetwork

@@ -16,6 +16,7 @@ import time
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep, and disturb less
 
 import torch
+
 from fieldmarks.evaluation.pair_scores import TILE, _Tiles, rerank, top_scores
 from fieldmarks.methods.pairs import pairs_from_labels
 from fieldmarks.methods.pan import PAN

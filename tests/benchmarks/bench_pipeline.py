@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import torch
+
 from fieldmarks.backbones import create_backbone
 from fieldmarks.data import catalog
 from fieldmarks.data.augment import TrainingViews

@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep, and d
 
 import faiss
 import torch
+
 from fieldmarks.evaluation.recall import recall_at_k
 from fieldmarks.evaluation.results import retrieve
 

@@ -12,6 +12,7 @@ import statistics
 import time
 
 import torch
+
 from fieldmarks.backbones import create_backbone
 from fieldmarks.data.augment import TrainingViews
 from fieldmarks.methods.fcaenet import FCAENet

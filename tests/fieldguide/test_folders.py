@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from fieldguide.folders import write_atomically
 
 IDENTITY = {"version": 1, "seed": 0}

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fieldguide
 import pytest
+
+import fieldguide
 
 ALLOWED = {*sys.stdlib_module_names, "numpy", "PIL", "cv2", "fieldguide"}
 FILES = sorted(Path(fieldguide.__file__).parent.rglob("*.py"))

@@ -4,10 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
+
 from fieldguide import draw_window, make_fieldguide, make_wardrobe
 from fieldguide.__main__ import main
 from helpers.generated import digest
-from PIL import Image
 
 BIRDS = ["--classes", "3", "--images", "2", "--size", "32", "--seed", "5"]
 GARMENTS = ["--items", "150", "--outfits", "200", "--shots", "2", "--size", "32"]

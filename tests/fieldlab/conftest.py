@@ -1,4 +1,5 @@
 import pytest
+
 from helpers.lab import Lab
 
 

@@ -3,9 +3,10 @@
 import warnings
 
 import pytest
+from PIL import Image
+
 from fieldlab.check import check, check_images
 from helpers.layout_trees import cub_tree, inshop_tree
-from PIL import Image
 
 
 def test_unknown_name(tmp_path):

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
 from fieldguide import make_fieldguide, make_wardrobe
 from fieldlab import cli
 from fieldlab.sweep import runner, sweep

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from fieldguide.birds.guide import make_fieldguide
 from fieldguide.garments.wardrobe import make_wardrobe
 from fieldlab.models import load_model, load_pair_model
@@ -12,7 +14,6 @@ from fieldmarks.experiments.open_set import OpenSet
 from fieldmarks.experiments.outfits import OutfitMatching
 from fieldmarks.show.names import readable_attribute
 from helpers.experiments import run
-from PIL import Image
 
 PAN = {
     "backbone": "resnet10t",

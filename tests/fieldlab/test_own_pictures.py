@@ -3,6 +3,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from fieldguide.birds.guide import make_fieldguide
 from fieldlab import cascade, own_pictures
 from fieldlab.cli import main
@@ -12,7 +14,6 @@ from fieldmarks.experiments.fewshot import FewShot
 from fieldmarks.experiments.hashing import Hashing
 from fieldmarks.experiments.open_set import OpenSet
 from helpers.experiments import run
-from PIL import Image
 
 SMALL = {
     "resize": 64,

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from fieldlab.score_tables import agreement, score_table
 
 

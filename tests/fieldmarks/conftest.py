@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from helpers.pictures import gradient, save
 from PIL import Image
+
+from helpers.pictures import gradient, save
 
 
 @pytest.fixture

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
+
 from fieldmarks.backbones import create_backbone, has_depthwise, load_weights
 from fieldmarks.data.augment import TestViews
 from fieldmarks.data.pixels import PixelCache
-from PIL import Image
 
 
 @pytest.mark.parametrize(
@@ -35,10 +36,11 @@ def test_transformer_tokens_lie_on_their_grid():
 def test_bundled_weights_know_imagenet(real_data):
     """Frozen, on the photographs of ten CUB classes: far above the 10 % of chance, and above random
     weights."""
-    from fieldmarks.data.augment import normalise
-    from fieldmarks.evaluation.recall import recall_at_k
     from PIL import Image
     from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
+
+    from fieldmarks.data.augment import normalise
+    from fieldmarks.evaluation.recall import recall_at_k
 
     folders = sorted((real_data / "CUB_200_2011" / "images").iterdir())[25:35]
     files = [

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from PIL import Image
+
 from fieldmarks import decoding
 from fieldmarks.decoding import ImageError, decode, target_size, unreadable
 from helpers.pictures import gradient, save
-from PIL import Image
 
 
 def test_rgb_is_kept_as_it_is(tmp_path):

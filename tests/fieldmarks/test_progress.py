@@ -1,4 +1,5 @@
 import pytest
+
 from fieldmarks.progress import choose_mode, counter
 
 

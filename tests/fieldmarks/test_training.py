@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from fieldmarks import checkpoints, training
 from fieldmarks.data.batches import TrainingStream
 from fieldmarks.methods.method import Method
@@ -22,7 +24,6 @@ from fieldmarks.training import (
     lr_factor,
 )
 from helpers import training_run
-from torch import nn
 
 HERE = Path(__file__).parents[1] / "helpers"
 

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
+
 from fieldmarks.experiments.result import read_result
 from fieldmarks.experiments.scores import Scores
-from safetensors.torch import load_file
 
 
 def run(experiment):

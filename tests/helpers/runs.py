@@ -2,12 +2,13 @@
 
 import numpy as np
 import torch
+from PIL import Image
+from safetensors.torch import save_file
+
 from fieldlab.cards.finished import FinishedRun
 from fieldmarks.evaluation.statistics import bootstrap_interval
 from fieldmarks.experiments.result import read_result, write_result
 from fieldmarks.experiments.scores import Scores
-from PIL import Image
-from safetensors.torch import save_file
 
 ROWS = {"one": {"steps": 1}, "one + two": {"steps": 2}}
 LABELS = torch.arange(20) // 4

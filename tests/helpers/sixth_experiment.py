@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+
 from fieldmarks import Method, TrainingStream
 from fieldmarks.experiments.experiment import Experiment, ImageParameters, run_as_module
 from fieldmarks.experiments.parameters import composed_of

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import nn
+
 from fieldmarks.data.augment import TestViews, TrainingViews
 from fieldmarks.data.batches import SampledStream, TrainingStream
 from fieldmarks.evaluation.recall import recall_at_k
@@ -21,7 +23,6 @@ from fieldmarks.methods.vapnet import VAPNet
 from fieldmarks.processes import processes
 from fieldmarks.random import seeded
 from fieldmarks.training import Settings, embed_all, fit
-from torch import nn
 
 PLAIN = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
 

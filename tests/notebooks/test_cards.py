@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from fieldlab.cards.card import load_card
 from fieldlab.cards.finished import find_results
 from helpers.papermill_runs import NOTEBOOKS, check_figures, check_output

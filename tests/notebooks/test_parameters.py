@@ -4,6 +4,7 @@ import ast
 
 import nbformat
 import pytest
+
 from fieldmarks.experiments.experiment import experiment_class
 from helpers.papermill_runs import NOTEBOOKS, papermill
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
 from helpers.runs import make_run
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "report.ipynb"

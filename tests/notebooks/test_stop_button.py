@@ -4,8 +4,9 @@ import os
 import time
 from pathlib import Path
 
-from fieldmarks.checkpoints import load_checkpoint
 from jupyter_client.manager import start_new_kernel
+
+from fieldmarks.checkpoints import load_checkpoint
 
 TESTS = Path(__file__).parent.parent
 

@@ -4,10 +4,11 @@ import ast
 import json
 
 import nbformat
+from ipywidgets import IntSlider
+
 from fieldguide.birds.attributes import MARKS
 from fieldlab.explorer import tour as tour_figures
 from helpers.papermill_runs import NOTEBOOKS
-from ipywidgets import IntSlider
 
 
 def test_only_facts_are_committed_and_each_part_has_a_control_and_a_hidden_answer():

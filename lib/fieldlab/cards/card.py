@@ -39,12 +39,12 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from fieldmarks.checks import nearest_name
 from pydantic import AfterValidator as After
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic import BeforeValidator as Before
 
 from fieldlab.cards.notebook import parameters_cell
+from fieldmarks.checks import nearest_name
 
 GENERATED = ("fieldguide", "wardrobe")  # data sets that are drawn where they are given no folder
 # The runner sets these in every run, so a card may not.

@@ -8,12 +8,12 @@ embeddings or codes give for each query. An interval decides when all of it lies
 from dataclasses import dataclass
 
 import numpy as np
-from fieldmarks.evaluation.statistics import paired_bootstrap, seed_interval
 
 from fieldlab.cards.card import Claim
 from fieldlab.cards.finished import FinishedRun
 from fieldlab.report.saved import means_over, measure_again
 from fieldlab.report.tables import Row, Table
+from fieldmarks.evaluation.statistics import paired_bootstrap, seed_interval
 
 SAME = 1e-9  # seeds whose differences are this close say nothing of chance: methods without any
 SUPPORTED, CONTRADICTED = "supported", "contradicted"

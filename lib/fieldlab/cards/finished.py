@@ -5,9 +5,8 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from fieldmarks.experiments.result import SCHEMA, read_result
-
 from fieldlab.cards.card import Card, load_card
+from fieldmarks.experiments.result import SCHEMA, read_result
 
 # Runs that differ in these alone are the same experiment.
 NOT_SETTING = ("seed", "out", "card", "progress", "device", "baseline", "root")

@@ -13,6 +13,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
+from fieldlab.cards.finished import FinishedRun
+from fieldlab.cascade import Hit, Reason, strongest_concepts
+from fieldlab.explorer.gallery import PAIRS, Gallery, Picture
+from fieldlab.models import Model, PairModel, load_model, load_pair_model
+from fieldlab.own_pictures import DecodedPictures
+from fieldlab.report.tables import run_name
 from fieldmarks.backbones import create_backbone
 from fieldmarks.evaluation.results import RetrievalResults
 from fieldmarks.experiments.features import frozen_features
@@ -26,14 +34,6 @@ from fieldmarks.resampling import crop_and_resize
 from fieldmarks.show.examples import shown
 from fieldmarks.show.pairs import pair_board
 from fieldmarks.training import choose_device
-from torch import Tensor
-
-from fieldlab.cards.finished import FinishedRun
-from fieldlab.cascade import Hit, Reason, strongest_concepts
-from fieldlab.explorer.gallery import PAIRS, Gallery, Picture
-from fieldlab.models import Model, PairModel, load_model, load_pair_model
-from fieldlab.own_pictures import DecodedPictures
-from fieldlab.report.tables import run_name
 
 ON_THE_MAP = 2_000  # UMAP takes about 5 s for so many on one core
 

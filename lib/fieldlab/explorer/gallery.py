@@ -8,6 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from fieldlab.cards.finished import FinishedRun, find_results
+from fieldlab.own_pictures import list_pictures
+from fieldlab.report.tables import in_words, run_name
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.decoding import ImageError, UnreadableImages, decode
@@ -17,12 +23,6 @@ from fieldmarks.experiments.fewshot import FewShot
 from fieldmarks.experiments.hashing import SHALLOW
 from fieldmarks.experiments.inshop import InShop
 from fieldmarks.show.names import readable
-from PIL import Image
-from torch import Tensor
-
-from fieldlab.cards.finished import FinishedRun, find_results
-from fieldlab.own_pictures import list_pictures
-from fieldlab.report.tables import in_words, run_name
 
 # Pillow reads many more, some of them by starting other programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")

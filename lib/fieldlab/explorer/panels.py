@@ -12,15 +12,15 @@ from pathlib import Path
 
 import ipywidgets
 import numpy as np
-from fieldmarks.decoding import ImageError
-from fieldmarks.show import maps
-from fieldmarks.show.names import readable
 
 from fieldlab.cascade import in_stages
 from fieldlab.explorer import exploring, gallery, widgets
 from fieldlab.explorer.exploring import CodeFinder, Erasing, Finder, PairFinder
 from fieldlab.explorer.gallery import Gallery, Picture
 from fieldlab.report.tables import run_name
+from fieldmarks.decoding import ImageError
+from fieldmarks.show import maps
+from fieldmarks.show.names import readable
 
 PAGE = 24  # thumbnails to choose a query from, at a time
 MOST = 20  # results in a row

@@ -4,6 +4,10 @@ from collections.abc import Callable
 from itertools import groupby
 
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
 from fieldguide.birds.attributes import MARKS
 from fieldguide.birds.plate import draw_plate
 from fieldguide.birds.species import Species, make_species
@@ -18,9 +22,6 @@ from fieldmarks.resampling import crop_and_resize
 from fieldmarks.show import concepts, galleries, maps
 from fieldmarks.show.examples import shown
 from fieldmarks.show.names import names_of_concepts, readable
-from matplotlib.figure import Figure
-from PIL import Image
-from torch import Tensor
 
 COARSE = (2, 4)  # grids whose patches show something that a reader recognises
 

@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 import torch
 import traitlets
-from fieldmarks.checks import one_of
-from fieldmarks.show import style
-from fieldmarks.show.picture import Picture, as_array, as_rgb
 from matplotlib import font_manager
 from PIL import Image
 from torchvision.utils import draw_bounding_boxes
 
 from fieldlab.page import data_uri
+from fieldmarks.checks import one_of
+from fieldmarks.show import style
+from fieldmarks.show.picture import Picture, as_array, as_rgb
 
 HERE = Path(__file__).parent
 MARKS = ("right", "wrong", "neutral")

@@ -3,14 +3,13 @@
 from functools import cache
 from pathlib import Path
 
-from fieldmarks.files import atomic
-
 from fieldlab.cards.claims import judge
 from fieldlab.cards.finished import find_card, find_results
 from fieldlab.cards.setting import compare
 from fieldlab.report.saved import measure_again
 from fieldlab.report.tables import arrange
 from fieldlab.report.wording import Part, Report
+from fieldmarks.files import atomic
 
 
 def gather(folder: Path) -> Report:

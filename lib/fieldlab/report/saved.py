@@ -19,9 +19,10 @@ def measure_again(folder: Path, result: dict) -> "Scores":
         ValueError: it cannot be done; one line that says why, without the folder.
         NothingSaved: runs of this kind save nothing that could be scored.
     """
-    from fieldmarks.experiments.experiment import experiment_class
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    from fieldmarks.experiments.experiment import experiment_class
 
     try:
         kind = experiment_class(result["module"])

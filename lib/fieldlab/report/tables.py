@@ -13,10 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from fieldmarks.evaluation.statistics import seed_interval
-
 from fieldlab.cards.card import Card
 from fieldlab.cards.finished import FinishedRun
+from fieldmarks.evaluation.statistics import seed_interval
 
 
 class Measurement(NamedTuple):

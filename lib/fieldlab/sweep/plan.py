@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fieldmarks.checks import nearest_name
-
 from fieldlab.cards.card import GENERATED, OF_THE_RUN, Card, check_values, read_value
 from fieldlab.cards.notebook import fingerprint
+from fieldmarks.checks import nearest_name
 
 
 @dataclass(frozen=True)

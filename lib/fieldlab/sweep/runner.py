@@ -18,14 +18,14 @@ from types import MappingProxyType
 
 import psutil
 import yaml
-from fieldmarks.experiments.result import read_result
-from fieldmarks.files import write_json
 from filelock import FileLock, Timeout
 
 from fieldlab.cards.finished import EARLIER_EDITION, of_earlier_edition
 from fieldlab.cards.notebook import how_it_ended
 from fieldlab.sweep.board import LOG, duration
 from fieldlab.sweep.plan import Run
+from fieldmarks.experiments.result import read_result
+from fieldmarks.files import write_json
 
 PAPERMILL = (sys.executable, "-m", "papermill")
 GRACE = 10.0  # seconds that a process has to save and end before it is killed

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from fieldguide.birds.attributes import ATTRIBUTE_NAMES
 from fieldguide.birds.canvas import PARTS
 

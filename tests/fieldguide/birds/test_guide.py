@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from fieldguide.birds import guide as module
 from fieldguide.birds.attributes import ATTRIBUTE_NAMES, VOCABULARY
 from fieldguide.birds.canvas import PART, PARTS
 from fieldguide.birds.guide import make_fieldguide
 from helpers.generated import digest
-from PIL import Image
 
 SHARED = Path(os.environ.get("FIELDMARKS_DATA", Path(__file__).parents[4] / "shared" / "data"))
 CLASSES, IMAGES, SIZE = 12, 7, 64

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from fieldguide.birds.attributes import MARKS
 from fieldguide.birds.canvas import PART
 from fieldguide.birds.photographs import field_photograph, portrait

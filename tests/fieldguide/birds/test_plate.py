@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from fieldguide.birds.plate import draw_plate
 from helpers.generated import assert_legible, texts_drawn
 

@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+
 from fieldguide.birds.attributes import MARKS, VOCABULARY, present_attributes
 from fieldguide.birds.species import make_species, marks_apart
 

@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+
 from fieldguide.garments import wardrobe as module
 from fieldguide.garments.attributes import VOCABULARY, make_garments
 from fieldguide.garments.outfits import compatibility

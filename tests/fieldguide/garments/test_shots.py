@@ -5,6 +5,7 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
+
 from fieldguide.garments.attributes import make_garments
 from fieldguide.garments.fabrics import COLOURS, PALETTE
 from fieldguide.garments.shots import photograph

@@ -5,6 +5,8 @@ import json
 from collections import Counter
 
 import pytest
+from PIL import Image
+
 from fieldguide.garments import wardrobe as module
 from fieldguide.garments.attributes import ATTRIBUTE_NAMES, KINDS, make_garments
 from fieldguide.garments.shots import photograph
@@ -12,7 +14,6 @@ from fieldguide.garments.wardrobe import make_wardrobe
 from fieldmarks.data import catalog
 from fieldmarks.data.layouts import inshop
 from helpers.generated import digest, read_lines, read_outfits, resolve, semantic_of
-from PIL import Image
 
 SMALL = {"outfits": 300, "items": 150, "shots": 2, "size": 48}
 VERSIONS, SPLITS = ("nondisjoint", "disjoint"), ("train", "valid", "test")

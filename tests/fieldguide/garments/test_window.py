@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from fieldguide.garments.window import draw_window
 from helpers.generated import assert_legible, texts_drawn
 

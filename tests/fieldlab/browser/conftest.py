@@ -20,6 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from helpers.experiments import arguments
 from helpers.pages import WIDE
 

@@ -9,8 +9,9 @@ import zipfile
 
 import numpy as np
 import pytest
-from helpers.pages import LOAD, changed, no_traceback, photograph, row, run_all, section, sources
 from PIL import Image
+
+from helpers.pages import LOAD, changed, no_traceback, photograph, row, run_all, section, sources
 
 # ---- files to upload
 

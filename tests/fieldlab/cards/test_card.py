@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from fieldlab.cards.card import load_card, read_value
 from fieldlab.cards.notebook import fingerprint, parameters_cell
 from fieldlab.sweep.plan import plan

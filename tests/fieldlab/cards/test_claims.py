@@ -1,6 +1,7 @@
 import random
 
 import pytest
+
 from fieldlab.cards.card import load_card
 from fieldlab.cards.claims import CONTRADICTED, NOT_TESTED, SUPPORTED, UNDECIDED, decide, judge
 from fieldlab.report.tables import arrange

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from fieldlab import cli
 from fieldlab.cards.finished import find_results, of_earlier_edition
 from helpers.runs import make_run

@@ -10,6 +10,8 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from fieldlab.cascade import in_stages
 from fieldlab.explorer import exploring, gallery
 from fieldlab.explorer.panels import Explorer
@@ -19,7 +21,6 @@ from fieldmarks.experiments.fewshot import FewShot, few_shot_split
 from fieldmarks.experiments.hashing import Hashing
 from fieldmarks.experiments.open_set import OpenSet
 from helpers.experiments import arguments
-from PIL import Image
 
 BIRDS = {"classes": 12, "images": 8, "size": 64}
 SMALL = {

@@ -7,9 +7,10 @@ import re
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from fieldlab.explorer import widgets
 from fieldmarks.show.style import RIGHT, WRONG
-from PIL import Image
 
 
 def decoded(source):

@@ -5,6 +5,8 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from fieldlab.cards.card import load_card
 from fieldlab.cards.finished import find_card, find_results
 from fieldlab.cards.setting import compare
@@ -14,7 +16,6 @@ from fieldlab.report.tables import arrange, row_of
 from fieldlab.report.wording import Cell, bounds, cells, cells_not_run, other_cells, percent, points
 from fieldmarks.experiments.result import read_result, write_result
 from helpers.runs import bare, make_run
-from PIL import Image
 
 
 @pytest.fixture

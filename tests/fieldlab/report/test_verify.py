@@ -3,13 +3,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from fieldlab import cli
 from fieldlab.report.saved import NothingSaved, measure_again
 from fieldlab.report.verify import differences, verify
 from fieldmarks.evaluation.hamming import mean_average_precision
 from fieldmarks.experiments.hashing import Hashing
 from helpers.runs import LABELS, finished, make_run, naive_hits
-from safetensors.torch import load_file, save_file
 
 
 def change(folder, **changes):

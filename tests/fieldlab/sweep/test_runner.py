@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
+
 from fieldlab.cards.card import load_card
 from fieldlab.sweep import board, cluster, runner
 from fieldlab.sweep.plan import plan
 from fieldlab.sweep.sweep import run_all
 from helpers.sweeping import drive, stand_in, wait_until
-from rich.console import Console
 
 
 @pytest.fixture

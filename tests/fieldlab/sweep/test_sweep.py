@@ -9,13 +9,14 @@ import socket
 import threading
 
 import pytest
+from rich.console import Console
+
 from fieldlab.cards.card import load_card
 from fieldlab.sweep import board, cluster, estimate, runner
 from fieldlab.sweep.plan import plan
 from fieldlab.sweep.runner import Outcome
 from fieldlab.sweep.sweep import run_all
 from helpers.sweeping import Workers, drive, stand_in, sweep_with_kills, wait_until
-from rich.console import Console
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from helpers.layout_trees import cub_tree, inshop_tree, touch, write
 
 

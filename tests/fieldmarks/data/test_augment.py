@@ -1,5 +1,7 @@
 import pytest
 import torch
+from torchvision.transforms import functional as tv
+
 from fieldmarks.data.augment import (
     TestViews,
     TrainingViews,
@@ -8,7 +10,6 @@ from fieldmarks.data.augment import (
     normalise,
     random_boxes,
 )
-from torchvision.transforms import functional as tv
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 

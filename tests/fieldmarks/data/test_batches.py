@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from fieldmarks.data.batches import SampledStream, TrainingStream, class_balanced, shuffled
 from fieldmarks.random import seeded
 

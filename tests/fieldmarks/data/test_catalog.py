@@ -3,6 +3,7 @@
 import inspect
 
 import pytest
+
 from fieldguide.birds.guide import make_fieldguide
 from fieldguide.garments.wardrobe import make_wardrobe
 from fieldmarks.data import catalog

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from fieldmarks.data.imageset import ImageSet
 
 ROOT = Path("/birds")

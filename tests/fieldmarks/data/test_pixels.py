@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from fieldmarks import decoding
 from fieldmarks.data import pixels
 from fieldmarks.data.pixels import PixelCache

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
+
 from fieldlab.check import check
 from fieldmarks.data import catalog
 from fieldmarks.data.layouts.reading import Copy
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.decoding import decode, unreadable
-from PIL import Image, ImageOps
 
 pytestmark = pytest.mark.filterwarnings("ignore:cub. .* each image gets the attributes:UserWarning")
 

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from fieldmarks.evaluation.code_usage import code_usage
 
 

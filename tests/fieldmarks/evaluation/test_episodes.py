@@ -3,6 +3,7 @@ from collections import Counter
 
 import pytest
 import torch
+
 from fieldmarks.evaluation.episodes import (
     cosine_scores,
     episode_accuracies,

@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+
 from fieldmarks.evaluation import hamming
 from fieldmarks.evaluation.hamming import (
     average_precision,

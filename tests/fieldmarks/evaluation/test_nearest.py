@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from fieldmarks.evaluation import nearest as module
 from fieldmarks.evaluation.nearest import nearest, stable_topk
 

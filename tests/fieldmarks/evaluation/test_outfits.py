@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from fieldmarks.evaluation.outfits import (
     area_under_curve,
     choice_scores,

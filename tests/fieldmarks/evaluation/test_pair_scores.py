@@ -2,9 +2,10 @@ import math
 
 import pytest
 import torch
+from torch import nn
+
 from fieldmarks.evaluation import pair_scores
 from fieldmarks.evaluation.pair_scores import rerank, top_scores
-from torch import nn
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from fieldmarks.evaluation.recall import recall_at_k
 from fieldmarks.evaluation.results import retrieve
 

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from fieldmarks.evaluation.results import RetrievalResults, average_precision_at_r, retrieve
 from fieldmarks.evaluation.statistics import bootstrap_interval
 
@@ -224,8 +225,9 @@ def test_average_precision_by_hand():
 
 
 def test_shows_queries_and_their_neighbours(monkeypatch):
-    from fieldmarks.show import galleries
     from matplotlib.figure import Figure
+
+    from fieldmarks.show import galleries
 
     query, labels, gallery, other = sides()
     pictures = [np.full((8, 8, 3), i, np.uint8) for i in range(60)]

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from fieldmarks.evaluation.statistics import bootstrap_interval, paired_bootstrap, seed_interval
 
 

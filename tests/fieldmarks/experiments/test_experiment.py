@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
+
 from fieldmarks.experiments.experiment import Experiment, experiment_class
 from fieldmarks.experiments.result import read_result
 from fieldmarks.files import release
 from helpers.experiments import arguments, finish, run
 from helpers.sixth_experiment import NearestMean, Parameters
-from matplotlib.figure import Figure
 
 SMALL = {
     "generated": {"classes": 4, "images": 4, "size": 32},

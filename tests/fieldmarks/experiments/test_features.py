@@ -2,13 +2,14 @@ import copy
 
 import pytest
 import torch
+from PIL import Image
+
 from fieldmarks.backbones import create_backbone
 from fieldmarks.data.augment import TestViews
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.experiments import features
 from fieldmarks.experiments.features import Pooled, frozen_features
 from fieldmarks.methods.method import Method
-from PIL import Image
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+
 from fieldguide.birds.guide import make_fieldguide
 from fieldmarks import load_run
 from fieldmarks.checkpoints import load_checkpoint
@@ -27,7 +29,6 @@ from helpers.experiments import (
     run,
     start,
 )
-from PIL import Image
 
 SMALL = {
     "resize": 64,

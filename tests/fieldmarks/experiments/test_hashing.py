@@ -2,6 +2,8 @@ import dataclasses
 
 import pytest
 import torch
+from PIL import Image
+
 from fieldguide.birds.guide import make_fieldguide
 from fieldmarks import load_run
 from fieldmarks.data.augment import TrainingViews
@@ -24,7 +26,6 @@ from helpers.experiments import (
     run,
     start,
 )
-from PIL import Image
 
 SMALL = {
     "resize": 64,

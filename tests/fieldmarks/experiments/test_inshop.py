@@ -3,6 +3,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from fieldguide.birds.guide import make_fieldguide
 from fieldmarks import load_run
 from fieldmarks.evaluation.recall import recall_at_k
@@ -23,7 +25,6 @@ from helpers.experiments import (
     run,
     start,
 )
-from PIL import Image
 
 SMALL = {
     "resize": 40,

@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from fieldguide.birds.guide import make_fieldguide
 from fieldmarks import load_run
 from fieldmarks.data import catalog
@@ -16,7 +18,6 @@ from fieldmarks.experiments.parameters import parse
 from fieldmarks.experiments.result import read_result
 from fieldmarks.files import release
 from helpers.experiments import arguments, measured_again, run, start
-from PIL import Image
 
 SMALL = {
     "resize": 64,

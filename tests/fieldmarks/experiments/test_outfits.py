@@ -5,6 +5,7 @@ from itertools import combinations
 
 import pytest
 import torch
+
 from fieldguide.garments.wardrobe import make_wardrobe
 from fieldmarks import load_run
 from fieldmarks.data.layouts import polyvore

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from fieldmarks import training
 from fieldmarks.evaluation.pair_scores import top_scores
 from fieldmarks.experiments import pairs as module

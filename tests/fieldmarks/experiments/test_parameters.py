@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args, get_origin
 
 import pytest
+
 from fieldmarks.checks import choices
 from fieldmarks.data.augment import TrainingViews
 from fieldmarks.experiments.experiment import experiment_class

@@ -1,8 +1,9 @@
 import json
 import subprocess
 
-import fieldmarks
 import pytest
+
+import fieldmarks
 from fieldmarks.experiments import result as module
 from fieldmarks.experiments.result import (
     SCHEMA,

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from fieldmarks.evaluation.statistics import bootstrap_interval
 from fieldmarks.experiments.scores import Scores
 

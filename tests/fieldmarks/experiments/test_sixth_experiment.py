@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fieldmarks
 import nbformat
 import pytest
 import torch
 import yaml
+
+import fieldmarks
 from fieldmarks.experiments.experiment import experiment_class
 from fieldmarks.experiments.result import read_result
 from fieldmarks.training import Interrupted

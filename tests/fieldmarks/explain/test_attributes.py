@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from fieldmarks.explain.attributes import selective_dimensions, top_patches
 
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from fieldmarks.explain.gradcam import activation_maps, class_map, dimension_map, pair_map
 from torch import nn
+
+from fieldmarks.explain.gradcam import activation_maps, class_map, dimension_map, pair_map
 
 
 class Network(nn.Module):

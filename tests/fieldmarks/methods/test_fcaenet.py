@@ -4,6 +4,8 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
+
 from fieldmarks.methods.fcaenet import (
     EPSILON,
     FCAENet,
@@ -15,7 +17,6 @@ from fieldmarks.methods.fcaenet import (
     update_codes,
 )
 from fieldmarks.methods.hashing import to_codes
-from torch import nn
 
 
 def seeded(seed=0):

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from fieldmarks.methods.graph_encoder import (
     Graph,
     GraphEncoder,

@@ -3,6 +3,8 @@ import signal
 
 import pytest
 import torch
+from torch import nn
+
 from fieldmarks.data.augment import TestViews, TrainingViews
 from fieldmarks.data.batches import TrainingStream
 from fieldmarks.evaluation.hamming import mean_average_precision
@@ -18,7 +20,6 @@ from fieldmarks.methods.hash_baselines import (
 from fieldmarks.methods.hashing import to_codes
 from fieldmarks.training import Interrupted, Settings, embed_all, fit
 from helpers.training_run import PLAIN, Pictures, SmallBackbone
-from torch import nn
 
 NAMES = ["dpsh", "dsh", "hashnet"]
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2, 3])

@@ -4,6 +4,7 @@ import faiss
 import numpy as np
 import pytest
 import torch
+
 from fieldmarks.methods.hash_functions import (
     SDH,
     create_hash_function,

@@ -1,7 +1,8 @@
 import pytest
 import torch
-from fieldmarks.methods.hashing import HashMethod, to_codes
 from torch import nn
+
+from fieldmarks.methods.hashing import HashMethod, to_codes
 
 
 class Backbone(nn.Module):

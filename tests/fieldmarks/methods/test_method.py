@@ -5,13 +5,14 @@ from typing import Literal, get_args, get_origin
 
 import pytest
 import torch
+from torch import nn
+
 from fieldmarks.methods.fcaenet import FCAENet
 from fieldmarks.methods.hash_baselines import create_hash_baseline
 from fieldmarks.methods.metric_baselines import create_baseline
 from fieldmarks.methods.pair_network import PairNetwork
 from fieldmarks.methods.pan import PAN
 from fieldmarks.methods.vapnet import VAPNet
-from torch import nn
 
 LABELS = torch.arange(20) % 4
 

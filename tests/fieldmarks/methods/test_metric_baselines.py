@@ -1,8 +1,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from fieldmarks.methods.metric_baselines import SCDA, create_baseline, object_mask
 from torch import nn
+
+from fieldmarks.methods.metric_baselines import SCDA, create_baseline, object_mask
 
 
 def tiny_backbone(channels=6):

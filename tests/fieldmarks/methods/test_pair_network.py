@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+
 from fieldmarks.methods import pair_network
 from fieldmarks.methods.graph_encoder import Graph, outfit_context
 from fieldmarks.methods.pair_network import PairNetwork

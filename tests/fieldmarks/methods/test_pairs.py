@@ -2,6 +2,7 @@ from collections import Counter
 
 import pytest
 import torch
+
 from fieldmarks.methods import pairs as module
 from fieldmarks.methods.pairs import pairs_from_edges, pairs_from_labels, split_edges
 

@@ -3,6 +3,7 @@ from decimal import Decimal, getcontext
 
 import pytest
 import torch
+
 from fieldmarks.methods.pan import (
     PAN,
     ConceptSimilarity,

@@ -5,6 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torchvision.ops import roi_align
+
 from fieldmarks.methods.vapnet import (
     VAPNet,
     attribute_constraint,
@@ -12,8 +15,6 @@ from fieldmarks.methods.vapnet import (
     roi_average,
     sample_patch_index,
 )
-from torch import nn
-from torchvision.ops import roi_align
 
 
 class TinyBackbone(nn.Module):

@@ -4,6 +4,7 @@ import faiss
 import numpy as np
 import pytest
 import torch
+
 from fieldmarks.search import codes as search
 from fieldmarks.search.codes import CodeIndex, pack
 

@@ -4,6 +4,7 @@ import faiss
 import faiss.contrib.torch_utils  # noqa: F401  what pytorch-metric-learning does to faiss
 import numpy as np
 import pytest
+
 from fieldmarks.search import embeddings as embedding_search
 from fieldmarks.search.embeddings import EmbeddingIndex, exact_nearest
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from fieldmarks.show.codes import distance_histograms, length_curves, radius_curves, usage_board
 
 

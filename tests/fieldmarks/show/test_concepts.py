@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from fieldmarks.show.concepts import Blank, importance, pair_board, question_rows
 from matplotlib.colors import to_rgb
+
+from fieldmarks.show.concepts import Blank, importance, pair_board, question_rows
 
 GREY = np.full((20, 20, 3), 128, np.uint8)
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from fieldmarks.show.episodes import episode_board
 from fieldmarks.show.picture import save
 

@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 import torch
+
 from fieldmarks.data.augment import normalise
 from fieldmarks.random import seeded
 from fieldmarks.show.examples import rows_of_many_classes, shown

@@ -3,11 +3,12 @@ import io
 import numpy as np
 import pytest
 import torch
-from fieldmarks.show.galleries import before_after, class_board, classes_at_a_glance, patch_board
-from fieldmarks.show.style import ACCENT, NEUTRAL, RIGHT, WRONG
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
+
+from fieldmarks.show.galleries import before_after, class_board, classes_at_a_glance, patch_board
+from fieldmarks.show.style import ACCENT, NEUTRAL, RIGHT, WRONG
 
 
 def gallery(queries, results, correct, scores=None, titles=None):

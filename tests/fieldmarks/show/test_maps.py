@@ -3,6 +3,11 @@ import io
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
+from matplotlib.offsetbox import AnnotationBbox
+from matplotlib.text import Text
+from PIL import Image
+
 from fieldmarks.show.maps import (
     COLOURS,
     HEAT,
@@ -14,10 +19,6 @@ from fieldmarks.show.maps import (
     move_apart,
     project,
 )
-from matplotlib.colors import to_rgb
-from matplotlib.offsetbox import AnnotationBbox
-from matplotlib.text import Text
-from PIL import Image
 
 
 def pixels(figure, dpi=60) -> np.ndarray:

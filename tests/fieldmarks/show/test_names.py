@@ -1,4 +1,5 @@
 import pytest
+
 from fieldmarks.methods.pan import PAN
 from fieldmarks.show.names import (
     concept_groups,

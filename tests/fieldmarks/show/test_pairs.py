@@ -4,10 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
+
 from fieldmarks.methods.attribute_baselines import PlainSimilarity
 from fieldmarks.methods.pan import PAN
 from fieldmarks.show.pairs import pair_board, pair_maps
-from torch import nn
 
 
 @pytest.fixture

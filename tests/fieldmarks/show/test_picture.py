@@ -5,10 +5,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from fieldmarks.show.galleries import class_board
 from fieldmarks.show.picture import Picture, as_rgb, mark, outline, save
 from fieldmarks.show.style import RIGHT, WRONG
-from PIL import Image
 
 
 def test_images_of_any_kind_become_rgb():

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from helpers.layout_trees import load, refused, same, touch, write
 
 

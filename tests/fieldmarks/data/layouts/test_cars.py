@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.layout_trees import load, refused, same, touch
 from scipy.io import savemat
+
+from helpers.layout_trees import load, refused, same, touch
 
 
 def structure(fields: dict) -> np.ndarray:

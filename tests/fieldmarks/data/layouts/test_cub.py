@@ -5,6 +5,7 @@ import warnings
 from dataclasses import replace
 
 import pytest
+
 from fieldlab.check import check
 from fieldmarks.data import catalog
 from fieldmarks.data.layouts import cub

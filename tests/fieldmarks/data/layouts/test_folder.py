@@ -1,6 +1,7 @@
 """Small trees written here in the official format, complete and damaged."""
 
 import pytest
+
 from fieldmarks.data import catalog
 from helpers.layout_trees import refused, touch
 

@@ -1,6 +1,7 @@
 """Small trees written here in the official format, complete and damaged."""
 
 import pytest
+
 from helpers.layout_trees import load, refused, write
 
 

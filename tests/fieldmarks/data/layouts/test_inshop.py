@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+
 from fieldmarks.data.layouts import inshop
 from helpers.layout_trees import NAN, load, refused, same, write
 

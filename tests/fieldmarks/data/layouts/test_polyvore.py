@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from fieldmarks.data.layouts import polyvore
 from fieldmarks.data.layouts.outfit_questions import read_blanks, read_compatibility, read_outfits
 from fieldmarks.data.layouts.reading import Copy

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+
 from fieldmarks.data import catalog
 from helpers.layout_trees import load, refused
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from fieldlab.check import check, check_images
 from fieldmarks.decoding import decode
 from helpers.layout_trees import load, refused, write
-from PIL import Image
 
 
 def test_vegfru(vegfru_root):
