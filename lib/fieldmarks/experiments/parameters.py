@@ -136,9 +136,9 @@ def _as_json(values: Mapping) -> str:
         return json.dumps(dict(values), allow_nan=False)
     except (TypeError, ValueError):
         name = next((name for name, value in values.items() if not _is_json(value)), "?")
-        raise ValueError(
-            f"parameter '{name}' is {values[name]!r}: give numbers, text, true or false, or a list"
-        ) from None
+        wanted = "give numbers, text, true or false, or a list"
+        wanted = "it must be a number" if isinstance(values[name], float) else wanted
+        raise ValueError(f"parameter '{name}' is {values[name]!r}: {wanted}") from None
 
 
 def _is_json(value) -> bool:

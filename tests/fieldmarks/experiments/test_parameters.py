@@ -54,7 +54,7 @@ def test_plain_values_become_the_dataclass():
         ({"root": 4}, "parameter 'root' is 4: it must be text"),
         ({"epochs": -1}, "epochs is -1: it must not be negative"),
         ({"root": object}, "give numbers, text"),
-        ({"lr": float("nan")}, "parameter 'lr' is nan: give numbers"),
+        ({"lr": float("nan")}, "parameter 'lr' is nan: it must be a number"),
     ],
 )
 def test_what_is_wrong_and_what_would_be_right(values, message):
