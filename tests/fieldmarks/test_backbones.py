@@ -33,6 +33,7 @@ def test_transformer_tokens_lie_on_their_grid():
     assert torch.equal(backbone.as_map(tokens)[0, :, 2, 1], tokens[0, 1 + 2 * 4 + 1])
 
 
+@pytest.mark.slow
 def test_bundled_weights_know_imagenet(real_data):
     """Frozen, on the photographs of ten CUB classes: far above the 10 % of chance, and above random
     weights."""

@@ -185,6 +185,7 @@ def test_framed_boxes_lie_where_they_belong():
     assert not bare.patches
 
 
+@pytest.mark.slow
 def test_projection_keeps_classes_together_and_is_seeded():
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(45) % 3
