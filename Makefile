@@ -8,12 +8,13 @@ ADDRESS ?= 127.0.0.1
 PORT ?= 8866
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick check lab serve lock clean
+.PHONY: help demo test coverage quick check lab serve lock clean
 
 help:
 	@echo "make demo   train and compare methods on generated data; ends with runs/demo/report.html"
 	@echo "make test   run all tests"
 	@echo "make quick  run the fast tests: mathematics, data, evaluation, explanation"
+	@echo "make coverage  all but the notebooks, with line coverage printed"
 	@echo "make check  ruff (format and lint) and types"
 	@echo "make lab    open JupyterLab at the tour"
 	@echo "make serve  show notebooks/explore.ipynb to a classroom: read-only, with a token (ADDRESS=0.0.0.0 opens it to other machines)"
@@ -26,8 +27,11 @@ demo: $(VENV)/ready
 
 # One thread for each of two workers. The tests of notebooks share their runs, so they stay in one process and in order.
 test: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest notebooks
+
+coverage: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 quick: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m "not slow" --numprocesses 2 --dist loadfile
