@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 LIB = Path(__file__).parents[1] / "lib"
-DRAWS_WITH = {"numpy", "PIL", "cv2"}
 GROUND_FLOOR = ("data", "backbones", "methods", "evaluation", "explain", "search")
 FLOORS = [  # of fieldmarks, from the bottom; what stands on one floor may import what is below
     {"checks", "random", "files", "codes", "resampling", "processes", "progress", "checkpoints"},
@@ -81,14 +80,6 @@ def test_no_circles():
 
     for module in list(graph):
         visit(module, ())
-
-
-def test_fieldguide_draws_with_numpy_pillow_and_opencv_alone():
-    for module, file in MODULES.items():
-        if module.split(".")[0] == "fieldguide":
-            for name in imports(file):
-                top = name.split(".")[0]
-                assert top in DRAWS_WITH | {"fieldguide"} | sys.stdlib_module_names, file
 
 
 def test_importing_the_library_loads_no_torch():

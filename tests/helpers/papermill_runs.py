@@ -1,8 +1,5 @@
-"""Notebooks as papermill runs them, and what a notebook's parameters cell must hold: shared by the
-notebooks' tests."""
+"""Notebooks as papermill runs them: shared by the notebooks' tests."""
 
-import ast
-import dataclasses
 import json
 import os
 import subprocess
@@ -57,17 +54,3 @@ def check_output(executed, line):
     text = "".join(output.get("text", "") for output in outputs)
     assert line in text and "\r" not in text
     assert not any("widget" in mime for output in outputs for mime in output.get("data", {}))
-
-
-def check_parameters_cell(notebook, parameters_class):
-    """It sets every parameter, in order, to its default, in literals only."""
-    notebook = nbformat.read(NOTEBOOKS / notebook, 4)
-    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    values = {
-        node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body
-    }
-    defaults = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in dataclasses.asdict(parameters_class()).items()
-    }
-    assert values == defaults and list(values) == list(defaults)

@@ -18,7 +18,7 @@ from fieldmarks.evaluation import hamming
 from fieldmarks.evaluation.code_usage import distinct_class_codes
 from fieldmarks.experiments.experiment import Experiment, ImageParameters, run_as_module
 from fieldmarks.experiments.parameters import composed_of
-from fieldmarks.experiments.scores import Scores
+from fieldmarks.experiments.scores import NEIGHBOURS, Scores
 from fieldmarks.methods.fcaenet import FCAENet
 from fieldmarks.methods.hash_baselines import create_hash_baseline
 from fieldmarks.methods.hash_functions import create_hash_function
@@ -30,7 +30,6 @@ from fieldmarks.search.codes import CodeIndex
 ASYMMETRIC = ("fcaenet", "adsh")  # database codes are optimised, not computed by the network
 PAIRWISE = ("dpsh", "dsh", "hashnet")
 SHALLOW = ("lsh", "itq", "sh", "sdh")  # on the frozen network's features
-NEIGHBOURS = 10  # kept of each query, for galleries
 DEFAULTS = {"region_size": 16, "freeze_norm": True, "hash_lr": 0.015}
 LOOP = {"epochs": 4, "lr": 0.004, "lr_decay": 0.1}
 

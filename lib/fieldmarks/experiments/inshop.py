@@ -24,7 +24,7 @@ from fieldmarks.experiments.experiment import load_run, run_as_module
 from fieldmarks.experiments.open_set import check_ks
 from fieldmarks.experiments.pairs import HEADS, PairExperiment, PairParameters
 from fieldmarks.experiments.parameters import composed_of
-from fieldmarks.experiments.scores import Scores
+from fieldmarks.experiments.scores import NEIGHBOURS, Scores
 from fieldmarks.methods.hashing import HashMethod
 from fieldmarks.methods.method import Method
 from fieldmarks.methods.pairs import pairs_from_labels
@@ -135,7 +135,7 @@ class InShop(PairExperiment):
         p = self.parameters
         sides = (i.to(self.device) for i in (self.queries, self.gallery))
         query, gallery = (self.test_embeddings[i] for i in sides)
-        depth = min(max(*p.ks, 10), len(gallery))
+        depth = min(max(*p.ks, NEIGHBOURS), len(gallery))
         near = rank(None, query, gallery, min(max(p.rerank, depth), len(gallery)))
         rankings = {"": rank(self.method, query, gallery, depth) if self.learns else near}
         if self.learns and p.rerank:

@@ -16,12 +16,11 @@ from fieldmarks.data.imageset import ImageSet
 from fieldmarks.evaluation.results import retrieve
 from fieldmarks.experiments.experiment import Experiment, ImageParameters, run_as_module
 from fieldmarks.experiments.parameters import composed_of
-from fieldmarks.experiments.scores import Scores
+from fieldmarks.experiments.scores import NEIGHBOURS, Scores
 from fieldmarks.methods.method import Method
 from fieldmarks.methods.metric_baselines import BASELINES, create_baseline
 from fieldmarks.methods.vapnet import VAPNet, patch_boxes
 
-NEIGHBOURS = 10  # kept of each query, for galleries
 DEFAULTS = {"views": 2, "constraint_weight": 0.1, "grids": (2, 4), "uniform_over": "grids"}
 
 

@@ -10,6 +10,8 @@ from torch import Tensor
 from fieldmarks.evaluation.results import RetrievalResults
 from fieldmarks.evaluation.statistics import bootstrap_interval
 
+NEIGHBOURS = 10  # kept of each query, for galleries
+
 
 @dataclass
 class Scores:
