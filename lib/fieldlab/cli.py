@@ -250,7 +250,8 @@ def index(
     for name, reason in made.unreadable.items():
         print(f"left out: {name}: {reason}")
     left_out = f", {len(made.unreadable):,} left out" if made.unreadable else ""
-    print(f"{len(made):,} pictures in {out}{left_out}")
+    others = f", {made.others:,} that are no pictures passed over" if made.others else ""
+    print(f"{len(made):,} pictures in {out}{left_out}{others}")
     return 0
 
 

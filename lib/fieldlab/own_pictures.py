@@ -24,11 +24,11 @@ from torch import Tensor
 from fieldlab.models import Model
 from fieldmarks.decoding import ImageError, decode
 from fieldmarks.files import atomic, lock, release, write_json
+from fieldmarks.picture_kinds import sort_files
 from fieldmarks.search.codes import CodeIndex, pack
 from fieldmarks.search.embeddings import EmbeddingIndex, exact_nearest
 
-SCHEMA = 2
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SCHEMA = 3
 BATCH = 64
 SAVE_EVERY = 60.0  # seconds between saves of an index in the making
 EXACT_UP_TO = 200_000  # embeddings of 512 dimensions: a query takes about 0.1 s
@@ -59,6 +59,11 @@ class PictureIndex:
     def unreadable(self) -> dict[str, str]:
         """Files that cannot be read, by name, with the reason."""
         return {name: reason for name, _, _, reason in self.about["unreadable"]}
+
+    @property
+    def others(self) -> int:
+        """How many files of the folder are no pictures, and were passed over."""
+        return self.about["others"]
 
     @classmethod
     def open(cls, folder: Path) -> "PictureIndex":
@@ -99,7 +104,7 @@ class PictureIndex:
             RuntimeError: another process is writing to the index.
         """
         folder, pictures = Path(folder).absolute(), Path(pictures).expanduser().absolute()
-        files = list_pictures(pictures)
+        files, others = list_pictures(pictures)
         before = cls._made_before(folder, model, pictures)
         about = before.about if before else {"rows": [], "unreadable": []}
         known = {tuple(row): number for number, row in enumerate(about["rows"])}
@@ -122,7 +127,7 @@ class PictureIndex:
                     progress(done, len(files))
                 if rows and time.monotonic() - saved > max(SAVE_EVERY, 10 * took):
                     began = time.monotonic()
-                    index = cls._save(folder, model, pictures, rows, unreadable, parts)
+                    index = cls._save(folder, model, pictures, rows, unreadable, parts, others)
                     parts = [(index.vectors, range(len(rows)))]
                     saved = time.monotonic()
                     took = saved - began
@@ -134,8 +139,9 @@ class PictureIndex:
                 )
             index, listed = before, [list(row) for row in rows]
             now = {"run": str(model.run), "rows": listed, "unreadable": unreadable}
+            now["others"] = others
             if not now.items() <= about.items():
-                index = cls._save(folder, model, pictures, rows, unreadable, parts)
+                index = cls._save(folder, model, pictures, rows, unreadable, parts, others)
             if not index.bits and len(index) > EXACT_UP_TO and not index._has_lists:
                 EmbeddingIndex.build(index.vectors).save(index.lists_file)
         finally:
@@ -162,7 +168,14 @@ class PictureIndex:
 
     @classmethod
     def _save(
-        cls, folder: Path, model: Model, pictures: Path, rows: list, unreadable: list, parts: list
+        cls,
+        folder: Path,
+        model: Model,
+        pictures: Path,
+        rows: list,
+        unreadable: list,
+        parts: list,
+        others: int,
     ) -> "PictureIndex":
         """`parts` are vectors and which of their rows belong to `rows`, in their order."""
         # Each save has vectors of its own: a stop at any time leaves a list and what belongs to it.
@@ -177,6 +190,7 @@ class PictureIndex:
                     vectors[chosen[start : start + WRITTEN]].tofile(stream)
         about = {"schema": SCHEMA, "run": str(model.run), "model": model.identity}
         about |= {"bits": model.bits, "pictures": str(pictures), "vectors": name}
+        about["others"] = others
         write_json(folder / "index.json", {**about, "rows": rows, "unreadable": unreadable})
         for file in folder.glob("vectors-*"):
             if not file.name.startswith(Path(name).stem):
@@ -245,26 +259,31 @@ class PictureIndex:
         return EmbeddingIndex.load(self.lists_file, self.vectors) if self._has_lists else None
 
 
-def list_pictures(folder: Path) -> list[File]:
-    """The files below a folder that are named like pictures, but for hidden ones.
+def list_pictures(folder: Path) -> tuple[list[File], int]:
+    """The pictures below a folder, by their content, and how many other files there are; hidden
+    ones do not count. Pictures of a kind that cannot be read are among them: decoding says why.
 
     Raises:
         FileNotFoundError: there is no such folder.  ValueError: it holds no picture.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder '{folder}'")
-    files = []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in name.parts)
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
-            status = path.stat()
-            files.append((name.as_posix(), status.st_mtime_ns, status.st_size))
+    below = ((path, path.relative_to(folder)) for path in sorted(folder.rglob("*")))
+    seen = [path for path, name in below if path.is_file() and not _hidden(name)]
+    pictures, unreadable, others = sort_files(seen)
+    found, files = {*pictures, *unreadable}, []
+    for path in filter(found.__contains__, seen):
+        status = path.stat()
+        name = path.relative_to(folder).as_posix()
+        files.append((name, status.st_mtime_ns, status.st_size))
     if not files:
-        raise ValueError(
-            f"'{folder}' holds no picture: give a folder with files named {', '.join(SUFFIXES)}"
-        )
-    return files
+        among = f" among its {len(others):,} files" if others else ""
+        raise ValueError(f"'{folder}' holds no picture{among}: give a folder of photographs")
+    return files, len(others)
+
+
+def _hidden(name: Path) -> bool:
+    return any(part.startswith(".") for part in name.parts)
 
 
 class DecodedPictures:

@@ -10,8 +10,13 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.Image import Transpose
+
+from fieldmarks.picture_kinds import why_unreadable
+
+pillow_heif.register_heif_opener()  # what phones write; AVIF and JPEG 2000 are Pillow's own
 
 LONGEST_ASPECT = 3  # a panorama would pad all of its batch to its own length
 MOST_PIXELS = 90_000_000  # a file that claims more is taken for a decompression bomb
@@ -58,16 +63,20 @@ def decode(path: Path, shorter_side: int | None) -> np.ndarray:
     """Read an image as RGB, upright by its EXIF, transparency on white: uint8 (H, W, 3).
 
     Args:
-        path: any file that Pillow reads.
+        path: any file that Pillow or pillow-heif reads, whatever it is called.
         shorter_side: pixels of the shorter side after antialiased resizing, with the aspect ratio
             kept; what is longer than 3:1 is cropped to 3:1 about its centre. None: as in the file.
     Raises:
-        ImageError: no such file, no image, truncated, floating-point or too many pixels.
+        ImageError: no such file, no image, a raw camera file or of another kind that cannot be
+            read, truncated, floating-point or too many pixels.
         ValueError: shorter_side below 1."""
     if shorter_side is not None and shorter_side < 1:
         raise ValueError(f"shorter_side must be at least 1 pixel, not {shorter_side}")
     try:
-        with Image.open(path) as image:
+        with open(path, "rb") as stream:
+            if reason := why_unreadable(stream):
+                raise ImageError(path, reason)
+            image = Image.open(stream)
             width, height = image.size
             if width * height > MOST_PIXELS:
                 limit = f"more than {MOST_PIXELS:,}; taken for a decompression bomb"

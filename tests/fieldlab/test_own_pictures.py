@@ -105,6 +105,27 @@ def test_a_picture_finds_itself_and_the_nearest_by_brute_force(runs, pictures, t
             assert [hit.score for hit in hits] == pytest.approx(naive, abs=1e-5)
 
 
+def test_a_folder_from_phone_scanner_and_browser_is_read_whole(runs, pictures, tmp_path, capsys):
+    kinds = {"IMG_1.HEIC": "HEIF", "2.avif": "AVIF", "3.mpo": "MPO", "4.jp2": "JPEG2000"}
+    kinds |= {"5.jfif": "JPEG", "download": "WEBP"}
+    for name, form in kinds.items():
+        Image.effect_noise((60, 70), 90).convert("RGB").save(pictures / name, format=form)
+    (pictures / "raw.nef").write_bytes(b"IIRO\x08\0\0\0" + bytes(99))
+    (pictures / "new.jxl").write_bytes(b"\xff\x0a" + bytes(99))
+    for name in ("notes.txt", "Thumbs.db", ".hidden"):
+        (pictures / name).write_bytes(b"no picture")
+    out = tmp_path / "index"
+    assert main(["index", str(runs["embeddings"][0]), str(pictures), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "left out: raw.nef: a raw camera file (Olympus ORF); develop it to JPEG or TIFF" in said
+    assert "left out: new.jxl: a JPEG XL file, a kind that cannot be read" in said
+    assert said.endswith("2 left out, 2 that are no pictures passed over\n")
+    index = PictureIndex.open(out)
+    assert kinds.keys() <= set(index.names) and index.others == 2
+    hit = index.search(load_model(runs["embeddings"][0], "cpu"), pictures / "IMG_1.HEIC", 1)[0]
+    assert hit.path == pictures / "IMG_1.HEIC" and hit.score == pytest.approx(1, abs=1e-5)
+
+
 def test_only_what_is_new_or_changed_is_decoded_and_what_is_gone_leaves(
     runs, pictures, tmp_path, monkeypatch
 ):

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from fieldlab.cards.finished import FinishedRun, find_results
@@ -22,10 +21,9 @@ from fieldmarks.experiments.experiment import experiment_class
 from fieldmarks.experiments.fewshot import FewShot
 from fieldmarks.experiments.hashing import SHALLOW
 from fieldmarks.experiments.inshop import InShop
+from fieldmarks.picture_kinds import sort_files
 from fieldmarks.show.names import readable
 
-# Pillow reads many more, some of them by starting other programs.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 UPLOAD_BYTES = 8_000_000
 PAIRS = ("fewshot", "inshop")  # experiments whose methods compare pairs of pictures
 ORDER = ("open_set", "hashing", *PAIRS)
@@ -206,7 +204,7 @@ def own_gallery(folder: Path, shorter_side: int = 128) -> Gallery:
         ValueError: it holds no picture, or fewer than two that can be read.
     """
     folder = Path(folder).expanduser().absolute()
-    paths, left_out = [folder / name for name, _, _ in list_pictures(folder)], {}
+    paths, left_out = [folder / name for name, _, _ in list_pictures(folder)[0]], {}
     try:
         pixels = PixelCache.open(paths, shorter_side)
     except UnreadableImages as error:
@@ -235,12 +233,8 @@ def save_upload(name: str, content: bytes, folder: Path) -> Path:
     path = Path(folder) / f"upload-{os.urandom(4).hex()}"
     path.write_bytes(content)
     try:
-        try:
-            Image.open(path, formats=FORMATS).close()
-        except (OSError, SyntaxError, ValueError):
-            raise ImageError(path, f"not a picture; upload one of {', '.join(FORMATS)}") from None
-        except Image.DecompressionBombError:
-            pass  # `decode` says how many pixels it claims
+        if sort_files([path]).others:  # Pillow reads some of those by starting other programs
+            raise ImageError(path, "not a picture; upload a JPEG, PNG, HEIC, WebP, TIFF or GIF")
         decode(path, 64)
     except ImageError as error:
         path.unlink()

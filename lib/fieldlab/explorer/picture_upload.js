@@ -8,7 +8,7 @@ function render({ model, el }) {
   const label = document.createElement("label");
   const input = document.createElement("input");
   input.type = "file";
-  input.accept = "image/*";
+  input.accept = "image/*,.heic,.heif,.avif,.jp2,.jfif"; // not all systems know these for images
   input.id = `fieldmarks-upload-${++count}`;
   label.htmlFor = input.id;
   label.textContent = model.get("label");

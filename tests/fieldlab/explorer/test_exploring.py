@@ -227,8 +227,10 @@ def test_what_cannot_be_used_is_refused_and_leaves_nothing(tmp_path, name, conte
     assert "\n" not in str(raised.value) and list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", gallery.FORMATS)
-def test_pictures_of_all_named_formats_are_taken(tmp_path, kind):
+@pytest.mark.parametrize(
+    "kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "HEIF", "AVIF", "MPO", "JPEG2000"]
+)
+def test_pictures_of_all_kinds_are_taken(tmp_path, kind):
     path = gallery.save_upload(
         f"x/bird.{kind}", encoded(Image.new("RGB", (30, 20), "red"), kind), tmp_path
     )
