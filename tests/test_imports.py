@@ -9,7 +9,7 @@ LIB = Path(__file__).parents[1] / "lib"
 GROUND_FLOOR = ("data", "backbones", "methods", "evaluation", "explain", "search")
 FLOORS = [  # of fieldmarks, from the bottom; what stands on one floor may import what is below
     {"checks", "random", "files", "codes", "resampling", "processes", "progress", "checkpoints"},
-    {"picture_kinds"},
+    {"labels", "picture_kinds"},
     {"decoding"},
     set(GROUND_FLOOR),
     {"show", "training"},

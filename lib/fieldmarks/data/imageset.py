@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,8 +49,9 @@ class ImageSet:
             value = getattr(self, field)
             if value is not None and len(value) != len(self):
                 return f"{len(self)} paths but {len(value)} {field}"
-        if labels.dtype != torch.long or labels.dim() != 1:
-            return f"labels must be a LongTensor (N,), not {labels.dtype} {tuple(labels.shape)}"
+        if not isinstance(labels, Tensor) or labels.dtype != torch.long or labels.dim() != 1:
+            found = getattr(labels, "dtype", type(labels).__name__), tuple(np.shape(labels))
+            return f"labels must be a LongTensor (N,), not {found[0]} {found[1]}"
         low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, -1)
         if not 0 <= low or not high < classes:
             return f"labels run from {low} to {high}, but there are {classes} class names"

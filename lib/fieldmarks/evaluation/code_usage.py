@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fieldmarks.codes import as_bits
+from fieldmarks.labels import integer_labels
 
 
 class CodeUsage(NamedTuple):
@@ -31,6 +32,6 @@ def code_usage(codes) -> CodeUsage:
 
 def distinct_class_codes(codes: Tensor, labels: Tensor) -> float:
     """Share of classes whose majorities differ, of codes (N, k) of -1/+1 and labels (N,)."""
-    classes, place = labels.unique(return_inverse=True)
+    classes, place = integer_labels(labels).unique(return_inverse=True)
     majority = torch.zeros(len(classes), codes.shape[1]).index_add_(0, place, codes.float()) >= 0
     return len(majority.unique(dim=0)) / len(classes)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fieldmarks.checks import at_least
+from fieldmarks.labels import integer_labels
 
 ClassScores = Callable[[Tensor, Tensor], Tensor]  # queries (Q, d), supports (W, S, d) -> (Q, W)
 
@@ -27,7 +28,7 @@ def sample_episodes(
 ) -> Episodes:
     """Episodes of distinct classes and images, all equally likely, of labels (N,). ValueError for
     too few classes, a class that is too small, or a number below 1."""
-    labels = torch.as_tensor(labels).cpu()
+    labels = integer_labels(labels).cpu()
     at_least(1, ways=ways, shots=shots, queries=queries, episodes=episodes)
     classes, sizes = labels.unique(return_counts=True)
     if len(classes) < ways:

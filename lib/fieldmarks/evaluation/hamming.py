@@ -19,7 +19,8 @@ from torch import Tensor
 
 from fieldmarks.checks import at_least, one_of
 from fieldmarks.codes import as_bits
-from fieldmarks.evaluation.results import RetrievalResults, integer_labels, mean_of_known
+from fieldmarks.evaluation.results import RetrievalResults, mean_of_known
+from fieldmarks.labels import integer_labels
 from fieldmarks.random import seeded
 
 CHUNK = 2**18  # distances held at once: small enough to stay in cache
@@ -233,6 +234,6 @@ def _prepare(query_codes, query_labels, gallery_codes, gallery_labels) -> _Sides
         raise ValueError(f"query codes have {bits} bits, gallery codes {others}: they must agree")
     query, gallery = (np.packbits(each, axis=1) for each in codes)
     fill = (0, 0), (0, -query.shape[1] % 8)  # to 8 bytes, for which faiss has fast machine code
-    query_labels = integer_labels(query_labels, "query", len(query)).numpy()
-    gallery_labels = integer_labels(gallery_labels, "gallery", len(gallery)).numpy()
+    query_labels = integer_labels(query_labels, "query_labels", len(query)).cpu().numpy()
+    gallery_labels = integer_labels(gallery_labels, "gallery_labels", len(gallery)).cpu().numpy()
     return _Sides(np.pad(query, fill), query_labels, np.pad(gallery, fill), gallery_labels, bits)

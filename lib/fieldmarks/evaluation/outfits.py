@@ -66,14 +66,15 @@ def area_under_curve(scores, labels) -> float:
     """Area under the ROC curve of scores (N,) and labels (N,) of 1 and 0, from ranks (Mann &
     Whitney 1947): the chance that a positive scores above a negative, a tie counting half."""
     scores = torch.as_tensor(scores)
-    labels = torch.as_tensor(labels, device=scores.device)
-    if scores.ndim != 1 or scores.shape != labels.shape:
+    labels = labels if isinstance(labels, Tensor) else np.asarray(labels)
+    if scores.ndim != 1 or tuple(scores.shape) != tuple(labels.shape):
         shapes = f"{tuple(scores.shape)} and {tuple(labels.shape)}"
         raise ValueError(f"scores and labels must both be (N,), got {shapes}")
     if len(bad := scores.isnan().nonzero()):
         raise ValueError(f"{len(bad)} of {len(scores)} scores are NaN, first at {int(bad[0])}")
     if ((labels != 0) & (labels != 1)).any():
         raise ValueError("labels must be 1 (positive) or 0 (negative)")
+    labels = torch.as_tensor(labels, device=scores.device)
     positive = labels == 1
     positives, negatives = int(positive.sum()), int((~positive).sum())
     if not positives or not negatives:

@@ -15,6 +15,7 @@ from torch import Tensor
 from fieldmarks.checks import at_least
 from fieldmarks.evaluation.nearest import prepare, search
 from fieldmarks.evaluation.statistics import bootstrap_interval
+from fieldmarks.labels import integer_labels
 
 
 @dataclass(eq=False)
@@ -177,25 +178,14 @@ def mean_of_known(values: Tensor) -> float:
     return known.mean().item()
 
 
-def integer_labels(labels, name: str, count: int) -> Tensor:
-    """Labels (count,) int64 on the CPU; ValueError for others."""
-    if labels is None:
-        raise ValueError(f"{name}_labels is missing: without labels nothing is relevant")
-    labels = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    if labels.shape != (count,):
-        raise ValueError(f"{name}_labels must have shape ({count},), got {labels.shape}")
-    if labels.dtype.kind not in "iu":
-        cure = "leave out images of unknown class (None, NaN)"
-        raise ValueError(f"{name}_labels must be integers, got {labels.dtype}: {cure}")
-    return torch.from_numpy(labels.astype(np.int64))
-
-
 def _labels(query, gallery, queries: int, items: int | None) -> tuple[Tensor, Tensor]:
     if (gallery is None) != (items is None):
         missing = "gallery" if items is None else "gallery_labels"
         raise ValueError(f"{missing} is missing: give gallery and gallery_labels, or neither")
-    labels = integer_labels(query, "query", queries)
-    return labels, labels if items is None else integer_labels(gallery, "gallery", items)
+    labels = integer_labels(query, "query_labels", queries).cpu()
+    if items is None:
+        return labels, labels
+    return labels, integer_labels(gallery, "gallery_labels", items).cpu()
 
 
 def _relevant(labels: Tensor, other_labels: Tensor, leave_one_out: bool) -> Tensor:

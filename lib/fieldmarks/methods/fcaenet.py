@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fieldmarks.checks import at_least
+from fieldmarks.labels import integer_labels
 from fieldmarks.methods.hashing import DIVERGED, HashMethod
 from fieldmarks.methods.method import gather, pool
 
@@ -55,6 +56,7 @@ class FCAENet(HashMethod):
         hash_lr: float = 1.0,
     ):
         super().__init__(backbone, bits, freeze_norm=freeze_norm, hash_lr=hash_lr)
+        labels = integer_labels(labels)
         at_least(0, self_weight=self_weight, others_weight=others_weight, quantisation=quantisation)
         at_least(1, regions=regions, region_size=region_size)
         self.erase, self.regions, self.region_size = erase, regions, region_size
@@ -155,6 +157,7 @@ def similarity(row_labels: Tensor, column_labels: Tensor, negative="balanced") -
 
     NOTE the papers print -1. With many classes nearly all pairs are negative, and then the best V
     is one and the same code for every image. ADSH's own code balances the two; no paper says so."""
+    row_labels, column_labels = integer_labels(row_labels), integer_labels(column_labels)
     negative = negative_value(negative, row_labels, column_labels)
     return torch.where(row_labels[:, None] == column_labels, 1.0, negative)
 

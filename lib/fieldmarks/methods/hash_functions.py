@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fieldmarks.checks import at_least, one_of
+from fieldmarks.labels import integer_labels
 from fieldmarks.methods.hashing import to_codes
 
 ROWS = 4096  # features hashed at a time
@@ -120,9 +121,8 @@ class SDH(HashFunction):
     def _learn(self, features, labels) -> None:
         if labels is None:
             raise ValueError("SDH is supervised: give fit the labels of the features")
-        count, labels = len(features), torch.as_tensor(labels).cpu()
-        if labels.shape != (count,):
-            raise ValueError(f"{count} features need as many labels, got {tuple(labels.shape)}")
+        count = len(features)
+        labels = integer_labels(labels, count=count).cpu()
         classes, labels = labels.unique(return_inverse=True)
         if len(classes) < 2:
             raise ValueError("all features are of one class: SDH needs at least two classes")

@@ -5,12 +5,14 @@ Here no pair has an item twice and no pair comes twice, in either order."""
 import torch
 from torch import Generator, Tensor
 
+from fieldmarks.labels import integer_labels
+
 
 def pairs_from_labels(labels: Tensor, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
     """`count` pairs of one class and `count` of two, drawn uniformly, without replacement: labels
     (N,) -> pairs (2 count, 2) long, positives first, and same (2 count,) float32 of 1. and 0. The
     generator is on the CPU. Raises ValueError where there are fewer pairs of either kind."""
-    labels, nodes = labels.cpu(), len(labels)
+    labels, nodes = integer_labels(labels).cpu(), len(labels)
     order, sizes = labels.argsort(stable=True), labels.unique(return_counts=True)[1]
     ends = (sizes * (sizes - 1) // 2).cumsum(0)  # pairs of the classes so far
     positive = int(ends[-1]) if nodes else 0

@@ -341,7 +341,7 @@ def test_spectral_hashing_can_have_more_bits_than_dimensions():
 
 @pytest.mark.parametrize(
     "labels, message",
-    [(None, "supervised"), (torch.zeros(240), "one class"), (torch.arange(239), "as many labels")],
+    [(None, "supervised"), (torch.zeros(240).long(), "one class"), (torch.arange(239), "shape")],
 )
 def test_sdh_needs_labels_of_several_classes(labels, message):
     with pytest.raises(ValueError, match=message):

@@ -104,7 +104,7 @@ def test_split_edges_shares_them_out():
             "2 pairs within a class are wanted, there are 1",
         ),
         (
-            lambda: pairs_from_labels(torch.zeros(4), 1, seeded()),
+            lambda: pairs_from_labels(torch.zeros(4).long(), 1, seeded()),
             "1 pairs across classes are wanted, there are 0",
         ),
         (lambda: pairs_from_labels(torch.tensor([0, 0, 1]), 0, seeded()), "0 pairs within"),
