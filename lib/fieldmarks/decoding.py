@@ -55,7 +55,7 @@ class UnreadableImages(ValueError):
 
     def __str__(self) -> str:
         named = "; ".join(map(str, self.faults[:10])) + "; ..." * (len(self.faults) > 10)
-        instead = "fetch them again, or leave them out with ImageSet.subset"
+        instead = "fetch them again, or leave them out: unreadable='leave_out' in an experiment"
         return f"{len(self.faults):,} of {self.of:,} images cannot be read ({instead}): {named}"
 
 

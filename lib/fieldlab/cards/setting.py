@@ -101,6 +101,9 @@ def _fact(run: FinishedRun) -> str:
         f"{run.dataset}: trained on {c['train']:,} images of {c['train_classes']:,} classes; "
         f"{c['query']:,} queries of {c['classes']:,} classes, {c['gallery']:,} images to find."
     )
+    if left_out := run.result.get("left_out"):
+        named = ", ".join(f"{count:,} of {each}" for each, count in left_out.items() if count)
+        data += f" Left out, for images cannot be read: {named}."
     made = [p.get("backbone"), f"weights {p['weights']}" if "weights" in p else None]
     made.append(f"{p['size']} px" if "size" in p else None)
     if {"epochs", "lr"} <= set(p):

@@ -20,7 +20,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ from fieldmarks.data import catalog
 from fieldmarks.data.augment import TestViews, TrainingViews
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.data.pixels import PixelCache
+from fieldmarks.data.readable import without_unreadable
 from fieldmarks.experiments import parameters as reading
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.result import finished_run, read_result, write_result
@@ -54,6 +55,8 @@ class RunParameters:
     root: str = ""  # its folder; empty: generated, kept in the cache
     # Options of the generator: classes, images, size, seed ...; see `fieldguide`.
     generated: dict = dataclasses.field(default_factory=dict)
+    # Images that cannot be read: refuse the data, or leave those out and say how many.
+    unreadable: Literal["refuse", "leave_out"] = "refuse"
     resize: int = 128  # shorter side of the decoded images
     size: int = 112  # pixels a side of what the network sees
     backbone: str = "tf_efficientnet_lite0"  # this and weights: as `create_backbone`
@@ -127,6 +130,7 @@ class Experiment:
         parameters, device, precision, folder.
         method: what is trained.  stream: its batches; None where nothing is trained.
         data: the fingerprint of images and split, equal for runs that can be compared.
+        left_out: what cannot be read and was left out: {class: images}.
         figures: names of the figures kept so far.
     Raises:
         ValueError, OSError, RuntimeError (another run has the folder): one line that says what is
@@ -146,7 +150,7 @@ class Experiment:
 
     def __init__(self, parameters: RunParameters, rank: int = 0, world: int = 1):
         p = self.parameters = parameters
-        self.rank, self.world, self.figures = rank, world, []
+        self.rank, self.world, self.figures, self.left_out = rank, world, [], {}
         self.device = choose_device(p.device)
         self.prepare()
         self.method.to(self.device, memory_format=torch.channels_last)
@@ -199,6 +203,11 @@ class Experiment:
 
     # Pieces to prepare with
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether images that cannot be read are left out."""
+        return self.parameters.unreadable == "leave_out"
+
     def use(self, *sets: ImageSet) -> list[PixelCache]:
         """Take these parts for the run's `data`, and decode them for the `test_views`."""
         self.data = " ".join(part.fingerprint for part in sets)
@@ -215,7 +224,12 @@ class Experiment:
         with main_first():
             progress = counter("images drawn", p.progress)
             root = p.root and Path(p.root).expanduser()
-            return catalog.load(p.dataset, root, p.generated, progress=progress)
+            options = {"progress": progress, "absent": self.leaves_out}
+            images = catalog.load(p.dataset, root, p.generated, **options)
+            if self.leaves_out:
+                checked = counter("images checked", p.progress)
+                images, self.left_out = without_unreadable(images, p.resize, progress=checked)
+        return images
 
     def create_backbone(self) -> Backbone:
         """The network that the parameters name, which `test_views` are for from here on."""
@@ -291,6 +305,7 @@ class Experiment:
         entries |= {"card": p.card, "method": self.name, "dataset": p.dataset}
         entries |= {"metrics": scores.metrics, "intervals": scores.intervals}
         entries["counts"] = dict(zip(COUNTS, self.counts(), strict=True))
+        entries["left_out"] = self.left_out
         entries["curves"] = {"epochs": history.epochs, "evaluations": history.evaluations}
         rate, seconds = history.images_per_second, history.seconds
         entries["timing"] = {"train_seconds": seconds, "images_per_second": rate}

@@ -3,6 +3,7 @@
 Two questions are asked of a similarity of garments: is this an outfit or a mere collection (AUC),
 and which of these fills the blank in that outfit (FITB)."""
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,6 +18,7 @@ from fieldmarks.checks import at_least, one_of, share
 from fieldmarks.data import catalog
 from fieldmarks.data.layouts import polyvore
 from fieldmarks.data.pixels import PixelCache
+from fieldmarks.data.readable import find_unreadable
 from fieldmarks.evaluation import outfits as scoring
 from fieldmarks.evaluation.outfits import area_under_curve, fill_in_blank_hits
 from fieldmarks.experiments import pairs as learned
@@ -71,7 +73,7 @@ class OutfitMatching(PairExperiment):
 
     def prepare(self) -> None:
         p, self.contexts_built = self.parameters, {}
-        self.outfits = data = self.load_outfits()
+        self.outfits = data = self.readable(self.load_outfits())
         for part in (VALIDATION, "test"):
             data.blanks[part], data.compatibility[part]  # what is missing says so itself
         if p.method in learned.WITH_ATTRIBUTES:
@@ -96,7 +98,29 @@ class OutfitMatching(PairExperiment):
         p = self.parameters
         progress = counter("images drawn", p.progress)
         root = p.root or catalog.generate(p.dataset, p.generated, progress)
-        return polyvore.load(Path(root).expanduser(), p.outfits_split, name=p.dataset)
+        options = {"name": p.dataset, "absent": self.leaves_out}
+        return polyvore.load(Path(root).expanduser(), p.outfits_split, **options)
+
+    def readable(self, outfits: polyvore.Outfits) -> polyvore.Outfits:
+        """Without the items that cannot be read, and what needs them, where that is asked for."""
+        p = self.parameters
+        if not self.leaves_out:
+            return outfits
+        progress = counter("images checked", p.progress)
+        faults = find_unreadable(outfits.paths, p.resize, progress=progress)
+        if not faults:
+            return outfits
+        left = outfits.without(list(faults))
+        self.left_out = {"items": len(faults)}
+        for field in ("outfits", "compatibility", "blanks"):
+            before, after = getattr(outfits, field), getattr(left, field)
+            self.left_out |= {
+                f"{field} {part}": len(before[part]) - len(after[part]) for part in before
+            }
+        counts = ", ".join(f"{n:,} {name}" for name, n in self.left_out.items() if n)
+        why = f"left out, for images cannot be read: {counts}; first {next(iter(faults.values()))}"
+        warnings.warn(f"{outfits.name}: {why}", stacklevel=2)
+        return left
 
     def _stream(self) -> learned.PairStream:
         """`message_share` of the edges, drawn once, are what a graph encoder sees and what is not
