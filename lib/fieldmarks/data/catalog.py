@@ -13,7 +13,7 @@ from fieldmarks.files import cache_home
 
 Progress = Callable[[int, int], None] | None  # called with (images done, images in all)
 
-LAYOUTS: dict[str, Callable[[Path], ImageSet]] = {
+LAYOUTS: dict[str, Callable[..., ImageSet]] = {  # of (root, absent=False)
     "fieldguide": partial(cub.load, name="fieldguide"),
     "cub": cub.load,
     "cars": cars.load,
@@ -64,19 +64,27 @@ OFFICIAL = {
 }
 
 
-def load(name: str, root: Path | str = "", generated=None, progress: Progress = None) -> ImageSet:
+def load(
+    name: str,
+    root: Path | str = "",
+    generated: Mapping | None = None,
+    progress: Progress = None,
+    absent: bool = False,
+) -> ImageSet:
     """Load a data set from its official layout.
 
     Args:
         name: "cub", "wardrobe" (its in-shop part), "folder" (of class folders) or another layout.
-        root: the data set's own folder, or the one that holds it. A copy with fewer images or
-            classes than the official release loads with a warning. Empty: see `generate`.
+        root: the data set's own folder, or one up to three levels above it. A copy with fewer
+            images or classes than the official release loads with a warning. Empty: see `generate`.
         generated, progress: as `generate`.
+        absent: keep the paths of listed images that are missing, as long as some are there.
     Raises:
-        ValueError: an unknown name, no root, or lists that disagree; the file and line are named.
+        ValueError: an unknown name, no root, lists that disagree (the file and line are named), or
+            two copies below the root, equally near.
         FileNotFoundError: a list or an image is missing: the first, with the expected tree."""
     read, official = layout(name), OFFICIAL.get(name)
-    images = read(Path(root) if root else generate(name, generated, progress))
+    images = read(Path(root) if root else generate(name, generated, progress), absent=absent)
     count, classes = len(images), len(images.class_names)
     if official and (count, classes) != (official.images, official.classes):
         share = f"{classes:,} of {official.classes:,} classes, {count:,} of {official.images:,}"
@@ -117,8 +125,9 @@ def generated_parameters(name: str, generated: Mapping | None = None) -> dict:
     return {**defaults, **given}
 
 
-def layout(name: str) -> Callable[[Path], ImageSet]:
-    """What reads a folder as the data set `name`. Raises ValueError for an unknown name."""
+def layout(name: str) -> Callable[..., ImageSet]:
+    """What reads a folder as the data set `name`: load(root, absent=False). Raises ValueError for
+    an unknown name."""
     if name not in LAYOUTS:
         raise ValueError(f"there is no data set '{name}'{nearest_name(str(name).lower(), LAYOUTS)}")
     return LAYOUTS[name]

@@ -157,7 +157,9 @@ class ImageSet:
         """16 hexadecimal digits of sha256 over the set's name, classes, relative paths, labels."""
         folders = [os.path.dirname(path) for path in self.paths]
         root = self.root or (os.path.commonpath(folders) if folders else "/")
-        digest = hashlib.sha256("\0".join([self.name, *self.class_names]).encode())
+        digest = hashlib.sha256(
+            "\0".join([self.name, *self.class_names]).encode("utf-8", "surrogatepass")
+        )
         for path, label in zip(self.paths, self.labels.tolist(), strict=True):
             name = Path(os.path.relpath(path, root)).as_posix()
             digest.update(f"\0{name}\0{label}".encode("utf-8", "surrogateescape"))

@@ -206,7 +206,7 @@ def test_aircraft_has_the_official_counts(real_data, tmp_path):
 @pytest.fixture
 def without_photographs(monkeypatch):
     """Loads by the lists alone: 300,000 empty files would take a minute."""
-    monkeypatch.setattr(Copy, "require", lambda *_: None)
+    monkeypatch.setattr(Copy, "require_images", lambda *_: None)
 
 
 def test_nabirds_has_the_official_counts(real_data, without_photographs):

@@ -2,82 +2,106 @@
 
 Source: Krause et al., 3D Object Representations for Fine-Grained Categorization, 2013."""
 
+import reprlib
+import warnings
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
-from scipy.io import loadmat
 
 from fieldmarks.data.imageset import ImageSet
-from fieldmarks.data.layouts.reading import Copy
+from fieldmarks.data.layouts.mat import read_mat
+from fieldmarks.data.layouts.reading import Copy, number, to_int
 
 TREE = """  stanford_cars/
     cars_train/00001.jpg ...  cars_test/00001.jpg ...
-    devkit/cars_meta.mat  devkit/cars_train_annos.mat
-    cars_test_annos_withlabels.mat                       (here or in devkit/)
+    devkit/cars_meta.mat  devkit/cars_train_annos.mat    (or car_devkit/devkit/)
+    cars_test_annos_withlabels.mat                       (here or beside cars_meta.mat)
   or, as first published,
     car_ims/000001.jpg ...  cars_annos.mat"""
 
-BOX_FIELDS = ["bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"]
+META, LEGACY, TEST = "cars_meta.mat", "cars_annos.mat", "cars_test_annos_withlabels.mat"
+DEVKITS = ("devkit", "car_devkit/devkit")
+CORNERS = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 
 
-def load(root: Path) -> ImageSet:
-    """Read the folder ``stanford_cars`` or its parent, in the form with ``devkit/`` or with
-    ``car_ims/``. Both published parts are pooled. Raises as `catalog.load`."""
-    markers = ["devkit", "cars_annos.mat"]
-    copy = Copy("cars", TREE, root, markers, ["stanford_cars", "cars196", "cars"])
-    devkit, legacy = copy.home / "devkit", copy.home / "cars_annos.mat"
-    if devkit.is_dir():
-        meta, train = devkit / "cars_meta.mat", devkit / "cars_train_annos.mat"
-        places = [folder / "cars_test_annos_withlabels.mat" for folder in (copy.home, devkit)]
-        test = next((file for file in places if file.is_file()), places[0])
-        copy.require([meta, train, test])
-        names = _class_names(meta)
-        parts = [_annotations(file, names, "fname") for file in (train, test)]
-        rows = pd.concat(parts, join="inner", keys=["train", "test"])
-        split = rows.index.get_level_values(0).tolist()
-        files = [f"cars_{part}/{file}" for part, file in zip(split, rows["fname"], strict=True)]
+def load(root: Path, absent: bool = False) -> ImageSet:
+    """Read the folder ``stanford_cars`` or one above it, in the form with ``devkit/`` or with
+    ``car_ims/``. Both published parts are pooled. The devkit has no labels of the test part: where
+    cars_test_annos_withlabels.mat is missing, the training part alone is loaded, with a warning.
+    Raises as `catalog.load`."""
+    copy = Copy("cars", TREE, root, [*(f"{kit}/{META}" for kit in DEVKITS), LEGACY], absent)
+    meta, legacy = copy.at(*(f"{kit}/{META}" for kit in DEVKITS)), copy.at(LEGACY)
+    if meta.exists() or not legacy.exists():
+        train = meta.with_name("cars_train_annos.mat")
+        test = copy.at(TEST, *(f"{kit}/{TEST}" for kit in DEVKITS), f"car_devkit/{TEST}")
+        copy.require(meta, train)
+        lists = {"train": train} | ({"test": test} if test.exists() else {})
+        names, *contents = read_mat(meta, *lists.values())
+        class_names = _class_names(meta, names)
+        rows = [
+            (part, place, f"cars_{part}/{row['fname']}", row)
+            for (part, file), content in zip(lists.items(), contents, strict=True)
+            for place, row in _annotations(file, content, meta, class_names, "fname")
+        ]
+        if len(lists) == 1:
+            alone = f"the training part is loaded alone, for the labels of the test part, {TEST},"
+            put = f"are missing; put them into {copy.home} to have both parts"
+            warnings.warn(f"cars: {alone} {put}", stacklevel=3)
     else:
-        names = _class_names(legacy)
-        rows = _annotations(legacy, names, "relative_im_path", "test")
-        split = ["test" if flag else "train" for flag in rows["test"]]
-        files = rows["relative_im_path"]
+        (content,) = read_mat(legacy)
+        class_names = _class_names(legacy, content)
+        required = "relative_im_path", "test"
+        annotations = _annotations(legacy, content, legacy, class_names, *required)
+        rows = [
+            ("test" if number(place, row["test"]) else "train", place, row["relative_im_path"], row)
+            for place, row in annotations
+        ]
+    split, places = [part for part, *_ in rows], [place for _, place, *_ in rows]
+    paths = copy.paths([(place, file) for _, place, file, _ in rows])
+    copy.require_images(paths, places, meta if meta.exists() else legacy)
     boxes = None
-    if set(BOX_FIELDS) <= set(rows):
-        # From MATLAB's inclusive corners, counted from 1, to x y width height.
-        x1, y1, x2, y2 = rows[BOX_FIELDS].to_numpy(np.float64).T
-        boxes = torch.tensor(np.stack([x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1], axis=1)).float()
-    paths, class_ids = [copy.home / file for file in files], rows["class"].astype(int).tolist()
-    return copy.images(paths, class_ids, names, split=split, boxes=boxes)
+    if all(corner in row for *_, row in rows for corner in CORNERS):
+        boxes = torch.tensor([_box(place, row) for _, place, _, row in rows], dtype=torch.float32)
+    class_ids = [row["class"] for *_, row in rows]
+    return copy.images(paths, class_ids, class_names, split=split, boxes=boxes)
 
 
-def _read(file: Path) -> dict:
-    try:
-        return loadmat(file, squeeze_me=True)
-    except Exception as error:  # scipy raises half a dozen kinds on a damaged file
-        raise ValueError(f"{file}: not a readable .mat file ({error})") from error
+def _box(place: str, row: dict) -> tuple[float, ...]:
+    """x y width height from MATLAB's inclusive corners, counted from 1."""
+    x1, y1, x2, y2 = (number(place, row[corner]) for corner in CORNERS)
+    return x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1
 
 
-def _class_names(file: Path) -> dict[int, str]:
-    content = _read(file)
-    if "class_names" not in content:
-        raise ValueError(f"{file}: there is no variable class_names")
-    return dict(enumerate(map(str, np.atleast_1d(content["class_names"])), start=1))
+def _class_names(file: Path, content: dict) -> dict[int, str]:
+    names = content.get("class_names")
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{file}: there is no variable class_names, a list of names")
+    return dict(enumerate(names, start=1))
 
 
-def _annotations(file: Path, names: dict[int, str], *required: str) -> pd.DataFrame:
-    """The structure array `annotations`, whose classes are in `names`."""
-    content = _read(file)
-    if "annotations" not in content or not content["annotations"].dtype.names:
+def _annotations(
+    file: Path, content: dict, names_file: Path, names: dict, *required: str
+) -> list[tuple[str, dict]]:
+    """(place, annotation) of the structure array `annotations`, whose classes are in `names`. The
+    first of the `required` fields is the image's file."""
+    fields = content.get("annotations")
+    if not isinstance(fields, dict):
         raise ValueError(f"{file}: there is no structure array annotations")
-    rows = np.atleast_1d(content["annotations"])
     for field in (*required, "class"):
-        if field not in rows.dtype.names:
+        if field not in fields:
             test = "; this is the test list without labels" if field == "class" else ""
             raise ValueError(f"{file}: annotations have no field {field!r}{test}")
-    for row, number in enumerate(rows["class"], start=1):
-        if int(number) not in names:
+    rows = []
+    for values in zip(*fields.values(), strict=True):
+        row, place = dict(zip(fields, values, strict=True)), f"{file} annotation {len(rows) + 1}"
+        row["class"] = to_int(place, row["class"])
+        if row["class"] not in names:
             among = f"among the {len(names)} class names"
-            raise ValueError(f"{file} annotation {row}: class {number} is not {among}")
-    return pd.DataFrame({field: rows[field] for field in rows.dtype.names})
+            raise ValueError(f"{place}: class {row['class']} is not {among} of {names_file.name}")
+        if not isinstance(row[required[0]], str):
+            raise ValueError(
+                f"{place}: expected the name of a file, found {reprlib.repr(row[required[0]])}"
+            )
+        rows.append((place, row))
+    return rows

@@ -14,7 +14,16 @@ from torch import Tensor
 
 from fieldmarks.checks import one_of
 from fieldmarks.data.imageset import ImageSet
-from fieldmarks.data.layouts.reading import Copy, check, number, once, read_rows, read_table, to_int
+from fieldmarks.data.layouts.reading import (
+    Copy,
+    check,
+    number,
+    once,
+    read_rows,
+    read_table,
+    shown,
+    to_int,
+)
 
 TREE = """  CUB_200_2011/
     images.txt  image_class_labels.txt  classes.txt  train_test_split.txt
@@ -24,17 +33,20 @@ TREE = """  CUB_200_2011/
     attributes/image_attribute_labels.txt                (optional)
     attributes.txt, also here or in attributes/          (names; optional)"""
 
+IMAGE_ATTRIBUTES = "attributes/image_attribute_labels.txt"
+CLASS_ATTRIBUTES = "attributes/class_attribute_labels_continuous.txt"
+MOST_ATTRIBUTES = 10_000  # where there is no attributes.txt: one damaged number may ask for any
 GUESSED = 2  # attributes/certainties.txt: 1 not visible, 2 guessing, 3 probably, 4 definitely
 
 
-def load(root: Path, name: str = "cub") -> ImageSet:
-    """Read the folder ``CUB_200_2011`` or its parent.
+def load(root: Path, name: str = "cub", absent: bool = False) -> ImageSet:
+    """Read the folder ``CUB_200_2011`` or one above it.
 
     Attributes are those of each image: 1 present, 0 absent, NaN where certainty is 1 ("not
     visible") or nothing is said. Where only the percentages of classes are there, each image gets
     those of its class as fractions, with a warning. The set bears `name`. Raises as `catalog.load`.
     """
-    copy = Copy(name, TREE, root, ["images.txt"], ["CUB_200_2011"])
+    copy = Copy(name, TREE, root, ["images.txt"], absent)
     images, ids, class_ids = read_lists(copy, to_int)
     return replace(images, **_attributes(copy, ids, class_ids), **_parts(copy, ids))
 
@@ -54,13 +66,13 @@ def certain_attributes(images: ImageSet, at_least: int = 3) -> ImageSet:
     if home is None or not (home / "images.txt").is_file():
         why = "and only CUB's layout says how certain people were"
         raise ValueError(f"{images.name}: its folder has no images.txt, {why}")
-    file = home / "attributes" / "image_attribute_labels.txt"
-    Copy(images.name, TREE, home).require([file])
-    ids, paths = _image_list(home, to_int)
+    copy = Copy(images.name, TREE, home)
+    copy.require(file := copy.at(IMAGE_ATTRIBUTES))
+    ids, paths = _image_list(copy, to_int)
     row_of = {path: row for row, path in enumerate(paths)}
     if foreign := [path for path in images.paths if path not in row_of]:
         raise ValueError(f"{images.name}: {foreign[0]} is not in {home / 'images.txt'}")
-    values = _image_attributes(file, list(ids), _attribute_names(home), at_least)
+    values = _image_attributes(file, list(ids), _attribute_names(copy), at_least)
     return replace(images, attributes=values[[row_of[path] for path in images.paths]])
 
 
@@ -69,20 +81,20 @@ def read_lists(copy: Copy, key: Callable) -> tuple[ImageSet, list, list[int]]:
     their official class numbers. NABirds has these lists too."""
     home = copy.home
     lists = ("image_class_labels.txt", "classes.txt", "train_test_split.txt")
-    copy.require([home / file for file in lists])
-    ids, paths = _image_list(home, key)
-    copy.require(paths)
+    copy.require(*(home / file for file in lists))
+    ids, paths = _image_list(copy, key)
+    copy.require_images(paths, list(ids.values()), home / "images.txt")
     classes = read_rows(home / "classes.txt", 2)
     names = dict(sorted((to_int(place, class_id), name) for place, (class_id, name) in classes))
 
     def class_of(place: str, text: str) -> int:
         if (class_id := to_int(place, text)) not in names:
-            raise ValueError(f"{place}: class {text} is not in classes.txt")
+            raise ValueError(f"{place}: class {shown(text)} is not in classes.txt")
         return class_id
 
     def part_of(place: str, flag: str) -> str:
         if flag not in ("0", "1"):
-            raise ValueError(f"{place}: expected 1 (train) or 0 (test), found {flag}")
+            raise ValueError(f"{place}: expected 1 (train) or 0 (test), found {shown(flag)}")
         return "train" if flag == "1" else "test"
 
     def per_image(file: str, fields: int, value_of: Callable) -> list:
@@ -91,56 +103,55 @@ def read_lists(copy: Copy, key: Callable) -> tuple[ImageSet, list, list[int]]:
         rows = [(p, key(p, image), value_of(p, *values)) for p, (image, *values) in lines]
         places = once(row[:2] for row in rows)
         if unknown := [image for image in places if image not in ids]:
-            raise ValueError(f"{places[unknown[0]]}: {unknown[0]} is not in images.txt")
+            raise ValueError(f"{places[unknown[0]]}: {shown(str(unknown[0]))} is not in images.txt")
         if absent := [image for image in ids if image not in places]:
-            first = f"first {absent[0]} of {ids[absent[0]]}"
+            first = f"first {shown(str(absent[0]))} of {ids[absent[0]]}"
             raise ValueError(f"{home / file}: {len(absent):,} entries are missing, {first}")
         values = {image: value for _, image, value in rows}
         return [values[image] for image in ids]
 
     class_ids = per_image("image_class_labels.txt", 2, class_of)
     split, boxes = per_image("train_test_split.txt", 2, part_of), None
-    if (home / "bounding_boxes.txt").is_file():
+    if (home / "bounding_boxes.txt").exists():
         box_of = lambda place, *box: [number(place, text) for text in box]  # x y width height
         boxes = torch.tensor(per_image("bounding_boxes.txt", 5, box_of), dtype=torch.float32)
     return copy.images(paths, class_ids, names, split=split, boxes=boxes), list(ids), class_ids
 
 
-def _image_list(home: Path, key: Callable) -> tuple[dict, list[Path]]:
-    """{id: place} and the image files, from lines "id file"."""
-    rows = read_rows(home / "images.txt", 2)
+def _image_list(copy: Copy, key: Callable) -> tuple[dict, list[Path]]:
+    """{id: place} and the image files, from lines "id file"; a file's name may hold spaces."""
+    rows = read_rows(copy.home / "images.txt", 2)
     ids = once((place, key(place, image)) for place, (image, _) in rows)
-    return ids, [home / "images" / file for _, (_, file) in rows]
+    return ids, copy.paths([(place, file) for place, (_, file) in rows], "images")
 
 
 def _attributes(copy: Copy, ids: list[int], class_ids: list[int]) -> dict:
     """The fields of an ImageSet; none where there are no attributes."""
-    folder = copy.home / "attributes"
-    per_image = folder / "image_attribute_labels.txt"
-    per_class = folder / "class_attribute_labels_continuous.txt"
-    names = _attribute_names(copy.home)
-    if per_image.is_file():
+    per_image, per_class = copy.at(IMAGE_ATTRIBUTES), copy.at(CLASS_ATTRIBUTES)
+    names = _attribute_names(copy)
+    if per_image.exists():
         values = _image_attributes(per_image, ids, names, GUESSED)
-    elif per_class.is_file():
+    elif per_class.exists():
         instead = f"each image gets the attributes of its class from {per_class.name}"
         warnings.warn(f"{copy.name}: {per_image} is missing; {instead}", stacklevel=4)
-        values = _class_attributes(per_class, np.array(class_ids), names)
+        classes = copy.home / "classes.txt"
+        values = _class_attributes(per_class, classes, np.array(class_ids), names)
     else:
         return {}
     names = names or [f"attribute {column + 1}" for column in range(values.shape[1])]
     return {"attributes": values, "attribute_names": names}
 
 
-def _attribute_names(home: Path) -> list[str] | None:
+def _attribute_names(copy: Copy) -> list[str] | None:
     """In the order of their numbers 1 .. A. The official archive has the file beside the folder."""
-    for folder in (home / "attributes", home, home.parent):
-        if (folder / "attributes.txt").is_file():
-            rows = read_rows(folder / "attributes.txt", 2)
-            for expected, (place, (text, _)) in enumerate(rows, start=1):
-                if to_int(place, text) != expected:
-                    raise ValueError(f"{place}: expected attribute {expected}, found {text}")
-            return [name for _, (_, name) in rows]
-    return None
+    file, beside = copy.at("attributes/attributes.txt", "attributes.txt"), copy.home.parent
+    if not file.exists() and not (file := beside / "attributes.txt").exists():
+        return None
+    rows = read_rows(file, 2)
+    for expected, (place, (text, _)) in enumerate(rows, start=1):
+        if to_int(place, text) != expected:
+            raise ValueError(f"{place}: expected attribute {expected}, found {shown(text)}")
+    return [name for _, (_, name) in rows]
 
 
 def _image_attributes(file: Path, ids: list[int], names: list[str] | None, at_least: int) -> Tensor:
@@ -148,25 +159,31 @@ def _image_attributes(file: Path, ids: list[int], names: list[str] | None, at_le
     present certainty time", some of which have extra fields."""
     table = read_table(file, 4, np.int32)
     image, attribute, present, certainty = table.T
-    count = len(names) if names else int(attribute.max(initial=0))
+    count = MOST_ATTRIBUTES if names is None else len(names)
     rows = pd.Index(ids).get_indexer(image)
     check(file, rows < 0, "the image is not in images.txt")
-    check(file, (attribute < 1) | (attribute > count), f"no such attribute among the {count}")
+    of = "that a list without attributes.txt may have" if names is None else "of attributes.txt"
+    wrong = (attribute < 1) | (attribute > count)
+    check(file, wrong, f"no such attribute among the {count} {of}")
+    count = int(attribute.max(initial=0)) if names is None else count
     check(file, (present < 0) | (present > 1), "present must be 1 or 0")
     values = np.full((len(ids), count), np.nan, np.float32)
     values[rows, attribute - 1] = np.where(certainty < at_least, np.nan, present)
     return torch.from_numpy(values)
 
 
-def _class_attributes(file: Path, class_ids: np.ndarray, names: list[str] | None) -> Tensor:
+def _class_attributes(
+    file: Path, classes: Path, class_ids: np.ndarray, names: list[str] | None
+) -> Tensor:
     """(N, A) fractions from one line a class of A percentages; outside 0 .. 100 is unknown."""
     first = [line for _, (line,) in read_rows(file, 1)[:1]]
     table = read_table(file, len(names or " ".join(first).split()) or 1)
-    classes = file.parents[1] / "classes.txt"
     listed = sorted(to_int(place, class_id) for place, (class_id, _) in read_rows(classes, 2))
     if len(table) == len(listed):
         rows = np.searchsorted(listed, class_ids)
-    elif len(table) >= class_ids.max():  # a partial copy that kept the percentages of all classes
+    elif (
+        len(table) >= class_ids.max() and class_ids.min() > 0
+    ):  # a partial copy that kept the percentages of all classes
         rows = class_ids - 1
     else:
         raise ValueError(f"{file}: {len(table)} lines for the {len(listed)} classes of {classes}")
@@ -176,14 +193,14 @@ def _class_attributes(file: Path, class_ids: np.ndarray, names: list[str] | None
 
 def _parts(copy: Copy, ids: list[int]) -> dict:
     """The fields of an ImageSet: (N, P, 3) x y visible from lines "image part x y visible"."""
-    file, names_file = copy.home / "parts" / "part_locs.txt", copy.home / "parts" / "parts.txt"
-    if not file.is_file():
+    file, names_file = copy.at("parts/part_locs.txt"), copy.at("parts/parts.txt")
+    if not file.exists():
         return {}
-    copy.require([names_file])
+    copy.require(names_file)
     names = [name for _, (_, name) in read_rows(names_file, 2)]
     table = read_table(file, 5)
     rows, part = pd.Index(ids).get_indexer(table[:, 0]), table[:, 1].astype(np.int64)
-    wrong = (rows < 0) | (part < 1) | (part > len(names))
+    wrong = (rows < 0) | (part < 1) | (part > len(names)) | (part != table[:, 1])
     check(file, wrong, "no image of images.txt, or no part of parts.txt")
     values = np.zeros((len(ids), len(names), 3), np.float32)
     values[rows, part - 1] = table[:, 2:]

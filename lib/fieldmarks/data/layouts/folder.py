@@ -16,7 +16,7 @@ TREE = """  ROOT/
     test/CLASS/ *.jpg ..."""
 
 
-def load(root: Path) -> ImageSet:
+def load(root: Path, absent: bool = False) -> ImageSet:
     """Read a folder of class folders, or of split folders that hold class folders.
 
     Classes are ordered by name, numbers by value ("2" before "10"). What is an image is known by

@@ -15,9 +15,9 @@ TREE = """  nabirds/
     bounding_boxes.txt                                   (optional)"""
 
 
-def load(root: Path) -> ImageSet:
-    """Read the folder ``nabirds`` or its parent, which is written as CUB is. classes.txt numbers a
+def load(root: Path, absent: bool = False) -> ImageSet:
+    """Read the folder ``nabirds`` or one above it; it is written as CUB is. classes.txt numbers a
     tree of birds, orders and families too; labels are the classes that have images, in the order of
     their numbers (295 is 0 in a full copy). Raises as `catalog.load`."""
-    copy = Copy("nabirds", TREE, root, ["images.txt"], ["nabirds"])
+    copy = Copy("nabirds", TREE, root, ["images.txt"], absent)
     return read_lists(copy, lambda place, image: image)[0]  # images are named by any text

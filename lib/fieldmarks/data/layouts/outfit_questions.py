@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from fieldmarks.data.layouts.reading import once, read_json, read_rows
+from fieldmarks.data.layouts.reading import once, read_json, read_rows, shown
 
 is_token = re.compile(r"\S+_[0-9]+").fullmatch
 
@@ -39,16 +39,16 @@ def read_outfits(file: Path) -> dict[str, dict[int, str]]:
     for number, entry in enumerate(read_json(file, list), start=1):
         place = f"{file} outfit {number}"
         try:
-            name = str(entry["set_id"])
-            items = [(int(item["index"]), str(item["item_id"])) for item in entry["items"]]
-        except (KeyError, TypeError, ValueError):
+            name = _text(entry["set_id"])
+            items = [(int(item["index"]), _text(item["item_id"])) for item in entry["items"]]
+        except (KeyError, TypeError, ValueError, OverflowError):
             expected = "a set_id and items, each with an item_id and an index"
             raise ValueError(f"{place}: expected {expected}") from None
         if len(items) < 2:
-            short = f"set {name} has {len(items)} items"
+            short = f"set {shown(name)} has {len(items)} items"
             raise ValueError(f"{place}: {short}, and an outfit has at least 2")
         if len(dict(items)) < len(items):
-            raise ValueError(f"{place}: set {name} has two items with one index")
+            raise ValueError(f"{place}: set {shown(name)} has two items with one index")
         outfits.append((place, name, dict(items)))
     once((place, f"set {name}") for place, name, _ in outfits)
     return {name: items for _, name, items in outfits}
@@ -64,7 +64,7 @@ def read_compatibility(file: Path, row_of: dict | None = None) -> list[Compatibi
     for place, (line,) in read_rows(file, 1):
         label, *items = line.split()
         if label not in ("1", "0"):
-            raise ValueError(f"{place}: expected 1 or 0 first, found {label!r}")
+            raise ValueError(f"{place}: expected 1 or 0 first, found '{shown(label)}'")
         if len(items) < 2:
             raise ValueError(f"{place}: {len(items)} items, and an outfit has at least 2")
         questions.append(CompatibilityQuestion(int(label), _positions(place, items, row_of)))
@@ -81,9 +81,9 @@ def read_blanks(file: Path, row_of: dict | None = None) -> list[BlankQuestion]:
     for number, entry in enumerate(read_json(file, list), start=1):
         place = f"{file} question {number}"
         try:
-            items, choices = ([str(t) for t in entry[key]] for key in ("question", "answers"))
+            items, choices = ([_text(t) for t in entry[key]] for key in ("question", "answers"))
             position = int(entry["blank_position"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise ValueError(f"{place}: expected question, answers and blank_position") from None
         if not items or len(choices) < 2:
             short = f"{len(items)} items and {len(choices)} choices"
@@ -91,7 +91,7 @@ def read_blanks(file: Path, row_of: dict | None = None) -> list[BlankQuestion]:
         rows, choice_rows = (_positions(place, tokens, row_of) for tokens in (items, choices))
         outfit, *sets = (token.rpartition("_")[0] for token in (items[0], *choices))
         if outfit not in sets:
-            none = f"none of which is of outfit {outfit}"
+            none = f"none of which is of outfit {shown(outfit)}"
             raise ValueError(f"{place}: the answer is not among the choices, {none}")
         answer = sets.index(outfit)
         if choices[answer] != f"{outfit}_{position}":
@@ -104,10 +104,17 @@ def read_blanks(file: Path, row_of: dict | None = None) -> list[BlankQuestion]:
     return questions
 
 
+def _text(value) -> str:
+    """A name, which some files write as a number."""
+    if not isinstance(value, (str, int)):
+        raise TypeError
+    return str(value)
+
+
 def _positions(place: str, tokens: list[str], row_of: dict | None) -> list:
     for token in tokens:
         if not is_token(token):
-            raise ValueError(f"{place}: expected SET_INDEX, found {token!r}")
+            raise ValueError(f"{place}: expected SET_INDEX, found '{shown(token)}'")
         if row_of is not None and token not in row_of:
-            raise ValueError(f"{place}: {token} is in none of the outfits of its part")
+            raise ValueError(f"{place}: {shown(token)} is in none of the outfits of its part")
     return tokens if row_of is None else [row_of[token] for token in tokens]

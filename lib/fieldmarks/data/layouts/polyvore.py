@@ -6,8 +6,11 @@ Models, 2020 (attributes); Mishra et al., Effectively Leveraging Attributes for 
 2021 (the resampled questions, "harder" in the names of files)."""
 
 import hashlib
+import itertools
+import reprlib
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fieldmarks.data.layouts.outfit_questions import read_blanks, read_compatibility, read_outfits
-from fieldmarks.data.layouts.reading import Copy, read_json, read_rows
+from fieldmarks.data.layouts.reading import Copy, read_json, read_rows, shown
 
 TREE = """  polyvore_outfits/
     images/211990161.jpg ...
@@ -86,6 +89,48 @@ class Outfits:
             digest.update(self.attributes.numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def without(self, rows: Iterable[int]) -> "Outfits":
+        """Without the items at these positions (no photograph, say), and without every outfit and
+        question that has one of them; the items that are left count from 0 again. Raises ValueError
+        where a part is left without outfits or without questions that it had, or for a position of
+        no item."""
+        left_out = set(map(int, rows))
+        if outside := [row for row in left_out if not 0 <= row < len(self)]:
+            raise ValueError(f"{self.name}: there is no item {outside[0]} among {len(self):,}")
+        kept = [row for row in range(len(self)) if row not in left_out]
+        new = {row: position for position, row in enumerate(kept)}
+
+        def renumbered(what: str, parts: Parts, lists: tuple[str, ...]) -> Parts:
+            """`parts`, whose questions have lists in these fields; an outfit is itself a list."""
+            result = Parts()
+            for part, entries in parts.items():
+                result[part] = []
+                for entry in entries:
+                    held = [getattr(entry, field) for field in lists] or [entry]
+                    if left_out.isdisjoint(itertools.chain(*held)):
+                        moved = [[new[row] for row in each] for each in held]
+                        fields = dict(zip(lists, moved, strict=True)) if lists else {}
+                        result[part].append(entry._replace(**fields) if lists else moved[0])
+                if entries and not result[part]:
+                    none = f"all {len(entries):,} {what} of {part} have one of the"
+                    items = f"{len(left_out):,} items that are left out"
+                    raise ValueError(f"{self.name}: {none} {items}; find their images")
+            return result
+
+        def at(values):
+            return values and [values[row] for row in kept]
+
+        return replace(
+            self,
+            item_ids=at(self.item_ids),
+            paths=at(self.paths),
+            categories=at(self.categories),
+            outfits=renumbered("outfits", self.outfits, ()),
+            compatibility=renumbered("compatibility questions", self.compatibility, ("items",)),
+            blanks=renumbered("blank questions", self.blanks, ("question", "choices")),
+            attributes=None if self.attributes is None else self.attributes[kept],
+        )
+
     def __repr__(self) -> str:
         counts = [f"{len(self):,} items"]
         counts += [f"{len(outfits):,} {part} outfits" for part, outfits in self.outfits.items()]
@@ -94,13 +139,15 @@ class Outfits:
         return f"<Outfits {self.name}: {', '.join(counts)}>"
 
 
-def load(root: Path, split: str = "nondisjoint", name: str = "polyvore") -> Outfits:
-    """Read the folder ``polyvore_outfits`` or its parent.
+def load(
+    root: Path, split: str = "nondisjoint", name: str = "polyvore", absent: bool = False
+) -> Outfits:
+    """Read the folder ``polyvore_outfits`` or one above it.
 
     What a copy lacks is left out, with a warning that names it: the outfits of a part with all
     questions about them, or files of questions. In the split "nondisjoint" an item may be in
     several parts, in "disjoint" not; the resampled questions are published for the first only. The
-    set and its messages bear `name`.
+    set and its messages bear `name`. With `absent`, items may be without their images, but not all.
 
     Raises:
         FileNotFoundError: no outfits at all, or an item without its image; the first is named.
@@ -108,22 +155,24 @@ def load(root: Path, split: str = "nondisjoint", name: str = "polyvore") -> Outf
     if split not in OFFICIAL_OUTFITS:
         known = " or ".join(OFFICIAL_OUTFITS)
         raise ValueError(f"{name}: there is no split {split!r}; it should be {known}")
-    copy = Copy(name, TREE, root, [f"{split}/{part}.json" for part in PARTS], ["polyvore_outfits"])
-    folder, row_of, rows_of_tokens, outfits = copy.home / split, {}, {}, Parts()
+    copy = Copy(name, TREE, root, [f"{split}/{part}.json" for part in PARTS], absent)
+    folder, row_of, rows_of_tokens, outfits = copy.at(split), {}, {}, Parts()
+    places: list[str] = []  # the list that names an item first
     for part in PARTS:
-        if (folder / f"{part}.json").is_file():
-            sets = read_outfits(folder / f"{part}.json")
+        if (file := folder / f"{part}.json").exists():
+            sets = read_outfits(file)
             rows_of_tokens[part] = {
                 f"{outfit}_{index}": row_of.setdefault(item, len(row_of))
                 for outfit, items in sets.items()
                 for index, item in items.items()
             }
             outfits[part] = [[row_of[item] for item in items.values()] for items in sets.values()]
+            places += [str(file)] * (len(row_of) - len(places))
     items = list(row_of)
-    paths = [copy.home / "images" / f"{item}.jpg" for item in items]
-    copy.require(paths)
+    paths = copy.paths(zip(places, items, strict=True), "images", ".jpg")
+    copy.require_images(paths, places, folder)
     wanted = [file for p in PARTS for file in (f"{p}.json", COMPATIBILITY[p], BLANKS[p])]
-    lacks = [f"no {file}" for file in wanted if not (folder / file).is_file()]
+    lacks = [f"no {file}" for file in wanted if not (folder / file).exists()]
     for part, count in OFFICIAL_OUTFITS[split].items() if name == "polyvore" else ():
         if part in outfits and len(outfits[part]) != count:
             lacks.append(f"{len(outfits[part]):,} of {count:,} {part} outfits")
@@ -133,19 +182,19 @@ def load(root: Path, split: str = "nondisjoint", name: str = "polyvore") -> Outf
     def questions(names: dict[str, str], read) -> Parts:
         files = {part: folder / file for part, file in names.items() if part.split()[0] in outfits}
         rows = {part: rows_of_tokens[part.split()[0]] for part in files}
-        return Parts((p, read(file, rows[p])) for p, file in files.items() if file.is_file())
+        return Parts((p, read(file, rows[p])) for p, file in files.items() if file.exists())
 
-    first = name, items, paths, _categories(copy.home, items)
+    first = name, items, paths, _categories(copy, items)
     compatibility = questions(COMPATIBILITY, read_compatibility)
     parts = outfits, compatibility, questions(BLANKS, read_blanks)
-    return Outfits(*first, *parts, copy.home, **_attributes(copy.home, name, items))
+    return Outfits(*first, *parts, copy.home, **_attributes(copy, items))
 
 
 def require_attributes(outfits: Outfits) -> None:
     """Raise FileNotFoundError, naming the missing file, where there are no attributes."""
     if outfits.attributes is None:
         copy = Copy(outfits.name, TREE, outfits.root)
-        copy.require([outfits.root / "polyvore_attributes.json"])
+        copy.require(copy.at("polyvore_attributes.json"))
 
 
 def read_categories(file: Path) -> list[tuple[str, str, str]]:
@@ -156,51 +205,60 @@ def read_categories(file: Path) -> list[tuple[str, str, str]]:
         key, *fine = (field.strip() for field in line.split(","))
         if len(fine) < 2:
             expected = "expected id,fine category,semantic category"
-            raise ValueError(f"{place}: {expected}, found {line!r}")
+            raise ValueError(f"{place}: {expected}, found '{shown(line)}'")
         rows.append((key, ",".join(fine[:-1]), fine[-1]))
     return rows
 
 
-def _categories(home: Path, items: list[str]) -> list[str | None] | None:
+def _categories(copy: Copy, items: list[str]) -> list[str | None] | None:
     """Each item's semantic category: its own, or that of its id where all lines agree."""
-    metadata, by_id = home / "polyvore_item_metadata.json", home / "categories.csv"
-    if not metadata.is_file():
+    metadata, by_id = copy.at("polyvore_item_metadata.json"), copy.at("categories.csv")
+    if not metadata.exists():
         return None
     of_id: dict[str, set[str]] = {}
-    for key, _, semantic in read_categories(by_id) if by_id.is_file() else []:
+    for key, _, semantic in read_categories(by_id) if by_id.exists() else []:
         of_id.setdefault(key, set()).add(semantic)
     agreed = {key: semantics.pop() for key, semantics in of_id.items() if len(semantics) == 1}
     of_item, categories = read_json(metadata, dict), []
-    for entry in (of_item.get(item, {}) for item in items):
-        own = entry.get("semantic_category") or agreed.get(str(entry.get("category_id")), "")
-        categories.append(own.strip() or None)
+    for item in items:
+        entry = of_item.get(item, {})
+        if not isinstance(entry, dict):
+            raise ValueError(f"{metadata} item {shown(item)}: expected a dict of what is known")
+        own, key = entry.get("semantic_category") or "", entry.get("category_id")
+        if not isinstance(own, str) or not isinstance(key, (str, int, type(None))):
+            raise ValueError(f"{metadata} item {shown(item)}: expected its category as text")
+        categories.append((own or agreed.get(str(key), "")).strip() or None)
     return categories
 
 
-def _attributes(home: Path, name: str, items: list[str]) -> dict:
+def _attributes(copy: Copy, items: list[str]) -> dict:
     """From {"annotations": {item: [numbers of its attributes, from 0]}, "attributes": [names]}."""
-    file = home / "polyvore_attributes.json"
-    if not file.is_file():
+    file = copy.at("polyvore_attributes.json")
+    if not file.exists():
         return {}
     content = read_json(file, dict)
     annotations, attributes = content.get("annotations"), content.get("attributes")
     if not isinstance(annotations, dict) or not isinstance(attributes, (list, dict)):
         there = ", ".join(content) or "nothing"
-        raise ValueError(f"{file}: expected annotations (by item) and attributes, found {there}")
-    names = _attribute_names(file, attributes, home / "attribute_list.txt")
-    if name == "polyvore" and len(names) != OFFICIAL_ATTRIBUTES:
+        expected = "expected annotations (by item) and attributes"
+        raise ValueError(f"{file}: {expected}, found {shown(there)}")
+    names = _attribute_names(file, attributes, copy.at("attribute_list.txt"))
+    if copy.name == "polyvore" and len(names) != OFFICIAL_ATTRIBUTES:
         published = f"the published one {OFFICIAL_ATTRIBUTES}"
-        warnings.warn(f"{name}: {file.name} has {len(names)} attributes, {published}", stacklevel=3)
+        warnings.warn(
+            f"{copy.name}: {file.name} has {len(names)} attributes, {published}", stacklevel=3
+        )
     known = {row: annotations[item] for row, item in enumerate(items) if item in annotations}
     if not known:
         none = f"none of its {len(annotations):,} items is in an outfit"
         raise ValueError(f"{file}: {none}; they are of another release")
     values = np.full((len(items), len(names)), np.nan, np.float32)
     for row, present in known.items():
-        integers = isinstance(present, list) and all(isinstance(number, int) for number in present)
+        integers = isinstance(present, list) and all(type(number) is int for number in present)
         if not integers or not all(0 <= number < len(names) for number in present):
             expected = f"expected numbers of 0 .. {len(names) - 1}"
-            raise ValueError(f"{file} item {items[row]}: {expected}, found {present}")
+            found = reprlib.repr(present)
+            raise ValueError(f"{file} item {shown(items[row])}: {expected}, found {found}")
         values[row] = 0
         values[row, present] = 1
     return {"attributes": torch.from_numpy(values), "attribute_names": names}
@@ -209,13 +267,13 @@ def _attributes(home: Path, name: str, items: list[str]) -> dict:
 def _attribute_names(file: Path, attributes: list | dict, list_file: Path) -> list[str]:
     """In the order of their numbers: the annotations' own names, or where these are no plain list,
     those of ``attribute_list.txt``; where both are there, they hold the same in whichever order."""
-    listed = [name for _, (name,) in read_rows(list_file, 1)] if list_file.is_file() else None
+    listed = [name for _, (name,) in read_rows(list_file, 1)] if list_file.exists() else None
     if listed is not None and len(listed) != len(attributes):
         counts = f"{len(attributes)} attributes, but {list_file} names {len(listed)}"
         raise ValueError(f"{file}: {counts}; the two are not of one release")
     if not isinstance(attributes, list) or not all(isinstance(each, str) for each in attributes):
         return listed or [f"attribute {number}" for number in range(1, len(attributes) + 1)]
     if unlisted := sorted(set(attributes).difference(listed or attributes)):
-        not_in = f"attribute {unlisted[0]!r} is not in {list_file}"
+        not_in = f"attribute '{shown(unlisted[0])}' is not in {list_file}"
         raise ValueError(f"{file}: {not_in}; the two are not of one release")
     return attributes

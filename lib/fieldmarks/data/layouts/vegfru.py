@@ -6,7 +6,7 @@ Source: Hou et al., VegFru: A Domain-Specific Dataset for Fine-grained Visual Ca
 from pathlib import Path
 
 from fieldmarks.data.imageset import ImageSet
-from fieldmarks.data.layouts.reading import Copy, once, read_rows, to_int
+from fieldmarks.data.layouts.reading import Copy, once, read_rows, shown, to_int
 
 TREE = """  vegfru/
     vegfru_list/vegfru_train.txt  vegfru_val.txt  vegfru_test.txt
@@ -26,13 +26,13 @@ class VegFru(ImageSet):
         return ImageSet.closed_split(self.subset([part != "val" for part in self.split]))
 
 
-def load(root: Path) -> VegFru:
-    """Read the folder that holds ``vegfru_list``, or its parent. All three lists are pooled, and a
-    class bears the name of its folder, which holds no other's images. Raises as `catalog.load`."""
-    copy = Copy("vegfru", TREE, root, ["vegfru_list/vegfru_train.txt"], ["vegfru", "VegFru"])
-    folder = copy.home / "vegfru_list"
-    lists = {part: folder / f"vegfru_{part}.txt" for part in ("train", "val", "test")}
-    copy.require(list(lists.values()))
+def load(root: Path, absent: bool = False) -> VegFru:
+    """Read the folder that holds ``vegfru_list``, or one above it. All three lists are pooled, and
+    a class bears the name of its folder, which holds no other's images. Raises as `catalog.load`.
+    """
+    copy = Copy("vegfru", TREE, root, ["vegfru_list/vegfru_train.txt"], absent)
+    lists = {p: copy.at(f"vegfru_list/vegfru_{p}.txt") for p in ("train", "val", "test")}
+    copy.require(*lists.values())
     rows = [(part, *row) for part, file in lists.items() for row in read_rows(file, 2)]
     class_ids, folder_of, class_of = [], {}, {}
     for _, place, (image, text) in rows:
@@ -41,9 +41,11 @@ def load(root: Path) -> VegFru:
             raise ValueError(f"{place}: class {number} is not one of 0 .. {CLASSES - 1}")
         if folder_of.setdefault(number, top) != top or class_of.setdefault(top, number) != number:
             other = "an earlier line gives that folder or that class another"
-            both = f"{top} is class {number}, but {other}"
+            both = f"{shown(top)} is class {number}, but {other}"
             raise ValueError(f"{place}: {both}; a class is one folder")
         class_ids.append(number)
-    paths = [copy.home / image for image in once((p, image) for _, p, (image, _) in rows)]
+    place_of = once((place, image) for _, place, (image, _) in rows)
+    paths = copy.paths((place, image) for image, place in place_of.items())
+    copy.require_images(paths, list(place_of.values()), lists["train"])
     names = {number: folder_of[number].rpartition("/")[2] for number in sorted(folder_of)}
     return copy.images(paths, class_ids, names, VegFru, split=[part for part, *_ in rows])

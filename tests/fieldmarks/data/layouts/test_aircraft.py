@@ -4,28 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from helpers.layout_trees import load, refused, same, touch, write
+from helpers.layout_trees import aircraft_tree, load, refused, same, write
 
 
 @pytest.fixture
 def aircraft_root(tmp_path) -> Path:
-    home = tmp_path / "fgvc-aircraft-2013b" / "data"
-    write(home / "variants.txt", "DC-10", "Beechcraft 1900", "Unused 1", "A300 B4")
-    lists = {
-        "train": ["0034309 A300 B4", "1234567 Beechcraft 1900"],
-        "val": ["0000001 DC-10"],
-        "test": ["7654321 Beechcraft 1900", "0000002 DC-10"],
-    }
-    for word, lines in lists.items():
-        write(home / f"images_variant_{word}.txt", *lines)
-        for line in lines:
-            touch(home / "images" / f"{line[:7]}.jpg")
-    write(home / "images_variant_trainval.txt", *lists["train"], *lists["val"])
-    write(
-        home / "images_box.txt",
-        *(f"{line[:7]} 1 2 11 22" for lines in lists.values() for line in reversed(lines)),
-    )
-    return home
+    return aircraft_tree(tmp_path)
 
 
 def test_aircraft(aircraft_root):

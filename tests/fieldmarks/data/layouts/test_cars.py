@@ -1,59 +1,35 @@
 """Small trees written here in the official format, complete and damaged."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from scipy.io import savemat
 
-from helpers.layout_trees import load, refused, same, touch
-
-
-def structure(fields: dict) -> np.ndarray:
-    """A MATLAB structure array (1, N), as in the official files."""
-    rows = list(zip(*fields.values(), strict=True))
-    array = np.empty((1, len(rows)), dtype=[(field, object) for field in fields])
-    array[0, :] = rows
-    return array
-
-
-CARS = {"bbox_x1": [39, 5], "bbox_y1": [116, 1], "bbox_x2": [569, 50], "bbox_y2": [375, 20]}
-NAMES = np.array(
-    [["AM General Hummer SUV 2000", "Acura RL Sedan 2012", "smart fortwo Convertible 2012"]],
-    dtype=object,
+from fieldmarks.data import catalog
+from fieldmarks.data.layouts import mat
+from helpers.layout_trees import (
+    CARS,
+    NAMES,
+    cars_first_published_tree,
+    cars_tree,
+    load,
+    refused,
+    same,
+    structure,
 )
 
 
 @pytest.fixture
 def cars_devkit(tmp_path) -> Path:
-    home = tmp_path / "stanford_cars"
-    (home / "devkit").mkdir(parents=True)
-    savemat(home / "devkit" / "cars_meta.mat", {"class_names": NAMES})
-    train = {**CARS, "class": [3, 1], "fname": ["00001.jpg", "00002.jpg"]}
-    test = {**CARS, "class": [1, 2], "fname": ["00001.jpg", "00002.jpg"]}
-    savemat(home / "devkit" / "cars_train_annos.mat", {"annotations": structure(train)})
-    savemat(home / "cars_test_annos_withlabels.mat", {"annotations": structure(test)})
-    for word in ("train", "test"):
-        for name in ("00001.jpg", "00002.jpg"):
-            touch(home / f"cars_{word}" / name)
-    return home
+    return cars_tree(tmp_path)
 
 
 @pytest.fixture
 def cars_legacy(tmp_path) -> Path:
-    home = tmp_path / "cars196"
-    fields = {
-        "relative_im_path": ["car_ims/000001.jpg", "car_ims/000002.jpg"],
-        **CARS,
-        "class": [3, 1],
-        "test": [0, 1],
-    }
-    home.mkdir()
-    savemat(home / "cars_annos.mat", {"annotations": structure(fields), "class_names": NAMES})
-    for name in fields["relative_im_path"]:
-        touch(home / name)
-    return home
+    return cars_first_published_tree(tmp_path)
 
 
 def test_cars_with_devkit(cars_devkit):
@@ -65,6 +41,35 @@ def test_cars_with_devkit(cars_devkit):
         same(images.boxes, [[38, 115, 531, 260], [4, 0, 46, 20]] * 2)
     shutil.move(cars_devkit / "cars_test_annos_withlabels.mat", cars_devkit / "devkit")
     assert len(load("cars", cars_devkit)) == 4
+
+
+def test_cars_as_the_usual_mirror_unpacks_it(cars_devkit):
+    expected = load("cars", cars_devkit)
+    for name in ("cars_train", "cars_test"):
+        shutil.move(cars_devkit / name, cars_devkit / "unpacked")
+        shutil.move(cars_devkit / "unpacked", cars_devkit / name / name)
+    shutil.move(cars_devkit / "devkit", cars_devkit / "car_devkit" / "devkit")
+    images = load("cars", cars_devkit)
+    assert images.labels.tolist() == expected.labels.tolist() and images.split == expected.split
+    assert images.paths[0] == cars_devkit / "cars_train" / "cars_train" / "00001.jpg"
+    assert all(path.is_file() for path in images.paths)
+
+
+def test_cars_without_labels_of_the_test_part(cars_devkit):
+    (cars_devkit / "cars_test_annos_withlabels.mat").unlink()
+    shutil.rmtree(cars_devkit / "cars_test")
+    with pytest.warns(UserWarning) as said:
+        images = catalog.load("cars", cars_devkit)
+    assert str(said[0].message) == (
+        "cars: the training part is loaded alone, for the labels of the test part, "
+        "cars_test_annos_withlabels.mat, are missing; "
+        f"put them into {cars_devkit} to have both parts"
+    )
+    assert said[0].filename == __file__ and "partial copy" in str(said[1].message)
+    assert images.split == ["train", "train"] and images.labels.tolist() == [1, 0]
+    assert [half.labels.tolist() for half in images.open_split()] == [[0], [1]]
+    with pytest.raises(ValueError, match="cars: all 2 images are on one side of the official"):
+        images.closed_split()
 
 
 def test_cars_as_first_published(cars_legacy):
@@ -88,26 +93,21 @@ def test_cars_with_one_annotation(cars_legacy):
 
 
 @pytest.mark.parametrize(
-    "absent",
-    [
-        "devkit/cars_meta.mat",
-        "devkit/cars_train_annos.mat",
-        "cars_test_annos_withlabels.mat",
-        "cars_train/00002.jpg",
-    ],
+    "absent", ["devkit/cars_meta.mat", "devkit/cars_train_annos.mat", "cars_train/00002.jpg"]
 )
 def test_cars_missing_file(cars_devkit, absent):
     (cars_devkit / absent).unlink()
-    refused(cars_devkit, "cars", FileNotFoundError, str(cars_devkit / absent), "is missing", " of ")
+    refused(cars_devkit, "cars", FileNotFoundError, str(cars_devkit / absent), "is missing")
 
 
 def test_cars_in_neither_form(tmp_path):
-    refused(tmp_path, "cars", FileNotFoundError, f"{tmp_path / 'devkit'} is missing")
+    refused(tmp_path, "cars", FileNotFoundError, f"{tmp_path / 'devkit/cars_meta.mat'} is missing")
 
 
 def test_cars_damaged_lists(cars_devkit, cars_legacy):
-    (cars_legacy / "cars_annos.mat").write_bytes(b"no MATLAB file")
-    refused(cars_legacy, "cars", ValueError, "cars_annos.mat: not a readable .mat file")
+    for damaged in (b"", b"no MATLAB file", (cars_legacy / "cars_annos.mat").read_bytes()[:300]):
+        (cars_legacy / "cars_annos.mat").write_bytes(damaged)
+        refused(cars_legacy, "cars", ValueError, "cars_annos.mat: not a readable .mat file (")
     file = cars_devkit / "cars_test_annos_withlabels.mat"
     savemat(file, {"annotations": structure({**CARS, "fname": ["00001.jpg", "00002.jpg"]})})
     refused(
@@ -116,8 +116,42 @@ def test_cars_damaged_lists(cars_devkit, cars_legacy):
     savemat(
         file, {"annotations": structure({"class": [1, 4], "fname": ["00001.jpg", "00002.jpg"]})}
     )
-    refused(cars_devkit, "cars", ValueError, "annotation 2: class 4 is not among the 3 class names")
+    refused(
+        cars_devkit,
+        "cars",
+        ValueError,
+        "annotation 2: class 4 is not among the 3 class names of cars_meta.mat",
+    )
     savemat(file, {"other": 1})
     refused(cars_devkit, "cars", ValueError, "no structure array annotations")
     savemat(cars_devkit / "devkit" / "cars_meta.mat", {"other": 1})
     refused(cars_devkit, "cars", ValueError, "no variable class_names")
+
+
+def test_a_crash_of_the_reader_is_one_files(cars_devkit, tmp_path, monkeypatch):
+    """The others are still read; the stand-in kills itself where scipy would."""
+    script, killer = tmp_path / "reader.py", tmp_path / "killer.mat"
+    script.write_text(
+        "import os, sys\n"
+        "for path in sys.argv[1:]:\n"
+        "    'killer' in path and os.abort()\n"
+        "    print('{}', flush=True)\n"
+    )
+    monkeypatch.setattr(mat, "__file__", str(script))
+    contents = mat.read_all([killer, tmp_path / "a.mat", killer, tmp_path / "b.mat"])
+    assert contents == ["the reader crashed", {}, "the reader crashed", {}]
+    with pytest.raises(ValueError, match="killer.mat: not a readable .mat file .the reader crash"):
+        mat.read_mat(tmp_path / "a.mat", killer)
+    script.write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr(mat, "SECONDS", 0.2)
+    with pytest.raises(ValueError, match="killer.mat: .*it takes more than 0.2 seconds"):
+        mat.read_mat(killer)
+
+
+def test_reading_mat_files_needs_no_torch(cars_legacy):
+    script = f"import runpy, sys; sys.argv[1:] = [{str(cars_legacy / 'cars_annos.mat')!r}]\n"
+    script += (
+        f"runpy.run_path({mat.__file__!r}, run_name='__main__'); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr

@@ -56,7 +56,7 @@ def test_food101_missing_file(food_root, absent, named):
         (
             "test.txt",
             ["waffles/07", "pancakes/9"],
-            ["test.txt line 2", "one of the 3 classes, found 'pancakes/9'"],
+            ["test.txt line 2", "one of the 3 classes of classes.txt, found 'pancakes/9'"],
         ),
         ("test.txt", ["waffles"], ["test.txt line 1", "expected CLASS/IMAGE", "found 'waffles'"]),
         ("test.txt", ["", "waffles/7"], ["test.txt line 2", "waffles/7 is listed a second time"]),

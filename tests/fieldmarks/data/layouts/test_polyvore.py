@@ -14,84 +14,22 @@ import torch
 from fieldmarks.data.layouts import polyvore
 from fieldmarks.data.layouts.outfit_questions import read_blanks, read_compatibility, read_outfits
 from fieldmarks.data.layouts.reading import Copy
-from helpers.layout_trees import NAN, refused, same, touch, write
-
-OUTFITS = {  # item 30 is in outfits of two parts, item 10 in two of one
-    "train": {"7": {1: "10", 2: "30", 3: "20"}, "8": {2: "10", 5: "40"}},
-    "valid": {"9": {1: "50", 2: "30"}, "11": {1: "60", 2: "70", 3: "50"}},
-    "test": {"12": {1: "80", 2: "90"}},
-}
-ITEMS = ["10", "30", "20", "40", "50", "60", "70", "80", "90"]  # in order of appearance
-
-
-def outfit_list(sets: dict) -> list:
-    return [
-        {
-            "set_id": name,
-            "items": [{"item_id": item, "index": index} for index, item in items.items()],
-        }
-        for name, items in sets.items()
-    ]
-
-
-def blank(question: str, answers: str, position: int) -> dict:
-    return {"question": question.split(), "answers": answers.split(), "blank_position": position}
+from helpers.layout_trees import (
+    ITEMS,
+    NAN,
+    OUTFITS,
+    blank,
+    outfit_list,
+    polyvore_tree,
+    refused,
+    same,
+    write,
+)
 
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    home = tmp_path / "polyvore_outfits"
-    folder = home / "nondisjoint"
-    for part, sets in OUTFITS.items():
-        write(folder / f"{part}.json", json.dumps(outfit_list(sets), indent=4))
-    write(folder / "compatibility_train.txt", "1 7_1 7_2 7_3", "0  8_5\t7_2 ")
-    write(folder / "compatibility_valid.txt", "1 11_1 11_2 11_3", "0 9_1 11_3 11_2", "")
-    write(folder / "compatibility_test.txt", "1 12_1 12_2")
-    write(folder / "fill_in_blank_train.json", json.dumps([blank("7_1 7_3", "7_2 8_2 8_5", 2)]))
-    write(
-        folder / "fill_in_blank_valid.json",
-        json.dumps([blank("11_1 11_3", "11_2 9_1", 2), blank("9_2", "9_1 11_1 11_1", 1)]),
-    )
-    write(folder / "fill_in_blank_test.json", json.dumps([blank("12_1", "12_2 12_1", 2)]))
-    write(folder / "fashion_compatibility_harder_val.txt", "0 11_1 11_1 9_2")
-    write(
-        folder / "fill_in_blank_valid_harder_new.json",
-        json.dumps([blank("11_1", "9_1 11_3 11_2", 3)]),
-    )
-    for item in ITEMS:
-        touch(home / "images" / f"{item}.jpg")
-    write(
-        home / "polyvore_item_metadata.json",
-        json.dumps(
-            {
-                "10": {"semantic_category": "tops", "category_id": "51"},
-                "30": {"category_id": "62"},
-                "20": {"category_id": 51},
-                "40": {"semantic_category": "", "category_id": "3"},
-                "50": {},
-                "60": {"semantic_category": "jewellery "},
-            }
-        ),
-    )
-    write(
-        home / "categories.csv",
-        "3,dress,all-body",
-        "51,scarf, scarves",
-        "51,gloves,accessories ",
-        "62,earrings,jewellery",
-        "62,ring, gold,jewellery ",
-        "2,undefined,",
-    )
-    write(
-        home / "polyvore_attributes.json",
-        json.dumps(
-            {
-                "annotations": {"10": [2, 0], "40": [], "90": [1], "1234": [0]},
-                "attributes": ["lace", "blue", "knee length"],
-            }
-        ),
-    )
-    return home
+    return polyvore_tree(tmp_path)
 
 
 def load(root: Path, split: str = "nondisjoint") -> polyvore.Outfits:
@@ -495,7 +433,7 @@ def test_published_categories(published):
 @pytest.mark.filterwarnings("ignore:.*fill_in_blank_valid_harder_new.json. 1 of 5,000:UserWarning")
 def test_published_lists_as_a_partial_copy(published, tmp_path, monkeypatch):
     """All published lists at hand, in their official places, without the photographs."""
-    monkeypatch.setattr(Copy, "require", lambda *_: None)
+    monkeypatch.setattr(Copy, "require_images", lambda *_: None)
     folder = tmp_path / "nondisjoint"
     folder.mkdir()
     for name in ("valid.json", "compatibility_valid.txt"):
