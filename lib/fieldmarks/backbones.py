@@ -12,6 +12,7 @@ import numpy as np
 import timm
 import torch
 from PIL import Image
+from timm.models import group_modules, group_parameters
 from torch import Tensor, nn
 
 from fieldmarks.decoding import decode, upright
@@ -28,6 +29,7 @@ class Backbone(nn.Module):
     Attributes:
         name: timm's name.  channels: C.  stride: pixels of the image to one cell of the map.
         mean, std: the statistics that the images must be normalised with, three numbers each.
+        frozen: names of the network's modules that are not trained, see `freeze`.
         image_size, resize: what `preprocess` brings pictures to: the middle image_size x image_size
             pixels of a picture whose shorter side is resize."""
 
@@ -36,6 +38,7 @@ class Backbone(nn.Module):
         self.network, self.name = network, name
         self.mean, self.std = tuple(mean), tuple(std)
         self.image_size, self.resize = image_size, round(image_size * 8 / 7)
+        self.frozen: list[str] = []
         self.channels_last = False  # set before the probe below, which calls forward
         raw = self._probe(image_size)
         self.channels_last = (
@@ -47,6 +50,36 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised images -> (B, C, h, w) features."""
         return self.as_map(self.network.forward_features(images))
+
+    def freeze(self, stages: int) -> None:
+        """Freeze the network's first stages, as timm counts them (the stem is the first): they get
+        no gradients and keep their statistics. Nothing of them is remembered for a backward pass,
+        which halves the time of a step where they are half the network.
+
+        Raises:
+            ValueError: fewer than 0, all of the stages or more, or a network without stages."""
+        if stages == 0:
+            return
+        if not hasattr(self.network, "group_matcher"):
+            problem = f"network '{self.name}' has no stages that timm can count: "
+            raise ValueError(problem + "freeze_stages must be 0")
+        matcher = self.network.group_matcher(coarse=True)
+        names, modules = (of(self.network, matcher) for of in (group_parameters, group_modules))
+        if not 0 <= stages < len(names):
+            problem = f"freeze_stages is {stages}, but network '{self.name}' has {len(names)} "
+            raise ValueError(problem + f"stages: give 0 to {len(names) - 1}")
+        parameters = dict(self.network.named_parameters())
+        for stage in sorted(names)[:stages]:
+            for name in names[stage]:
+                parameters[name].requires_grad_(False)
+            self.frozen += modules.get(stage, [])
+        self.train(self.training)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        for name in self.frozen:
+            self.network.get_submodule(name).eval()
+        return self
 
     def preprocess(self, pictures) -> Tensor:
         """Pictures as the network was trained to see them: centre crops, normalised.
@@ -107,7 +140,10 @@ class Backbone(nn.Module):
 
 
 def create_backbone(
-    name: str = BUNDLED_NETWORK, weights: str | Path = "bundled", image_size: int = 224
+    name: str = BUNDLED_NETWORK,
+    weights: str | Path = "bundled",
+    image_size: int = 224,
+    freeze_stages: int = 0,
 ) -> Backbone:
     """A timm network by name, with weights.
 
@@ -117,9 +153,10 @@ def create_backbone(
             tf_efficientnet_lite0), "none" (random from torch's seed), or the path of a checkpoint
             (.safetensors, or anything `torch.load(weights_only=True)` reads).
         image_size: pixels; transformers are built for it.
+        freeze_stages: as `Backbone.freeze`.
     Raises:
-        ValueError: unknown network (the nearest names are given), no feature map, or weights that
-            do not fit.
+        ValueError: unknown network (the nearest names are given), no feature map, weights that do
+            not fit, or as `Backbone.freeze`.
         FileNotFoundError: no such checkpoint."""
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
@@ -139,6 +176,7 @@ def create_backbone(
     backbone = Backbone(network, name, mean, std, image_size)
     if str(weights) not in WEIGHTS:
         load_weights(backbone, Path(weights))
+    backbone.freeze(freeze_stages)
     return backbone
 
 

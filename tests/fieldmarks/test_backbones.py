@@ -185,3 +185,71 @@ def test_preprocess_gives_what_experiments_see(tmp_path):
     assert torch.allclose(backbone.preprocess(images), expected[[0, 2]], atol=1e-6)
     array = np.asarray(images[0])
     assert torch.allclose(backbone.preprocess(array), expected[:1], atol=1e-6)
+
+
+STAGES = {"resnet10t": 5, "tf_efficientnet_lite0": 8, "vit_tiny_patch16_224": 13}
+
+
+@pytest.mark.parametrize("name, stages", STAGES.items())
+def test_frozen_stages_are_not_trained_and_the_others_as_before(name, stages):
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    free = create_backbone(name, "none", 64)
+    before = {key: value.clone() for key, value in free.state_dict().items()}
+    for frozen in (1, 2, stages - 1):
+        torch.manual_seed(0)
+        backbone = create_backbone(name, "none", 64, freeze_stages=frozen).train()
+        trained = {n for n, p in backbone.named_parameters() if p.requires_grad}
+        assert 0 < len(trained) < len(before)
+        state = backbone.state_dict()
+        assert all(torch.equal(value, state[key]) for key, value in before.items())
+        backbone(images).square().mean().backward()
+        given = {n for n, p in backbone.named_parameters() if p.grad is not None}
+        assert given == trained
+        # The order of stages is that of the forward pass: what is frozen comes first.
+        names = [
+            n for n, _ in backbone.named_parameters() if "_embed" not in n and "token" not in n
+        ]
+        assert [n in trained for n in names] == sorted(n in trained for n in names)
+        state = backbone.state_dict()
+        for key, value in state.items():
+            if "running" in key:  # statistics are those of parameters beside them
+                owner = key.rsplit(".", 1)[0] + ".weight"
+                assert torch.equal(value, before[key]) == (owner not in trained), key
+
+
+def test_gradients_do_not_depend_on_what_is_frozen_below():
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for frozen in (0, 3):
+        torch.manual_seed(0)
+        backbone = create_backbone("resnet10t", "none", 64, frozen).eval()
+        backbone(images).square().mean().backward()
+        gradients.append({n: p.grad for n, p in backbone.named_parameters()})
+    whole, part = gradients
+    assert all(torch.equal(whole[name], grad) for name, grad in part.items() if grad is not None)
+    assert sum(grad is not None for grad in part.values()) == 18  # of the last two stages
+
+
+def test_freezing_leaves_training_mode_as_it_is():
+    backbone = create_backbone("resnet10t", "none", 64, 2)
+    assert backbone.training and not backbone.network.bn1.training
+    assert backbone.network.layer3[0].bn1.training
+    backbone.eval()
+    assert not backbone.network.layer3[0].bn1.training
+    assert not backbone.train().network.bn1.training and backbone.network.layer3[0].bn1.training
+
+
+@pytest.mark.parametrize("stages", [-1, 5, 99])
+def test_stages_that_a_network_does_not_have(stages):
+    says = f"^freeze_stages is {stages}, but network 'resnet10t' has 5 stages: give 0 to 4$"
+    with pytest.raises(ValueError, match=says):
+        create_backbone("resnet10t", "none", 64, stages)
+
+
+def test_a_network_without_stages(monkeypatch):
+    backbone = create_backbone("resnet10t", "none", 64)
+    monkeypatch.delattr(type(backbone.network), "group_matcher")
+    with pytest.raises(ValueError, match="^network 'resnet10t' has no stages .* must be 0$"):
+        backbone.freeze(1)
+    backbone.freeze(0)

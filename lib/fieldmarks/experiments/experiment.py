@@ -108,6 +108,7 @@ class RunParameters:
 class ImageParameters(RunParameters):
     """Of experiments that train a network on images; with the options of `TrainingViews`."""
 
+    freeze_stages: int = 0  # of the network, stem included, that are not trained
     batch_size: int = 32  # of all processes together
     per_class: int = 0  # images of each class in a batch, for methods that take it; 0: shuffled
     max_classes: int = 0  # keep this many classes; 0: all
@@ -395,7 +396,8 @@ class Experiment:
 def backbone_of(p: RunParameters, weights: str | None = None) -> Backbone:
     """The network that parameters name, from its seed."""
     torch.manual_seed(p.seed)
-    backbone = create_backbone(p.backbone, p.weights if weights is None else weights, p.size)
+    weights, frozen = p.weights if weights is None else weights, getattr(p, "freeze_stages", 0)
+    backbone = create_backbone(p.backbone, weights, p.size, frozen)
     backbone.resize = p.resize
     return backbone
 

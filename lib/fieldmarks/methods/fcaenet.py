@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fieldmarks.checks import at_least
 from fieldmarks.labels import integer_labels
 from fieldmarks.methods.hashing import DIVERGED, HashMethod
-from fieldmarks.methods.method import gather, pool
+from fieldmarks.methods.method import gather
 
 EPSILON = 1e-6
 Negative = Literal["balanced"] | float
@@ -54,8 +54,10 @@ class FCAENet(HashMethod):
         seed: int = 0,
         freeze_norm: bool = False,
         hash_lr: float = 1.0,
+        feature_length: float = 0.0,
     ):
-        super().__init__(backbone, bits, freeze_norm=freeze_norm, hash_lr=hash_lr)
+        shared = {"freeze_norm": freeze_norm, "hash_lr": hash_lr, "feature_length": feature_length}
+        super().__init__(backbone, bits, **shared)
         labels = integer_labels(labels)
         at_least(0, self_weight=self_weight, others_weight=others_weight, quantisation=quantisation)
         at_least(1, regions=regions, region_size=region_size)
@@ -78,7 +80,7 @@ class FCAENet(HashMethod):
         if self.relate and positives is None:
             raise ValueError("positives are missing: relate compares each image with another")
         features = self.backbone(torch.cat((images, positives)) if self.relate else images)  # eq. 1
-        outputs = self.hash_layer(pool(features)).float().tanh()  # eq. 2
+        outputs = self.hash(features).tanh()  # eq. 2
         outputs, *positive = outputs.split(len(images))  # u and u^P (B, k)
         rows = gather(index.to(outputs.device))
         self.outputs[rows] = gather(outputs.detach())

@@ -139,10 +139,18 @@ def contrastive_loss(outputs: Tensor, labels: Tensor, margin: float) -> Tensor:
 
 
 def create_hash_baseline(
-    name, backbone: Module, bits: int, labels, *, freeze_norm: bool = False, hash_lr: float = 1.0
+    name,
+    backbone: Module,
+    bits: int,
+    labels,
+    *,
+    freeze_norm: bool = False,
+    hash_lr: float = 1.0,
+    feature_length: float = 0.0,
 ) -> HashMethod:
     """DPSH, DSH or HashNet by name with its usual settings, for training labels (n,) long."""
     methods = {"dpsh": DPSH, "dsh": DSH, "hashnet": HashNet}
     one_of("hashing baseline", name, methods)
     data = () if name == "dsh" else (labels,)
-    return methods[name](backbone, bits, *data, freeze_norm=freeze_norm, hash_lr=hash_lr)
+    shared = {"freeze_norm": freeze_norm, "hash_lr": hash_lr, "feature_length": feature_length}
+    return methods[name](backbone, bits, *data, **shared)

@@ -95,6 +95,9 @@ def create_baseline(
         return SCDA(backbone)
     if name == "normsoftmax":
         loss, options = losses.NormalizedSoftmaxLoss(classes, channels, temperature=0.05), {}
+        # Only the direction of a proxy counts, and the longer it is the slower it turns: those of
+        # the library start some 36 long, at which SGD of any usual rate leaves them as they are.
+        loss.W.data = F.normalize(loss.W.data, dim=0)
     elif name == "proxynca++":
         loss = losses.ProxyNCALoss(classes, channels, softmax_scale=9)
         options = dict(pooling="max", dimensions=channels, normalise=True, proxy_lr=proxy_lr)

@@ -132,3 +132,36 @@ def test_every_option_is_a_keyword_of_a_plain_type(name):
         assert literal or all(m in plain or get_origin(m) is Literal for m in members), option
         value = list(option.default) if isinstance(option.default, tuple) else [option.default]
         assert all(type(v) in (bool, int, float, str) for v in value)
+
+
+@pytest.mark.parametrize("name", HASHING)
+def test_hash_layers_on_features_of_one_length(name):
+    """The layer as the print has it, or on features of unit length times a constant."""
+    given = tensors()["images"]
+    for length in (0.0, 8.0):
+        method = build(name, feature_length=length).eval()
+        torch.nn.init.normal_(method.hash_layer.weight)
+        for image, row in zip(given, method.representation(given), strict=True):
+            features = method.backbone(image[None])[0]
+            pooled = torch.stack([channel.mean() for channel in features])
+            if length:
+                pooled = length * pooled / pooled.square().sum().sqrt()
+            torch.testing.assert_close(method.hash_layer(pooled), row)
+    with pytest.raises(ValueError, match="feature_length is -1.0: it must be at least 0"):
+        build(name, feature_length=-1.0)
+
+
+def test_features_of_one_length_take_no_notice_of_brightness():
+    """What the NOTE says: with features as they are, longer ones saturate the layer."""
+    features = torch.rand(2, 6, 4, 4, generator=torch.Generator().manual_seed(2))
+    free, bounded = build("fcaenet"), build("fcaenet", feature_length=8.0)
+    for method in (free, bounded):
+        torch.nn.init.normal_(method.hash_layer.weight)
+    torch.testing.assert_close(bounded.hash(features), bounded.hash(100 * features))
+    assert (free.hash(100 * features) / free.hash(features)).median() > 50
+
+
+def test_proxies_of_the_normalised_softmax_start_short():
+    """SGD turns a proxy the more slowly the longer it is, and only its direction counts."""
+    lengths = build("normsoftmax").loss.W.norm(dim=0)
+    torch.testing.assert_close(lengths, torch.ones(4))
