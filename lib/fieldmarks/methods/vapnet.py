@@ -7,13 +7,21 @@ and the features of the magnified patch tell the same `attributes`: k numbers th
 At test time only the backbone is left."""
 
 from copy import deepcopy
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fieldmarks.checks import at_least, one_of, positive, share
+from fieldmarks.methods.attribute_teachers import (
+    BY_PROTOTYPES,
+    Centre,
+    Teacher,
+    balanced_targets,
+    prototype_scores,
+    variance_term,
+)
 from fieldmarks.methods.method import Method, pool
 from fieldmarks.resampling import crop_and_resize
 
@@ -31,7 +39,10 @@ class VAPNet(Method):
         constraint_weight: lambda (Table 7, eq. 9).  grids: the n of the n x n grids of patches.
         uniform_over: draw each of the sum(n^2) "patches" alike, or first one of the "grids".
         temperature: divides attributes before their softmax.
-        grad_through_teacher: let gradients reach the features through the mean encoders.
+        teacher: what eq. 6's pupils learn from: mean encoders as "printed"; with "gradients" to the
+            features through them; or what cannot collapse: "centred", "balanced" or, added to the
+            printed, a "variance" term (see `attribute_teachers`). temperature 0.05 suits the first
+            two, attributes 64, constraint_weight 0.03.
         joint_batch: one backbone call for images and views, which then share batch statistics.
         cosine_head: classify by scaled cosine, not inner product.  label_smoothing: of eq. 8."""
 
@@ -49,7 +60,7 @@ class VAPNet(Method):
         grids: tuple[int, ...] = GRIDS,
         uniform_over: Literal["patches", "grids"] = "patches",
         temperature: float = 1.0,
-        grad_through_teacher: bool = False,
+        teacher: Teacher = "printed",
         joint_batch: bool = True,
         cosine_head: bool = False,
         label_smoothing: float = 0.0,
@@ -58,6 +69,9 @@ class VAPNet(Method):
         super().__init__(backbone, freeze_norm)
         one_of("constraint", constraint, ("mean", "direct", "none"))
         one_of("uniform_over", uniform_over, ("patches", "grids"))
+        one_of("teacher", teacher, get_args(Teacher))
+        if teacher != "printed" and constraint != "mean":
+            raise ValueError(f"teacher '{teacher}' is of mean encoders: use constraint 'mean'")
         at_least(1, views=views, attributes=attributes, grids=min(grids, default=0))
         share(update_ratio=update_ratio)
         positive(temperature=temperature)
@@ -66,7 +80,7 @@ class VAPNet(Method):
         self.classification, self.constraint = classification, constraint
         self.views, self.grids, self.uniform_over = views, tuple(grids), uniform_over
         self.constraint_weight, self.temperature = constraint_weight, temperature
-        self.grad_through_teacher, self.joint_batch = grad_through_teacher, joint_batch
+        self.teacher, self.joint_batch = teacher, joint_batch
         self.cosine_head, self.label_smoothing = cosine_head, label_smoothing
         self.update_ratio, channels = update_ratio, backbone.channels
         if classification:
@@ -74,11 +88,14 @@ class VAPNet(Method):
             if not cosine_head:  # a random head's first gradients only disturb trained features
                 nn.init.zeros_(self.classifier.weight)
         if constraint != "none":
-            self.local_encoder = nn.Linear(channels, attributes)  # T_L
-            self.global_encoder = nn.Linear(channels, attributes)  # T_G
+            biased = teacher not in BY_PROTOTYPES
+            self.local_encoder = nn.Linear(channels, attributes, bias=biased)  # T_L
+            self.global_encoder = nn.Linear(channels, attributes, bias=biased)  # T_G
         if constraint == "mean":  # E[T_L] and E[T_G] start as their encoders do
             self.mean_local_encoder = deepcopy(self.local_encoder).requires_grad_(False)
             self.mean_global_encoder = deepcopy(self.global_encoder).requires_grad_(False)
+        if teacher == "centred":
+            self.centres = nn.ModuleList([Centre(attributes), Centre(attributes)])
 
     def losses(self, images: Tensor, labels: Tensor, boxes: Tensor | None = None, generator=None):
         """{"L_a": eq. 8, "L_c": lambda times eq. 5 or 6}, those that are in use, of (B, 3, H, W),
@@ -117,19 +134,44 @@ class VAPNet(Method):
     def constrain(self, local: Tensor, at_boxes: Tensor) -> Tensor:
         """Eq. 5 or 6 from g(F_L) and g(F_G), each (B, M, C).
         NOTE eq. 6 leaves open whether gradients pass through mean encoders to the features. They do
-        not here unless `grad_through_teacher`: a teacher that moves to its pupil teaches less."""
+        not here unless `teacher` is "gradients": a teacher that moves to its pupil teaches less."""
+        if self.teacher in BY_PROTOTYPES:
+            return self.constrain_prototypes(local, at_boxes)
         pupils = self.local_encoder(local), self.global_encoder(at_boxes)
         if self.constraint == "direct":
             teachers = self.global_encoder(local), self.local_encoder(at_boxes)
         else:
-            with torch.set_grad_enabled(self.grad_through_teacher and torch.is_grad_enabled()):
+            with torch.set_grad_enabled(self.teacher == "gradients" and torch.is_grad_enabled()):
                 teachers = self.mean_global_encoder(local), self.mean_local_encoder(at_boxes)
-        return attribute_constraint(*(x.float() / self.temperature for x in (*pupils, *teachers)))
+        outputs = [x.float() / self.temperature for x in (*pupils, *teachers)]
+        term = attribute_constraint(*outputs)
+        if self.teacher == "variance":
+            term = term + sum(map(variance_term, outputs[:2]))
+        return term
+
+    def constrain_prototypes(self, local: Tensor, at_boxes: Tensor) -> Tensor:
+        """Eq. 6 with unit features and rows, and targets that cannot collapse. Each place is taught
+        by its other view: T_L of the magnified patch by E[T_G] of the same place in the image."""
+        own = prototype_scores(self.local_encoder, local)  # (B, M, k)
+        others = prototype_scores(self.global_encoder, at_boxes)
+        with torch.no_grad():
+            targets = [
+                prototype_scores(self.mean_global_encoder, at_boxes),
+                prototype_scores(self.mean_local_encoder, local),
+            ]
+            if self.teacher == "centred":
+                pairs = zip(self.centres, targets, strict=True)
+                targets = [centre(scores, self.temperature) for centre, scores in pairs]
+            else:
+                targets = [balanced_targets(scores, self.temperature) for scores in targets]
+        return attribute_constraint(own / self.temperature, others / self.temperature, *targets)
 
     def attribute_responses(self, images: Tensor) -> Tensor:
         """softmax T_L of images taken as views, (B, k): for seeing what attributes mean."""
-        encoded = self.local_encoder(pool(self.backbone(images)).float())
-        return (encoded / self.temperature).softmax(-1)
+        features = pool(self.backbone(images)).float()
+        if self.teacher in BY_PROTOTYPES:
+            return (prototype_scores(self.local_encoder, features) / self.temperature).softmax(-1)
+        return (self.local_encoder(features) / self.temperature).softmax(-1)
 
     @torch.no_grad()
     def after_step(self) -> None:

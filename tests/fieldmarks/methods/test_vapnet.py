@@ -255,7 +255,9 @@ def test_direct_constraint_uses_the_other_views_encoder_as_teacher():
 @pytest.mark.parametrize("through", [False, True])
 def test_mean_encoders_do_not_learn_and_pass_gradients_only_if_asked(through):
     torch.manual_seed(0)
-    method = VAPNet(TinyBackbone(), 4, views=2, attributes=5, grad_through_teacher=through)
+    method = VAPNet(
+        TinyBackbone(), 4, views=2, attributes=5, teacher="gradients" if through else "printed"
+    )
     local, at_box = torch.randn(2, 3, 2, 6).unbind(0)
     local.requires_grad_()
     # The own encoders are silenced: only the teacher's way is left for a gradient to the features.
