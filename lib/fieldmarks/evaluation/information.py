@@ -1,6 +1,5 @@
 """What unnamed attributes tell, in nats: VAPNet's softmax over k as a random draw of one.
 
-
 Responses (N, M, k) are the distributions that M views of N images give, each row adding up to 1.
 Mutual information of the attribute drawn and of whatever else is known about the view it is drawn
 for is H(mean of all) - mean H(mean of those alike): 0 where knowing it tells nothing."""

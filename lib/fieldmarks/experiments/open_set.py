@@ -2,6 +2,7 @@
 
 VAPNet against its baselines. The settings of the paper stand in the cards under labs/vapnet."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from fieldmarks.backbones import Backbone
 from fieldmarks.checks import one_of
 from fieldmarks.data.batches import TrainingStream
 from fieldmarks.data.imageset import ImageSet
+from fieldmarks.evaluation.information import attribute_information
 from fieldmarks.evaluation.results import retrieve
 from fieldmarks.experiments.experiment import Experiment, ImageParameters, run_as_module
 from fieldmarks.experiments.parameters import composed_of
@@ -20,7 +22,10 @@ from fieldmarks.experiments.scores import NEIGHBOURS, Scores
 from fieldmarks.methods.method import Method
 from fieldmarks.methods.metric_baselines import BASELINES, create_baseline
 from fieldmarks.methods.vapnet import VAPNet, patch_boxes
+from fieldmarks.random import seeded
+from fieldmarks.resampling import crop_and_resize
 
+INFORMED = 100  # images whose attributes are looked at
 DEFAULTS = {"views": 2, "constraint_weight": 0.1, "grids": (2, 4), "uniform_over": "grids"}
 
 
@@ -106,6 +111,29 @@ class OpenSet(Experiment):
         if parts := self.test_set.query_gallery():
             saved |= dict(zip(("query", "gallery"), parts, strict=True))
         return self.measure(saved, {"ks": self.parameters.ks})
+
+    def validate(self) -> dict[str, float]:
+        return self.evaluate().metrics | self.information()
+
+    @torch.no_grad()
+    def information(self) -> dict[str, float]:
+        """What VAPNet's attributes tell of unseen classes, in nats, as `attribute_information` has
+        it, of INFORMED images and M views of each; {} of a method without attributes."""
+        p, method = self.parameters, self.method.eval()
+        if not isinstance(method, VAPNet) or p.constraint == "none":
+            return {}
+        count = min(INFORMED, len(self.test_set))
+        rows = torch.linspace(0, len(self.test_set) - 1, count).round().long()
+        boxes = method.sample_boxes(count, p.size, p.size, seeded(0, 51)).to(self.device)
+        responses = []
+        for part, places in zip(rows.split(16), boxes.split(16), strict=True):
+            views = crop_and_resize(self.test_images(part), places, p.size)  # (n, M, 3, H, W)
+            of_views = method.attribute_responses(views.flatten(0, 1))
+            responses.append(of_views.unflatten(0, (len(part), -1)).cpu())
+        known = self.test_set.attributes
+        labels, known = self.test_set.labels[rows], None if known is None else known[rows]
+        found = attribute_information(torch.cat(responses), labels, known)
+        return {f"attributes: {n}": value for n, value in found.items() if math.isfinite(value)}
 
     @classmethod
     def measure(cls, saved: Mapping[str, Tensor], parameters: Mapping) -> Scores:
