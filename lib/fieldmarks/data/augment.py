@@ -55,11 +55,14 @@ class TestViews:
         return cls(backbone.image_size, backbone.mean, backbone.std, backbone.resize)
 
     def __call__(self, canvas: Tensor, sizes: Tensor, draw=None) -> Tensor:
+        return normalise(self.crop(canvas, sizes), self.mean, self.std)
+
+    def crop(self, canvas: Tensor, sizes: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 and sizes (B, 2) -> (B, 3, size, size) in [0, 1]."""
         side = sizes.min(1).values * self.size / self.resize
         top, left = ((sizes - side[:, None]) / 2).round().unbind(1)
         boxes = torch.stack([left, top, left + side, top + side], dim=1)
-        images = crop_and_resize(canvas.float().div_(255), boxes, self.size)
-        return normalise(images, self.mean, self.std)
+        return crop_and_resize(canvas.float().div_(255), boxes, self.size)
 
 
 def random_boxes(sizes: Tensor, numbers: Tensor, scale, ratio) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PER_IMAGE = ("paths", "labels", "attributes", "boxes", "parts", "split")
+PER_IMAGE = ("paths", "labels", "attributes", "boxes", "parts", "masks", "split")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,6 +34,7 @@ class ImageSet:
     # Float (N, P, 3): x y in pixels of the file, and visible 1 or 0 (x = y = 0 where not).
     parts: Tensor | None = None
     part_names: list[str] | None = None  # P
+    masks: list[Path] | None = None  # of N image files, white where the object is
     # Each image's "train" or "test" ("val" too for Aircraft and VegFru; "train" "query" "gallery"
     # for In-Shop); None where there is no official split.
     split: list[str] | None = None
@@ -75,6 +76,8 @@ class ImageSet:
             text += ", boxes"
         if self.parts is not None:
             text += f", {self.parts.shape[1]} parts"
+        if self.masks is not None:
+            text += ", masks"
         if self.split is not None:
             counts = Counter(self.split).items()
             text += ", split " + ", ".join(f"{part} {count:,}" for part, count in counts)

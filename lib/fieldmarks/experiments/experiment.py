@@ -37,6 +37,8 @@ from fieldmarks.experiments import parameters as reading
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.result import finished_run, read_result, write_result
 from fieldmarks.experiments.scores import Scores
+from fieldmarks.explain.gradcam import activation_maps
+from fieldmarks.explain.on_object import on_object
 from fieldmarks.files import atomic, lock
 from fieldmarks.methods.method import Method
 from fieldmarks.processes import is_main, main_first, processes
@@ -44,6 +46,7 @@ from fieldmarks.progress import counter
 from fieldmarks.training import History, Settings, choose_device, choose_precision, embed_all, fit
 
 NOT_IDENTITY = ("out", "card", "progress", "device", "baseline")
+ATTENDED = 200  # images whose attention is compared with masks
 COUNTS = ("train", "query", "gallery", "classes", "train_classes")  # of result.json
 
 
@@ -253,6 +256,36 @@ class Experiment:
         """Normalised test views of some of the images, (B, 3, size, size), on the device."""
         canvas, sizes = pixels.batch(torch.as_tensor(index))
         return self.test_views(canvas.to(self.device), sizes)
+
+    @torch.no_grad()
+    def attention(self, images: ImageSet, pixels: PixelCache) -> dict[str, Tensor]:
+        """How far the network's attention lies on the object, (n, 3) as `on_object` has it, in up
+        to ATTENDED images; {} where the data have no masks of it."""
+        if images.masks is None:
+            return {}
+        rows = torch.linspace(0, len(images) - 1, min(ATTENDED, len(images))).round().long()
+        paths = [images.masks[row] for row in rows.tolist()]
+        resize = self.test_views.resize
+        masks, found = PixelCache.open(paths, resize, progress=None), []
+        self.method.eval()
+        for places in torch.arange(len(rows)).split(16):
+            maps = activation_maps(self.backbone, self.pictures(pixels, rows[places]))
+            there = self.test_views.crop(*masks.batch(places))[:, 0] > 0.5
+            found.append(torch.stack(on_object(maps.cpu(), there), dim=1))
+        return {"attention": torch.cat(found)}
+
+    @staticmethod
+    def attention_metrics(saved: Mapping[str, Tensor]) -> dict[str, float]:
+        """Of what `attention` gave: "attention", the share of images in which its maximum lies on
+        the object, "attention_centre", in which the picture's centre does, the floor; and
+        "attention_ratio", its mean on the object over that beside it, median over images."""
+        if "attention" not in saved or not len(
+            known := saved["attention"][saved["attention"][:, 0] >= 0]
+        ):
+            return {}
+        maximum, centre, ratio = known.unbind(1)
+        means = {"attention": maximum.mean(), "attention_centre": centre.mean()}
+        return {n: v.item() for n, v in (means | {"attention_ratio": ratio.median()}).items()}
 
     def embed(self, pixels: PixelCache) -> Tensor:
         """The method's embeddings of all images, (N, D) on the CPU."""

@@ -114,6 +114,7 @@ class Hashing(Experiment):
             "database_codes": database.to(torch.int8),
             "database_labels": self.database_set.labels,
         }
+        saved |= self.attention(self.query_set, self.query_pixels)
         return self.measure(saved, dataclasses.asdict(self.parameters))
 
     def encode(self) -> tuple[Tensor, Tensor]:
@@ -151,6 +152,7 @@ class Hashing(Experiment):
             "recall@r2": near.recall,
             "found@r2": 1 - near.empty,
             "class_codes": distinct_class_codes(*sides[2:]),
+            **cls.attention_metrics(saved),
         }
         values = {"map": results.average_precision, "map_stable": stable}
         asked = saved["query_labels"]

@@ -110,6 +110,7 @@ class OpenSet(Experiment):
         saved = {"embeddings": embeddings, "labels": self.test_set.labels}
         if parts := self.test_set.query_gallery():
             saved |= dict(zip(("query", "gallery"), parts, strict=True))
+        saved |= self.attention(self.test_set, self.test_pixels)
         return self.measure(saved, {"ks": self.parameters.ks})
 
     def validate(self) -> dict[str, float]:
@@ -146,7 +147,8 @@ class OpenSet(Experiment):
         values = {f"recall@{k}": results.hits(k) for k in ks}
         values["map@r"] = results.average_precision
         asked = sides[0][1]
-        return Scores(values, {}, asked, len(asked), results=results, saved=dict(saved))
+        options = {"results": results, "saved": dict(saved)}
+        return Scores(values, cls.attention_metrics(saved), asked, len(asked), **options)
 
     def counts(self) -> Sequence[int]:
         train, test = self.train_set.labels, self.test_set.labels
