@@ -54,12 +54,14 @@ def read_outfits(file: Path) -> dict[str, dict[int, str]]:
     return {name: items for _, name, items in outfits}
 
 
-def read_compatibility(file: Path, row_of: dict | None = None) -> list[CompatibilityQuestion]:
+def read_compatibility(
+    file: Path, row_of: dict | None = None, part: str = "its part"
+) -> list[CompatibilityQuestion]:
     """The questions of lines "1|0 SET_INDEX SET_INDEX ..." with any white space between. A handful
     of the published ones hold one item twice; they are kept.
 
-    `row_of` gives the position of each token's item. Raises ValueError, naming the line, for a
-    label or token that cannot be, or fewer than two items."""
+    `row_of` gives the position of each token's item, from the outfits of `part`. Raises ValueError,
+    naming the line, for a label or token that cannot be, or fewer than two items."""
     questions = []
     for place, (line,) in read_rows(file, 1):
         label, *items = line.split()
@@ -67,11 +69,13 @@ def read_compatibility(file: Path, row_of: dict | None = None) -> list[Compatibi
             raise ValueError(f"{place}: expected 1 or 0 first, found '{shown(label)}'")
         if len(items) < 2:
             raise ValueError(f"{place}: {len(items)} items, and an outfit has at least 2")
-        questions.append(CompatibilityQuestion(int(label), _positions(place, items, row_of)))
+        questions.append(CompatibilityQuestion(int(label), _positions(place, items, row_of, part)))
     return questions
 
 
-def read_blanks(file: Path, row_of: dict | None = None) -> list[BlankQuestion]:
+def read_blanks(
+    file: Path, row_of: dict | None = None, part: str = "its part"
+) -> list[BlankQuestion]:
     """The questions of a list of {"question": [...], "answers": [...], "blank_position": ...}.
 
     The answer is the first choice that is of the question's own outfit. A `blank_position` that is
@@ -88,7 +92,7 @@ def read_blanks(file: Path, row_of: dict | None = None) -> list[BlankQuestion]:
         if not items or len(choices) < 2:
             short = f"{len(items)} items and {len(choices)} choices"
             raise ValueError(f"{place}: {short}; it should be at least 1 and 2")
-        rows, choice_rows = (_positions(place, tokens, row_of) for tokens in (items, choices))
+        rows, choice_rows = (_positions(place, tokens, row_of, part) for tokens in (items, choices))
         outfit, *sets = (token.rpartition("_")[0] for token in (items[0], *choices))
         if outfit not in sets:
             none = f"none of which is of outfit {shown(outfit)}"
@@ -111,10 +115,10 @@ def _text(value) -> str:
     return str(value)
 
 
-def _positions(place: str, tokens: list[str], row_of: dict | None) -> list:
+def _positions(place: str, tokens: list[str], row_of: dict | None, part: str) -> list:
     for token in tokens:
         if not is_token(token):
             raise ValueError(f"{place}: expected SET_INDEX, found '{shown(token)}'")
         if row_of is not None and token not in row_of:
-            raise ValueError(f"{place}: {shown(token)} is in none of the outfits of its part")
+            raise ValueError(f"{place}: {shown(token)} is in none of the outfits of {part}")
     return tokens if row_of is None else [row_of[token] for token in tokens]

@@ -182,7 +182,11 @@ def load(
     def questions(names: dict[str, str], read) -> Parts:
         files = {part: folder / file for part, file in names.items() if part.split()[0] in outfits}
         rows = {part: rows_of_tokens[part.split()[0]] for part in files}
-        return Parts((p, read(file, rows[p])) for p, file in files.items() if file.exists())
+        return Parts(
+            (part, read(file, rows[part], f"{part.split()[0]}.json"))
+            for part, file in files.items()
+            if file.exists()
+        )
 
     first = name, items, paths, _categories(copy, items)
     compatibility = questions(COMPATIBILITY, read_compatibility)

@@ -34,15 +34,17 @@ def load(root: Path, absent: bool = False) -> VegFru:
     lists = {p: copy.at(f"vegfru_list/vegfru_{p}.txt") for p in ("train", "val", "test")}
     copy.require(*lists.values())
     rows = [(part, *row) for part, file in lists.items() for row in read_rows(file, 2)]
-    class_ids, folder_of, class_of = [], {}, {}
+    class_ids, folder_of, first = [], {}, {}
     for _, place, (image, text) in rows:
         number, top = to_int(place, text), image.rpartition("/")[0]
         if not 0 <= number < CLASSES:
             raise ValueError(f"{place}: class {number} is not one of 0 .. {CLASSES - 1}")
-        if folder_of.setdefault(number, top) != top or class_of.setdefault(top, number) != number:
-            other = "an earlier line gives that folder or that class another"
-            both = f"{shown(top)} is class {number}, but {other}"
-            raise ValueError(f"{place}: {both}; a class is one folder")
+        for key in (number, top):  # a class is one folder, and a folder one class
+            pair, earlier = first.setdefault(key, ((number, top), place))
+            if pair != (number, top):
+                other = f"{earlier} has class {pair[0]} in {shown(pair[1])}; a class is one folder"
+                raise ValueError(f"{place}: {shown(top)} is class {number}, but {other}")
+        folder_of[number] = top
         class_ids.append(number)
     place_of = once((place, image) for _, place, (image, _) in rows)
     paths = copy.paths((place, image) for image, place in place_of.items())

@@ -325,8 +325,8 @@ def test_damaged_outfits(root, outfits, fragments):
         ("9_1 9_2", ["line 2: expected 1 or 0 first"]),
         ("1 9_1 92", ["line 2: expected SET_INDEX, found '92'"]),
         ("1 9_1 9_x", ["line 2: expected SET_INDEX, found '9_x'"]),
-        ("1 9_1 9_3", ["line 2: 9_3 is in none of the outfits of its part"]),
-        ("1 9_1 7_1", ["line 2: 7_1 is in none of the outfits of its part"]),  # a train outfit's
+        ("1 9_1 9_3", ["line 2: 9_3 is in none of the outfits of valid.json"]),
+        ("1 9_1 7_1", ["line 2: 7_1 is in none of the outfits of valid.json"]),  # a train outfit's
     ],
 )
 def test_damaged_compatibility_questions(root, line, fragments):
@@ -344,7 +344,7 @@ def test_damaged_compatibility_questions(root, line, fragments):
         (blank("9_1", "9_2", 2), ["question 2: 1 items and 1 choices"]),
         (blank("", "9_2 11_1", 2), ["question 2: 0 items and 2 choices"]),
         (blank("9_1", "9_2 11-1", 2), ["question 2: expected SET_INDEX, found '11-1'"]),
-        (blank("9_1", "9_2 11_4", 2), ["question 2: 11_4 is in none of the outfits of its part"]),
+        (blank("9_1", "9_2 11_4", 2), ["question 2: 11_4 is in none of the outfits of valid.json"]),
         (
             blank("9_1", "9_2 11_1", None),
             ["question 2: expected question, answers and blank_position"],
