@@ -4,7 +4,7 @@ makes of each: it is read, or refused in one line that names the file."""
 import random
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -224,7 +224,7 @@ def fuzz(layout: str, count: int, seed: int) -> tuple[Counter, list[str]]:
             file = files[number % len(files)]
             kind = draw.choice(list(ANY if file.suffix == ".mat" else TEXT))
             cases.append((file, kind, (ANY | TEXT)[kind](file.read_bytes(), draw)))
-        with _read_at_once(files, [data for file, _, data in cases if file.suffix == ".mat"]) as of:
+        with read_at_once(files, [data for file, _, data in cases if file.suffix == ".mat"]) as of:
             for number, (file, kind, data) in enumerate(cases):
                 with damaged(file, data):
                     try:
@@ -237,11 +237,11 @@ def fuzz(layout: str, count: int, seed: int) -> tuple[Counter, list[str]]:
 
 
 @contextmanager
-def _read_at_once(files: list[Path], damages: list[bytes | None]) -> Iterator[dict]:
-    """Within, .mat files of these contents have been read already, all by one process: {content:
-    what came of it}."""
+def read_at_once(files: list[Path], damages: Sequence[bytes | None] = ()) -> Iterator[dict]:
+    """Within, the .mat files and others of these contents have been read already, by one process:
+    {content: what came of it}."""
     whole = [file.read_bytes() for file in files if file.suffix == ".mat"]
-    contents = list(dict.fromkeys(whole + damages)) if whole else []
+    contents = list(dict.fromkeys([*whole, *damages])) if whole else []
     with TemporaryDirectory() as folder:
         places = [Path(folder) / f"{row}.mat" for row in range(len(contents))]
         for place, data in zip(places, contents, strict=True):

@@ -234,7 +234,7 @@ def cars_first_published_tree(folder: Path) -> Path:
         "class": [3, 1],
         "test": [0, 1],
     }
-    home.mkdir()
+    home.mkdir(parents=True)
     savemat(home / "cars_annos.mat", {"annotations": structure(fields), "class_names": NAMES})
     for name in fields["relative_im_path"]:
         touch(home / name)

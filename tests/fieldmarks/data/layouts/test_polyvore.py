@@ -481,3 +481,53 @@ def test_published_lists_as_a_partial_copy(published, tmp_path, monkeypatch):
     assert (
         said["shoes"] > 3_000 and said["tops"] > 2_000 and None in said and "jewellery " not in said
     )
+
+
+# ---- without some items
+
+
+def test_outfits_without_items(root):
+    questions = [blank("7_1 7_3", "7_2 8_2 8_5", 2), blank("8_2", "8_5 7_2", 5)]
+    write(root / "nondisjoint" / "fill_in_blank_train.json", json.dumps(questions))
+    outfits = load(root)
+    assert outfits.without([]).fingerprint == outfits.fingerprint
+    result = outfits.without([2])  # item 20, in outfit 7 of train
+    assert result.item_ids == ["10", "30", "40", "50", "60", "70", "80", "90"]
+    assert [path.stem for path in result.paths] == result.item_ids
+    assert result.categories == [*outfits.categories[:2], *outfits.categories[3:]]
+    same(result.attributes, outfits.attributes[[0, 1, 3, 4, 5, 6, 7, 8]].tolist())
+    assert result.outfits == {"train": [[0, 2]], "valid": [[3, 1], [4, 5, 3]], "test": [[6, 7]]}
+    assert result.compatibility == {
+        "train": [(0, [2, 1])],
+        "valid": [(1, [4, 5, 3]), (0, [3, 3, 5])],
+        "test": [(1, [6, 7])],
+        "valid resampled": [(0, [4, 4, 1])],
+    }
+    assert result.blanks["train"] == [([0], [2, 1], 0, 5)]
+    assert result.blanks["valid"] == [([4, 3], [5, 3], 0, 2), ([1], [3, 4, 4], 0, 1)]
+    assert len(outfits) == 9 and outfits.outfits["train"] == [[0, 1, 2], [0, 3]]  # as they were
+
+
+def test_outfits_and_questions_by_what_is_left(root):
+    write(root / "nondisjoint" / "fill_in_blank_train.json", "[]")
+    (root / "nondisjoint" / "compatibility_train.txt").write_text("0 7_1 8_5\n1 7_1 7_2\n")
+    result = load(root).without(torch.tensor([2]))
+    assert result.blanks["train"] == []  # there were none
+    assert result.compatibility["train"] == [(0, [0, 2]), (1, [0, 1])]
+    assert result.compatibility["train"][0].label == 0  # still a question, not a bare tuple
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        ([7], "wardrobe: all 1 outfits of test have one of the 1 items that are left out; "),
+        ([1, 3], "wardrobe: all 2 outfits of train have one of the 2 items that are left out; "),
+        ([3], "wardrobe: all 1 blank questions of train have one of the 1 items"),
+        ([9], "wardrobe: there is no item 9 among 9$"),
+        ([-1], "wardrobe: there is no item -1 among 9$"),
+    ],
+)
+def test_nothing_is_left_of_a_part(root, rows, message):
+    with pytest.raises(ValueError, match=f"^{message}") as raised:
+        load(root).without(rows)
+    assert "\n" not in str(raised.value)
