@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -82,6 +83,41 @@ def test_from_data_to_result(birds, tmp_path):
     assert result["best"]["recall@1"] == max(row["recall@1"] for row in evaluations)
     assert result["start"]["recall@1"] == before.metrics["recall@1"]
     assert parse(Parameters, result["parameters"]) == p
+
+
+def test_attention_on_the_object_is_measured_on_the_networks_own_view(birds, tmp_path):
+    """Against masks cut out by hand: of 64 px files the middle 48 of 64."""
+    experiment = OpenSet(parameters(birds, tmp_path / "run", method="normsoftmax"))
+    metrics, images = experiment.evaluate().metrics, experiment.test_set
+    hits, centres, ratios = [], [], []
+    for row, path in enumerate(images.masks):
+        mask = np.asarray(Image.open(path).convert("L"))[8:56, 8:56] > 127
+        with torch.no_grad():
+            features = experiment.backbone(experiment.test_images([row]))[0].mean(0)
+        heat = np.asarray(Image.fromarray(features.numpy()).resize((48, 48), Image.BILINEAR))
+        hits.append(mask[heat >= heat.max() * (1 - 1e-6)].mean())  # a corner cell's is a plateau
+        centres.append(mask[23:25, 23:25].mean())
+        ratios.append(heat[mask].mean() / heat[~mask].mean())
+    assert metrics["attention"] == pytest.approx(np.mean(hits), abs=0.02)
+    assert metrics["attention_centre"] == pytest.approx(np.mean(centres))
+    assert metrics["attention_ratio"] == pytest.approx(
+        np.sort(ratios)[len(ratios) // 2 - 1], rel=0.05
+    )
+
+
+def test_what_attributes_tell_is_recorded_by_evaluation(birds, tmp_path):
+    experiment, history, _ = run(OpenSet(parameters(birds, tmp_path / "run", teacher="centred")))
+    for row in history.evaluations:
+        assert 0 <= row["attributes: entropy"] <= math.log(8) + 1e-6
+        assert 0 <= row["attributes: view"] <= math.log(8)
+        assert row["attributes: class"] >= 0 and row["attributes: annotated by chance"] >= 0
+    assert experiment.information() == {
+        name: value
+        for name, value in history.evaluations[-1].items()
+        if name in experiment.information()
+    }
+    other = OpenSet(parameters(birds, tmp_path / "other", method="normsoftmax"))
+    assert other.information() == {}
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,11 @@
 
 Source: Wah et al., The Caltech-UCSD Birds-200-2011 Dataset, 2011."""
 
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,7 @@ TREE = """  CUB_200_2011/
     bounding_boxes.txt                                   (optional)
     parts/parts.txt  parts/part_locs.txt                 (optional)
     attributes/image_attribute_labels.txt                (optional)
+    segmentations/001.Black_footed_Albatross/*.png       (optional)
     attributes.txt, also here or in attributes/          (names; optional)"""
 
 IMAGE_ATTRIBUTES = "attributes/image_attribute_labels.txt"
@@ -48,7 +51,8 @@ def load(root: Path, name: str = "cub", absent: bool = False) -> ImageSet:
     """
     copy = Copy(name, TREE, root, ["images.txt"], absent)
     images, ids, class_ids = read_lists(copy, to_int)
-    return replace(images, **_attributes(copy, ids, class_ids), **_parts(copy, ids))
+    fields = _attributes(copy, ids, class_ids) | _parts(copy, ids)
+    return replace(images, **fields, masks=_masks(copy, images))
 
 
 def certain_attributes(images: ImageSet, at_least: int = 3) -> ImageSet:
@@ -189,6 +193,21 @@ def _class_attributes(
         raise ValueError(f"{file}: {len(table)} lines for the {len(listed)} classes of {classes}")
     percentages = np.where((table < 0) | (table > 100), np.nan, table)
     return torch.from_numpy((percentages[rows] / 100).astype(np.float32))
+
+
+def _masks(copy: Copy, images: ImageSet) -> list[Path] | None:
+    """Of the official segmentations, which are an archive of their own; None where there are none,
+    or not one for each image."""
+    folder = copy.at("segmentations")
+    if not folder.is_dir():
+        return None
+    listing = cache(lambda top: set(os.listdir(top)) if os.path.isdir(top) else set())
+    masks = [folder / path.parent.name / f"{path.stem}.png" for path in images.paths]
+    lacking = [mask for mask in masks if mask.name not in listing(mask.parent)]
+    if lacking:
+        count = f"{len(lacking):,} of {len(masks):,} segmentations are missing, first {lacking[0]}"
+        warnings.warn(f"{copy.name}: {count}; none are used", stacklevel=4)
+    return None if lacking else masks
 
 
 def _parts(copy: Copy, ids: list[int]) -> dict:

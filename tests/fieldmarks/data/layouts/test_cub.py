@@ -9,7 +9,7 @@ import pytest
 from fieldlab.check import check
 from fieldmarks.data import catalog
 from fieldmarks.data.layouts import cub
-from helpers.layout_trees import NAN, load, refused, same, write
+from helpers.layout_trees import NAN, load, refused, same, touch, write
 
 
 def test_cub(cub_root):
@@ -307,3 +307,18 @@ def test_cub_half_unpacked(cub_root):
 def test_cub_lists_that_disagree(cub_root, file, lines, fragments):
     write(cub_root / file, *lines)
     refused(cub_root, "cub", ValueError, *fragments)
+
+
+def test_segmentations_are_masks_of_the_images(cub_root):
+    assert load("cub", cub_root).masks is None
+    images = load("cub", cub_root)
+    folder = cub_root / "segmentations"
+    masks = [folder / path.parent.name / f"{path.stem}.png" for path in images.paths]
+    for mask in masks:
+        touch(mask)
+    found = load("cub", cub_root)
+    assert found.masks == masks and "masks" in repr(found)
+    assert found.subset([3, 0]).masks == [masks[3], masks[0]]
+    masks[1].unlink()
+    with pytest.warns(UserWarning, match=r"1 of 5 segmentations are missing, first .*b\.png; none"):
+        assert catalog.load("cub", cub_root).masks is None
