@@ -31,8 +31,9 @@ def load(root: Path, absent: bool = False) -> ImageSet:
     Raises as `catalog.load`."""
     copy = Copy("cars", TREE, root, [*(f"{kit}/{META}" for kit in DEVKITS), LEGACY], absent)
     meta, legacy = copy.at(*(f"{kit}/{META}" for kit in DEVKITS)), copy.at(LEGACY)
-    if meta.exists() or not legacy.exists():
-        train = meta.with_name("cars_train_annos.mat")
+    # Both may be there; the images then say which of the two numbers them.
+    if not legacy.exists() or (meta.exists() and copy.at("cars_train").exists()):
+        first, train = meta, meta.with_name("cars_train_annos.mat")
         test = copy.at(TEST, *(f"{kit}/{TEST}" for kit in DEVKITS), f"car_devkit/{TEST}")
         copy.require(meta, train)
         lists = {"train": train} | ({"test": test} if test.exists() else {})
@@ -48,7 +49,7 @@ def load(root: Path, absent: bool = False) -> ImageSet:
             put = f"are missing; put them into {copy.home} to have both parts"
             warnings.warn(f"cars: {alone} {put}", stacklevel=3)
     else:
-        (content,) = read_mat(legacy)
+        first, (content,) = legacy, read_mat(legacy)
         class_names = _class_names(legacy, content)
         required = "relative_im_path", "test"
         annotations = _annotations(legacy, content, legacy, class_names, *required)
@@ -58,7 +59,7 @@ def load(root: Path, absent: bool = False) -> ImageSet:
         ]
     split, places = [part for part, *_ in rows], [place for _, place, *_ in rows]
     paths = copy.paths([(place, file) for _, place, file, _ in rows])
-    copy.require_images(paths, places, meta if meta.exists() else legacy)
+    copy.require_images(paths, places, first)
     boxes = None
     if all(corner in row for *_, row in rows for corner in CORNERS):
         boxes = torch.tensor([_box(place, row) for _, place, _, row in rows], dtype=torch.float32)

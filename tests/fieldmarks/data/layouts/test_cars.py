@@ -81,6 +81,13 @@ def test_cars_as_first_published(cars_legacy):
         same(images.boxes, [[38, 115, 531, 260], [4, 0, 46, 20]])
 
 
+def test_cars_with_the_lists_of_both_forms(cars_devkit, cars_legacy):
+    shutil.copy(cars_legacy / "cars_annos.mat", cars_devkit)
+    assert len(load("cars", cars_devkit)) == 4
+    shutil.copytree(cars_devkit / "devkit", cars_legacy / "devkit")  # beside car_ims/
+    assert [path.name for path in load("cars", cars_legacy).paths] == ["000001.jpg", "000002.jpg"]
+
+
 def test_cars_with_one_annotation(cars_legacy):
     fields = {"relative_im_path": ["car_ims/000001.jpg"], "class": [2], "test": [0]}
     savemat(
