@@ -44,8 +44,9 @@ class Copy:
         official = root / tree.partition("/")[0].strip()
         for top, depth in ((root, 0), (official, DEPTH - 1), (root, DEPTH)) if markers else ():
             found = _nearest(top, markers, depth)
-            if len({os.path.realpath(folder) for folder in found}) > 1:
-                two = f"one copy is in {found[0]} and one in {found[1]}"
+            different = list({os.path.realpath(folder): folder for folder in found}.values())
+            if len(different) > 1:
+                two = f"one copy is in {different[0]} and one in {different[1]}"
                 raise ValueError(f"{name}: {two}; give the folder of one of them")
             if found:
                 self.home = found[0]

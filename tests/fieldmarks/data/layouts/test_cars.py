@@ -111,6 +111,7 @@ def test_cars_in_neither_form(tmp_path):
     refused(tmp_path, "cars", FileNotFoundError, f"{tmp_path / 'devkit/cars_meta.mat'} is missing")
 
 
+@pytest.mark.slow  # eight processes, one after another
 def test_cars_damaged_lists(cars_devkit, cars_legacy):
     for damaged in (b"", b"no MATLAB file", (cars_legacy / "cars_annos.mat").read_bytes()[:300]):
         (cars_legacy / "cars_annos.mat").write_bytes(damaged)

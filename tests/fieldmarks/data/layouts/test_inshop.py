@@ -1,6 +1,7 @@
 """Small trees written here in the official format, complete and damaged."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,17 @@ def test_inshop_images_in_other_places(inshop_root, place):
     shutil.move(inshop_root / "unpacked", inshop_root / place)
     images = load("inshop", inshop_root)
     assert images.paths[0] == inshop_root / place / "WOMEN" / "Dresses" / "id_00000003" / "a.jpg"
+
+
+@pytest.mark.parametrize("place", [".", "Anno"])
+def test_inshop_lists_in_other_places(inshop_root, place):
+    expected = load("inshop", inshop_root)
+    for file in ("Eval/list_eval_partition.txt", "Anno/list_bbox_inshop.txt"):
+        shutil.move(inshop_root / file, inshop_root / place / Path(file).name)
+    (inshop_root / "Eval").rmdir()
+    images = load("inshop", inshop_root.parent)
+    assert images.fingerprint == expected.fingerprint and images.split == expected.split
+    same(images.boxes, expected.boxes.tolist())
 
 
 def test_inshop_attributes_in_their_own_folder_or_none(inshop_root):
