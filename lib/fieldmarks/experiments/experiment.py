@@ -60,8 +60,8 @@ class RunParameters:
     generated: dict = dataclasses.field(default_factory=dict)
     # Images that cannot be read: refuse the data, or leave those out and say how many.
     unreadable: Literal["refuse", "leave_out"] = "refuse"
-    resize: int = 128  # shorter side of the decoded images
-    size: int = 112  # pixels a side of what the network sees
+    resize: int = 224  # shorter side of the decoded images
+    size: int = 192  # pixels a side of what the network sees; below, attention leaves the object
     backbone: str = "tf_efficientnet_lite0"  # this and weights: as `create_backbone`
     weights: str = "bundled"
     device: str = "auto"  # this and progress: as in `training`

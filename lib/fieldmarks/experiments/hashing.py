@@ -30,7 +30,7 @@ from fieldmarks.search.codes import CodeIndex
 ASYMMETRIC = ("fcaenet", "adsh")  # database codes are optimised, not computed by the network
 PAIRWISE = ("dpsh", "dsh", "hashnet")
 SHALLOW = ("lsh", "itq", "sh", "sdh")  # on the frozen network's features
-DEFAULTS = {"region_size": 16, "freeze_norm": True, "hash_lr": 0.015}
+DEFAULTS = {"region_size": 32, "freeze_norm": True, "feature_length": 8.0}
 LOOP = {"epochs": 4, "lr": 0.004, "lr_decay": 0.1}
 
 

@@ -35,7 +35,7 @@ ENDINGS = ("", "_rerank", "_cosine")  # of metrics
 VALIDATION_SEED = 44  # the same items for every method and seed
 
 
-@composed_of(epochs=60, evaluate_every=10, rule="xnor", dataset="wardrobe", size=128)
+@composed_of(epochs=60, evaluate_every=10, rule="xnor", dataset="wardrobe")
 class Parameters(PairParameters):
     """As `PairParameters`, and:"""
 

@@ -27,9 +27,10 @@ from fieldmarks.resampling import crop_and_resize
 
 INFORMED = 100  # images whose attributes are looked at
 DEFAULTS = {"views": 2, "constraint_weight": 0.1, "grids": (2, 4), "uniform_over": "grids"}
+DEFAULTS |= {"cosine_head": True, "freeze_norm": True, "epochs": 3}
 
 
-@composed_of(VAPNet, create_baseline, **DEFAULTS, freeze_norm=True, epochs=3)
+@composed_of(VAPNet, create_baseline, **DEFAULTS)
 class Parameters(ImageParameters):
     """Options of VAPNet (NOTE with frozen batch statistics features vanish from a constraint_weight
     of about 1 on), of its baselines, and:"""

@@ -39,7 +39,7 @@ HEAD = {"encoder": "graph", "hidden": (200, 200), "none_slot": True, "rule": "an
 LOOP = {"epochs": 150, "evaluate_every": 15, "lr": 0.003}
 
 
-@composed_of(**HEAD, **LOOP, attribute_weight=10.0, dataset="wardrobe", size=128)
+@composed_of(**HEAD, **LOOP, attribute_weight=10.0, dataset="wardrobe")
 class Parameters(PairParameters):
     """As `PairParameters`, whose epoch is one step on the whole graph, and:"""
 
