@@ -28,7 +28,7 @@ from fieldmarks.random import seeded
 from fieldmarks.search.codes import CodeIndex
 
 ASYMMETRIC = ("fcaenet", "adsh")  # database codes are optimised, not computed by the network
-PAIRWISE = ("dpsh", "dsh", "hashnet")
+BATCHWISE = ("dpsh", "dsh", "hashnet", "orthohash")
 SHALLOW = ("lsh", "itq", "sh", "sdh")  # on the frozen network's features
 DEFAULTS = {"region_size": 32, "freeze_norm": True, "feature_length": 8.0}
 LOOP = {"epochs": 4, "lr": 0.004, "lr_decay": 0.1}
@@ -41,7 +41,7 @@ class Parameters(ImageParameters):
     kind = "hashing"
 
     validation: float = 0.0  # share of each class's training images that ask instead of the test's
-    method: str = "fcaenet"  # or adsh; dpsh, dsh, hashnet; lsh, itq, sh, sdh
+    method: str = "fcaenet"  # or adsh; dpsh, dsh, hashnet, orthohash; lsh, itq, sh, sdh
     bits: int = 24  # k, length of a code
     sample: int = 0  # r, images in an iteration (an epoch) of fcaenet and adsh; 0: all
     passes: int = 3  # times that an iteration goes through them
@@ -50,7 +50,7 @@ class Parameters(ImageParameters):
 
     def __post_init__(self):
         super().__post_init__()
-        one_of("method", self.method, ("fcaenet", "adsh", *PAIRWISE, *SHALLOW))
+        one_of("method", self.method, ("fcaenet", "adsh", *BATCHWISE, *SHALLOW))
         at_least(1, bits=self.bits)
         at_least(0, top=self.top, sample=self.sample)
         share(validation=self.validation)
@@ -79,7 +79,7 @@ class Hashing(Experiment):
             options = {"sample": p.sample or len(self.database_set), "passes": p.passes}
             options["positives"] = self.method.relate
             self.stream = self.training_stream(SampledStream, *data, **options)
-        elif p.method in PAIRWISE:
+        elif p.method in BATCHWISE:
             self.stream = self.training_stream(TrainingStream, *data, per_class=p.per_class)
 
     def split(self) -> Sequence[ImageSet]:
@@ -126,7 +126,7 @@ class Hashing(Experiment):
         if p.method in ASYMMETRIC:
             return to_codes(queries), self.method.codes.cpu()
         database = self.embed(self.database_pixels)
-        if p.method in PAIRWISE:
+        if p.method in BATCHWISE:
             return to_codes(queries), to_codes(database)
         coder = create_hash_function(p.method, p.bits, p.seed)
         coder = coder.fit(database, self.database_set.labels)
@@ -191,7 +191,7 @@ class Hashing(Experiment):
 def build(p: ImageParameters, backbone: Backbone, labels: Tensor) -> Method:
     if p.method in SHALLOW:
         return Method(backbone)
-    if p.method in PAIRWISE:
+    if p.method in BATCHWISE:
         options = p.options(create_hash_baseline)
         return create_hash_baseline(p.method, backbone, p.bits, labels, **options)
     options = p.options(FCAENet)

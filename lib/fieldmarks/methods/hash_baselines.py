@@ -1,15 +1,22 @@
-"""The deep hashing baselines of FCAENet's Table 1 that learn from pairs: DPSH, DSH and HashNet.
-They learn codes from the similarity s_ij (1 or 0) of pairs alone, and differ in what they ask of
-the real outputs u whose signs become the codes. FCAENet's Baseline, ADSH, is in fcaenet.py."""
+"""Deep hashing baselines: DPSH, DSH and HashNet of FCAENet's Table 1, and OrthoHash.
+
+The first three learn codes from the similarity s_ij (1 or 0) of pairs alone, and differ in what
+they ask of the real outputs u whose signs become the codes. OrthoHash, which came later and needs
+no pairs, gives each class a code beforehand. FCAENet's Baseline, ADSH, is in fcaenet.py."""
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from scipy.linalg import hadamard
+from torch import Tensor, nn
 from torch.nn import Module
 
-from fieldmarks.checks import at_least, one_of
+from fieldmarks.checks import at_least, one_of, positive
+from fieldmarks.labels import integer_labels
 from fieldmarks.methods.hashing import HashMethod
 from fieldmarks.methods.method import gather
+from fieldmarks.random import seeded
+
+CODE_DRAWS = 1000  # sets of random class codes to choose from
 
 
 class DSH(HashMethod):
@@ -117,6 +124,56 @@ class HashNet(MemoryHashing):
         self.steps += 1
 
 
+class OrthoHash(HashMethod):
+    """Hoe et al., "One Loss for All: Deep Hashing with a Single Cosine Similarity based Learning
+    Objective", NeurIPS 2021: cross-entropy of the cosines of u to the classes' codes.
+
+    The codes are fixed, `class_codes` of the seed; batch normalisation of the outputs balances the
+    bits; `margin` is taken from the cosine to the own class's code, all are times `scale`. Both are
+    the authors'. Other arguments as of `HashMethod`."""
+
+    def __init__(
+        self, backbone: Module, bits: int, classes: int, *, margin=0.2, scale=8.0, seed=0, **shared
+    ):
+        super().__init__(backbone, bits, **shared)
+        at_least(0, margin=margin)
+        positive(scale=scale)
+        self.margin, self.scale = margin, scale
+        self.balance = nn.BatchNorm1d(bits)
+        self.register_buffer("class_codes", class_codes(classes, bits, seed))  # (C, k)
+
+    def representation(self, images: Tensor) -> Tensor:
+        return self.balance(super().representation(images))
+
+    def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        cosines = F.normalize(self.representation(images), dim=1) @ self.class_codes.T
+        cosines = cosines / self.bits**0.5  # (B, C)
+        own = F.one_hot(labels, len(self.class_codes))
+        return {"cosine": F.cross_entropy(self.scale * (cosines - self.margin * own), labels)}
+
+
+def class_codes(classes: int, bits: int, seed: int = 0) -> Tensor:
+    """Codes of -1/+1 for classes, (classes, bits) float32, far from each other: as in CSQ (Yuan et
+    al., CVPR 2020) rows of a Hadamard matrix and their opposites, which differ in half the bits or
+    in all, where the bits are a power of two and these are enough; else, as OrthoHash draws them,
+    of many random ones (here with each bit +1 in half the classes) the set whose nearest two are
+    farthest apart."""
+    generator = seeded(seed, 60)
+    if bits & (bits - 1) == 0 and classes <= 2 * bits:
+        rows = torch.from_numpy(hadamard(bits)).float()
+        return torch.cat([rows, -rows])[:classes]
+    best, farthest = torch.empty(0), -1.0
+    half = torch.arange(classes) < classes // 2
+    for _ in range(CODE_DRAWS):
+        columns = [half[torch.randperm(classes, generator=generator)] for _ in range(bits)]
+        codes = torch.stack(columns, dim=1).float() * 2 - 1
+        distances = (bits - codes @ codes.T) / 2 + bits * torch.eye(classes)
+        nearest = distances.min().item() + distances.amin(1).mean().item() / (bits + 1)
+        if nearest > farthest:
+            best, farthest = codes, nearest
+    return best
+
+
 def pair_likelihood(theta: Tensor, similar: Tensor) -> Tensor:
     """-log p(s | theta) for p(s = 1) = sigmoid(theta): log(1 + exp theta) - s theta."""
     return F.softplus(theta) - similar * theta
@@ -148,9 +205,11 @@ def create_hash_baseline(
     hash_lr: float = 1.0,
     feature_length: float = 0.0,
 ) -> HashMethod:
-    """DPSH, DSH or HashNet by name with its usual settings, for training labels (n,) long."""
-    methods = {"dpsh": DPSH, "dsh": DSH, "hashnet": HashNet}
+    """One of these by name with its usual settings, for training labels (n,) long, from 0 on."""
+    methods = {"dpsh": DPSH, "dsh": DSH, "hashnet": HashNet, "orthohash": OrthoHash}
     one_of("hashing baseline", name, methods)
-    data = () if name == "dsh" else (labels,)
+    data: tuple = () if name == "dsh" else (labels,)
+    if name == "orthohash":
+        data = (int(integer_labels(labels).max()) + 1,)
     shared = {"freeze_norm": freeze_norm, "hash_lr": hash_lr, "feature_length": feature_length}
     return methods[name](backbone, bits, *data, **shared)

@@ -33,14 +33,14 @@ METHODS = {
     "fcaenet": lambda b, **o: FCAENet(b, bits=5, labels=LABELS, regions=3, region_size=4, **o),
     **{
         name: lambda b, name=name, **o: create_hash_baseline(name, b, 5, LABELS, **o)
-        for name in ("dpsh", "dsh", "hashnet")
+        for name in ("dpsh", "dsh", "hashnet", "orthohash")
     },
     **{
         name: lambda b, name=name, **o: create_baseline(name, b, 4, **o)
         for name in ("normsoftmax", "proxynca++", "proxyanchor", "multisimilarity", "scda")
     },
 }
-HASHING = ("fcaenet", "dpsh", "dsh", "hashnet")
+HASHING = ("fcaenet", "dpsh", "dsh", "hashnet", "orthohash")
 
 
 def build(name, **options):
