@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, FileExistsError) as error:
         code, message = 2, str(error)
     except OSError as error:  # a full disk, say
-        code, message = 1, f"{given.target}: {error.strerror or error}"
+        code, message = 1, str(error.strerror or error)
     except KeyboardInterrupt:
         code, message = 130, "stopped, nothing was written"
     else:

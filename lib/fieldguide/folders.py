@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: there, what a killed process was drawing stays
+    fcntl = None  # type: ignore[assignment]
+
+FREE = "free some space, or give a folder elsewhere"
+NO_ROOM = {  # what a disk says that takes no more, and what would help
+    errno.ENOSPC: FREE,
+    errno.EDQUOT: FREE,
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+}
 
 
 def write_atomically(
@@ -23,11 +38,13 @@ def write_atomically(
     Raises:
         ValueError: for a place that cannot be written.
         FileExistsError: when the folder holds something else.
+        OSError: the disk is full, or fails; nothing is left behind.
     """
     folder = Path(folder)
+    _remove_leftovers(folder)
     if _exists(folder, manifest, kind, identity):
         return folder
-    working = _working_folder(folder)
+    working, held = _working_folder(folder)
     try:
         write(working)
         working.chmod(0o755)  # temporary folders are private
@@ -39,9 +56,14 @@ def write_atomically(
             if not _exists(folder, manifest, kind, identity):
                 raise
             shutil.rmtree(working)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(working, ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, FileExistsError):
+            raise _refused(folder, error) from error
         raise
+    finally:
+        if held is not None:
+            os.close(held)
     return folder
 
 
@@ -81,11 +103,49 @@ def _exists(folder: Path, manifest: str, kind: str, identity: dict) -> bool:
     return False
 
 
-def _working_folder(folder: Path) -> Path:
+def _working_folder(folder: Path) -> tuple[Path, int | None]:
+    """A new folder beside `folder`, and what holds it as long as this process lives."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+        while True:
+            working = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+            held = _hold(working)
+            if working.exists():  # else another process took it for a leftover just before
+                return working, held
     except OSError as error:
+        if error.errno in NO_ROOM:
+            raise _refused(folder, error) from error
         raise ValueError(
             f"cannot write in {folder.parent} ({error.strerror}): give a folder you may write to"
         ) from None
+
+
+def _refused(folder: Path, error: OSError) -> OSError:
+    told = f"cannot write {folder}: {error.strerror or error}; nothing was left behind"
+    right = NO_ROOM.get(error.errno or 0)
+    refused = OSError(f"{told}: {right}, and do the same again" if right else told)
+    refused.errno = error.errno
+    return refused
+
+
+def _hold(working: Path, wait: bool = True) -> int | None:
+    """Lock a folder: what holds it, or None where another process does or there are no locks."""
+    if fcntl is None:
+        return None
+    with suppress(OSError):
+        opened = os.open(working, os.O_RDONLY)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            return opened
+        except OSError:
+            os.close(opened)
+    return None
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes drew of this data set; the folders of live ones are locked."""
+    for working in folder.parent.glob(f".{glob.escape(folder.name)}.partial-*"):
+        held = _hold(working, wait=False)
+        if held is not None:
+            shutil.rmtree(working, ignore_errors=True)
+            os.close(held)

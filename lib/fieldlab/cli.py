@@ -1,5 +1,5 @@
-"""The command `fieldmarks`: exit code 0 done, 1 a run failed or a data set differs, 2 wrong input,
-130 Ctrl-C.
+"""The command `fieldmarks`: exit code 0 done, 1 a run failed, a data set differs or the disk is
+full, 2 wrong input, 130 Ctrl-C.
 
 What a command needs is imported when it runs, so that --help and a mistyped option answer at once.
 """
@@ -30,7 +30,7 @@ app.add_typer(make, name="make")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns its exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments, code = sys.argv[1:] if arguments is None else arguments, 2
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -43,13 +43,17 @@ def main(arguments: list[str] | None = None) -> int:
         message = str(error) or type(error).__name__
         if isinstance(error, OSError) and error.strerror:
             message = f"'{error.filename}': " * bool(error.filename) + error.strerror
+        if isinstance(error, OSError):
+            from fieldmarks.files import NO_ROOM
+
+            code = 1 if error.errno in NO_ROOM else 2
     except Exception as error:  # what typer raises on wrong input has no public name everywhere
         if not hasattr(error, "format_message"):
             raise
         message = error.format_message()
     if message:
         print("fieldmarks: " * (not message.startswith("Usage:")) + message, file=sys.stderr)
-    return 2
+    return code
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:

@@ -142,6 +142,9 @@ class PictureIndex:
             now["others"] = others
             if not now.items() <= about.items():
                 index = cls._save(folder, model, pictures, rows, unreadable, parts, others)
+            for file in folder.glob("vectors-*"):  # of earlier saves, also of one that was killed
+                if not file.name.startswith(Path(index.about["vectors"]).stem):
+                    file.unlink(missing_ok=True)
             if not index.bits and len(index) > EXACT_UP_TO and not index._has_lists:
                 EmbeddingIndex.build(index.vectors).save(index.lists_file)
         finally:
@@ -192,9 +195,6 @@ class PictureIndex:
         about |= {"bits": model.bits, "pictures": str(pictures), "vectors": name}
         about["others"] = others
         write_json(folder / "index.json", {**about, "rows": rows, "unreadable": unreadable})
-        for file in folder.glob("vectors-*"):
-            if not file.name.startswith(Path(name).stem):
-                file.unlink(missing_ok=True)
         return cls.open(folder)
 
     def search(self, model: Model, picture: Path, k: int = 10) -> list[Hit]:

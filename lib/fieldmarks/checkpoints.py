@@ -1,18 +1,32 @@
 """Checkpoints: written atomically, read without running code, refused from other parameters."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors.torch import save
+from torch import Tensor
 
 from fieldmarks.files import atomic
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
-    with atomic(path) as temporary:
+    with atomic(path) as temporary, open(temporary, "wb") as stream:
         try:
-            torch.save(state, temporary)
-        except RuntimeError as error:  # torch's writer reports a full disk this way
-            raise OSError(str(error).splitlines()[0]) from error
+            torch.save(state, stream)
+        except RuntimeError as error:  # torch's own, about what the stream raised
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file; OSError where it cannot be written."""
+    # Not by `save_file`, which has a temporary file of its own that a kill leaves behind, makes
+    # files that only their owner can read, and raises no OSError.
+    content = save({name: value.cpu().contiguous() for name, value in tensors.items()})
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def resume(path: Path, method, optimizer, scaler, identity: dict) -> dict:

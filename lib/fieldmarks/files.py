@@ -1,33 +1,100 @@
 """Writing files so that nothing is ever half there."""
 
+import errno
 import json
 import os
-from contextlib import contextmanager
+import re
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+try:
+    import fcntl
+except ImportError:  # Windows: there, what a killed process was writing stays
+    fcntl = None  # type: ignore[assignment]
+
+FREE = "free some space"
+NO_ROOM = {  # what a disk says that takes no more, and what would help
+    errno.ENOSPC: FREE,
+    errno.EDQUOT: FREE,
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+}
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}(?P<suffix>\.[^.]*)?")
+
 
 @contextmanager
 def atomic(path: Path):
-    """Yields a temporary path beside `path`; what is written there takes `path`'s place at the end,
-    or is removed on any error.
+    """Yields an empty temporary file beside `path`; what is written there takes `path`'s place at
+    the end, or is removed on any error.
+
+    What killed processes were writing in the same folder is removed first.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; what was at `path` is as it was.
+            Its `errno` is that of the system's error, one of NO_ROOM where the disk is full.
     """
     path = Path(path)
     _make(path.parent)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}{path.suffix}")
+    remove_leftovers(path.parent)
+    temporary = None
     try:
-        yield temporary
-        os.replace(temporary, path)
+        temporary, held = _temporary(path)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            os.close(held)
     except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"cannot write '{path}': {reason}; nothing was left behind") from error
+        raise _refused(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary:
+            temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> tuple[Path, int]:
+    """A new file beside `path`, and what holds it as long as this process lives."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}{path.suffix}")
+        held = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        _hold(held)
+        if temporary.exists():  # else another process took it for a leftover just before
+            return temporary, held
+        os.close(held)
+
+
+def _hold(file: int, wait: bool = True) -> bool:
+    """Lock an open file; False where another process has it or there are no locks."""
+    with suppress(OSError):
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            return True
+    return False
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of `atomic` whose processes were killed; those of live ones, on
+    any machine, are locked."""
+    for file in folder.glob(".*"):
+        match = TEMPORARY.fullmatch(file.name)
+        if not match or (match["suffix"] or "") != Path(match["name"]).suffix:
+            continue
+        with suppress(OSError):  # another process removes it, or may and this one may not
+            opened = os.open(file, os.O_RDWR)
+            try:
+                if _hold(opened, wait=False):
+                    file.unlink()
+            finally:
+                os.close(opened)
+
+
+def _refused(path: Path, error: OSError) -> OSError:
+    told = f"cannot write '{path}': {error.strerror or error}; nothing was left behind"
+    right = NO_ROOM.get(error.errno or 0)
+    refused = OSError(f"{told}: {right}, and do the same again" if right else told)
+    refused.errno = error.errno
+    return refused
 
 
 def _make(folder: Path) -> None:
@@ -38,6 +105,8 @@ def _make(folder: Path) -> None:
 
 
 def _unwritable(folder: Path, error: OSError) -> OSError:
+    if error.errno in NO_ROOM:
+        return _refused(folder, error)
     reason = error.strerror or error
     return OSError(f"cannot write into '{folder}': {reason}; give a folder that can be written")
 

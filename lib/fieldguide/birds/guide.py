@@ -15,6 +15,7 @@ what the official archive holds:
 from __future__ import annotations
 
 import colorsys
+import io
 import json
 from collections.abc import Callable
 from functools import cache
@@ -209,7 +210,10 @@ def _write_pictures(root: Path, folder: str, stem: str, photograph: Photograph) 
     (root / "segmentations" / folder / f"{stem}.png").write_bytes(png(photograph.mask))
     indexed = Image.fromarray(photograph.parts)
     indexed.putpalette(part_palette())
-    indexed.save(root / "part_segmentations" / folder / f"{stem}.png", compress_level=3)
+    content = io.BytesIO()  # Pillow, writing to a file itself, does not tell that the disk is full
+    indexed.save(content, "png", compress_level=3)
+    file = root / "part_segmentations" / folder / f"{stem}.png"
+    file.write_bytes(content.getvalue())
 
 
 @cache

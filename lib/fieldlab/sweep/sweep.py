@@ -15,6 +15,7 @@ from fieldlab.sweep import cluster, runner
 from fieldlab.sweep.board import Lines
 from fieldlab.sweep.plan import Run
 from fieldlab.sweep.runner import Outcome, finished, stop_processes
+from fieldmarks.files import remove_leftovers
 
 TICK = 1.0  # seconds between counts of the workers
 LOST = "the connection to the Dask scheduler is lost: its workers may finish their runs, "
@@ -78,6 +79,7 @@ class _Sweep:
             run = self.runs[number]
             if (metrics := finished(run)) is not None:
                 state = "done" if number in self.begun else "earlier"
+                remove_leftovers(run.folder)  # of a runner that was killed after it had ended
                 self._settle(number, Outcome(state, metrics=metrics))
                 continue
             self.begun.add(number)

@@ -8,7 +8,6 @@ import hashlib
 import io
 import math
 import os
-import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,12 +24,12 @@ from torch import Tensor
 
 from fieldmarks import decoding
 from fieldmarks.decoding import ImageError, UnreadableImages, decode, in_order
-from fieldmarks.files import atomic, cache_home
+from fieldmarks.files import FREE, NO_ROOM, atomic, cache_home
 
 VERSION = 1  # of what is decoded; another one gives other keys
 HEADER = {"descr": "|u1", "fortran_order": False}  # of the pixels
 INDEX = np.dtype([("height", "<u4"), ("width", "<u4"), ("crc32", "<u4")])
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+FAILS = (*NO_ROOM, errno.EIO)  # what a disk says that could be written
 
 
 class PixelCache:
@@ -90,9 +89,11 @@ class PixelCache:
             except OSError as error:
                 error = error.__cause__ or error
                 why = f"{folder} cannot be written ({error.strerror})"
-                if error.errno in DISK_FULL:
-                    free = "free some space, or set FIELDMARKS_CACHE to a folder elsewhere"
-                    raise OSError(error.errno, f"the pixel cache in {why}; {free}") from error
+                if error.errno in FAILS:
+                    right = f"{NO_ROOM.get(error.errno, FREE)}, or set FIELDMARKS_CACHE to a folder"
+                    raise OSError(
+                        error.errno, f"the pixel cache in {why}; {right} elsewhere"
+                    ) from error
         each_time = "images are decoded from their files each time"
         warnings.warn(f"no pixel cache: {why}; {each_time}", stacklevel=2)
         note = file.with_suffix(".sizes")
@@ -161,12 +162,7 @@ def _fits(paths: list[Path], shorter_side: int, limit_bytes: int, workers: int |
 
 
 def _build(file: Path, images: Iterable[np.ndarray]) -> None:
-    """Write the cache, and remove what killed builders left: others write within the hour."""
-    for part in file.parent.glob(".*.npy"):
-        with suppress(OSError):
-            if time.time() - part.stat().st_mtime > 3600:
-                part.unlink()
-    with atomic(file) as part, open(part, "xb") as handle:
+    with atomic(file) as part, open(part, "wb") as handle:
         npy.write_array_header_1_0(handle, HEADER | {"shape": (0,)})
         rows, total = [], 0
         for planes in images:
@@ -201,7 +197,7 @@ def _noted_index(note: Path, count: int, images: Iterable[np.ndarray]) -> np.nda
     with suppress(Exception), open(note, "rb") as handle:  # it may not be there, or be damaged
         return _read_index(handle, count)
     index = np.array([(*planes.shape[1:], 0) for planes in images], INDEX)
-    with suppress(OSError), atomic(note) as part, open(part, "xb") as handle:
+    with suppress(OSError), atomic(note) as part, open(part, "wb") as handle:
         handle.write(_index_bytes(index))
     return index
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from fieldmarks.backbones import Backbone, create_backbone
-from fieldmarks.checkpoints import load_checkpoint
+from fieldmarks.checkpoints import load_checkpoint, save_tensors
 from fieldmarks.checks import at_least, choices
 from fieldmarks.data import catalog
 from fieldmarks.data.augment import TestViews, TrainingViews
@@ -39,7 +39,7 @@ from fieldmarks.experiments.result import finished_run, read_result, write_resul
 from fieldmarks.experiments.scores import Scores
 from fieldmarks.explain.gradcam import activation_maps
 from fieldmarks.explain.on_object import on_object
-from fieldmarks.files import atomic, lock
+from fieldmarks.files import lock
 from fieldmarks.methods.method import Method
 from fieldmarks.processes import is_main, main_first, processes
 from fieldmarks.progress import counter
@@ -330,10 +330,7 @@ class Experiment:
         self, history: History, scores: Scores, start: Scores | None = None, notebook: str = ""
     ) -> Path:
         """Save what the metrics can be computed from anew and write result.json; its path."""
-        from safetensors.torch import save_file
-
-        with atomic(self.folder / self.saved_file) as temporary:
-            save_file({n: v.cpu().contiguous() for n, v in scores.saved.items()}, temporary)
+        save_tensors(self.folder / self.saved_file, scores.saved)
         p = self.parameters
         entries = {"experiment": p.kind, "module": type(self).__module__, "notebook": notebook}
         entries |= {"card": p.card, "method": self.name, "dataset": p.dataset}

@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fieldmarks.checkpoints import save_tensors
 from fieldmarks.data.pixels import PixelCache, cache_key
-from fieldmarks.files import atomic, cache_home
+from fieldmarks.files import cache_home
 from fieldmarks.methods.method import Method
 from fieldmarks.progress import counter
 from fieldmarks.training import choose_precision, embed_all
@@ -76,8 +77,7 @@ def frozen_features(
             f"features of {pixels.paths[row]} are not numbers: the network's weights are damaged, "
             f"or precision {precision} is not enough for them"
         )
-    with atomic(file) as temporary:
-        save_file({"features": features.contiguous()}, temporary)
+    save_tensors(file, {"features": features})
     return features
 
 

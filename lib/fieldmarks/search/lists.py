@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import faiss
 import numpy as np
 
 from fieldmarks.files import atomic, write_json
@@ -49,6 +50,7 @@ class Lists:
 
     def _write(self, path: Path, write: Callable, **note) -> None:
         """The index at `path`, then beside it `path`.json with the note; OSError if it cannot."""
-        with atomic(path) as temporary:
-            write(self._index, str(temporary))
+        with atomic(path) as temporary, open(temporary, "wb") as stream:
+            writer = faiss.PyCallbackIOWriter(stream.write)  # type: ignore[attr-defined]
+            write(self._index, writer)
         write_json(Path(f"{path}.json"), note | {"bytes": Path(path).stat().st_size})

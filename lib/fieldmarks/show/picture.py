@@ -171,8 +171,10 @@ def save(figure: Figure, path: str | os.PathLike, dpi: int = 120) -> Path:
     if not 1 <= dpi <= 150:
         raise ValueError(f"dpi must lie between 1 and 150, got {dpi}")
     options = {} if kind == "png" else {"pil_kwargs": {"quality": 88}}
-    with atomic(path) as unfinished, open(unfinished, "wb") as stream:
-        figure.savefig(stream, format=kind, dpi=dpi, **options)
+    content = io.BytesIO()  # Pillow, writing to a file itself, does not tell that the disk is full
+    figure.savefig(content, format=kind, dpi=dpi, **options)
+    with atomic(path) as unfinished:
+        unfinished.write_bytes(content.getvalue())
     return path
 
 
