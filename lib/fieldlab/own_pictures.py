@@ -142,9 +142,8 @@ class PictureIndex:
             now["others"] = others
             if not now.items() <= about.items():
                 index = cls._save(folder, model, pictures, rows, unreadable, parts, others)
-            for file in folder.glob("vectors-*"):  # of earlier saves, also of one that was killed
-                if not file.name.startswith(Path(index.about["vectors"]).stem):
-                    file.unlink(missing_ok=True)
+            else:
+                index._remove_others()
             if not index.bits and len(index) > EXACT_UP_TO and not index._has_lists:
                 EmbeddingIndex.build(index.vectors).save(index.lists_file)
         finally:
@@ -195,7 +194,15 @@ class PictureIndex:
         about |= {"bits": model.bits, "pictures": str(pictures), "vectors": name}
         about["others"] = others
         write_json(folder / "index.json", {**about, "rows": rows, "unreadable": unreadable})
-        return cls.open(folder)
+        index = cls.open(folder)
+        index._remove_others()
+        return index
+
+    def _remove_others(self) -> None:
+        """Vectors of earlier saves, and of one that was killed."""
+        for file in self.folder.glob("vectors-*"):
+            if not file.name.startswith(Path(self.about["vectors"]).stem):
+                file.unlink(missing_ok=True)
 
     def search(self, model: Model, picture: Path, k: int = 10) -> list[Hit]:
         """The k pictures most like one; equal ones in the order of the index. Raises as `row`."""

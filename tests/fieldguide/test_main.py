@@ -87,10 +87,14 @@ def test_wrong_input_is_one_line_on_stderr(tmp_path, monkeypatch, capsys, argume
     assert error.count("\n") == 1 and [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+FULL = "cannot write new: No space left on device; nothing was left behind: free some space, "
+FULL += "or give a folder elsewhere, and do the same again"
+
+
 @pytest.mark.parametrize(
     "failure, code, message",
     [
-        (OSError(28, "No space left on device"), 1, "new: No space left on device"),
+        (OSError(28, "No space left on device"), 1, FULL),
         (KeyboardInterrupt(), 130, "stopped, nothing was written"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 from fieldguide import make_fieldguide, make_wardrobe
 from fieldlab import cli
 from fieldlab.sweep import runner, sweep
+from helpers.full_disk import grows_to
 
 REPOSITORY = Path(__file__).parents[2]
 GUIDE = "--classes 3 --images 2 --size 32 --seed 5".split()
@@ -290,3 +291,12 @@ def test_ctrl_c_is_130(fieldmarks, monkeypatch):
 
     monkeypatch.setattr("fieldlab.check.check", interrupted)
     assert fieldmarks("check", "cub", ".")[0] == 130
+
+
+def test_a_full_disk_while_drawing_is_one_line_and_exit_code_1(fieldmarks, tmp_path):
+    with grows_to(500):
+        code, out, error = fieldmarks("make", "fieldguide", "guide", *GUIDE)
+    assert code == 1 and out == "" and len(error.splitlines()) == 1
+    assert error.startswith("fieldmarks: cannot write guide: File too large; nothing was left")
+    assert list(tmp_path.iterdir()) == []
+    assert fieldmarks("make", "fieldguide", "guide", *GUIDE)[0] == 0

@@ -14,6 +14,7 @@ from fieldmarks.experiments.fewshot import FewShot
 from fieldmarks.experiments.hashing import Hashing
 from fieldmarks.experiments.open_set import OpenSet
 from helpers.experiments import run
+from helpers.full_disk import FULL_DISKS
 
 SMALL = {
     "resize": 64,
@@ -457,3 +458,41 @@ def test_a_pair_model_makes_no_index(runs, pictures, tmp_path, capsys):
         "gives a picture no embedding of its own" in capsys.readouterr().err
         and not (tmp_path / "index").exists()
     )
+
+
+@pytest.mark.parametrize("disk, told", FULL_DISKS)
+def test_a_full_disk_leaves_the_index_as_it_was(runs, pictures, tmp_path, capsys, disk, told):
+    folder, later = tmp_path / "index", tmp_path / "later"
+    later.mkdir()
+    for path in list(pictures.rglob("*.jpg"))[:6]:
+        path.rename(later / path.name)
+    update = ["index", str(runs["embeddings"][0]), str(pictures), "--out", str(folder)]
+    assert main(update) == 0
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    for path in later.iterdir():
+        path.rename(pictures / path.name)
+    capsys.readouterr()
+    with disk():
+        assert main(update) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fieldmarks: cannot write '") and f": {told}; nothing was" in line
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert len(PictureIndex.open(folder)) == 6 and main(update) == 0
+    afresh = PictureIndex.update(
+        tmp_path / "afresh", load_model(runs["embeddings"][0], "cpu"), pictures
+    )
+    index = PictureIndex.open(folder)
+    assert sorted(index.names) == sorted(afresh.names) and len(index) == 12
+    for row, name in enumerate(index.names):
+        np.testing.assert_allclose(
+            index.vectors[row], afresh.vectors[afresh.row_of[name]], atol=1e-5
+        )
+
+
+def test_vectors_of_an_update_that_was_killed_at_its_end_are_removed(runs, pictures, tmp_path):
+    model = load_model(runs["codes"][0], "cpu")
+    index = PictureIndex.update(tmp_path / "index", model, pictures)
+    (tmp_path / "index" / "vectors-01234567.npy").write_bytes(b"of an earlier save")
+    PictureIndex.update(tmp_path / "index", model, pictures)
+    left = sorted(file.name for file in (tmp_path / "index").iterdir() if file.name != ".lock")
+    assert left == ["index.json", index.about["vectors"]]

@@ -1,4 +1,3 @@
-import errno
 import json
 import math
 import os
@@ -24,6 +23,7 @@ from fieldmarks.training import (
     lr_factor,
 )
 from helpers import training_run
+from helpers.full_disk import FULL_DISKS
 
 HERE = Path(__file__).parents[1] / "helpers"
 
@@ -282,23 +282,29 @@ def test_a_truncated_checkpoint_is_refused(tmp_path):
         training_run.run(tmp_path, epochs=1)
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_else(tmp_path, monkeypatch):
-    save, count = torch.save, [0]
+@pytest.mark.parametrize("disk, told", FULL_DISKS)
+def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_else(tmp_path, monkeypatch, disk, told):
+    straight = training_run.outcome(*training_run.run(tmp_path / "straight"))
+    save, count = training.save_checkpoint, [0]
 
-    def filling_up(state, path):
+    def filling_up(path, state):
         count[0] += 1
         if count[0] < 3:  # last.pt and best.pt of the first epoch
-            return save(state, path)
-        Path(path).write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
+            return save(path, state)
+        with disk():
+            save(path, state)
 
-    monkeypatch.setattr(torch, "save", filling_up)
-    with pytest.raises(
-        OSError, match="cannot write .*last.pt': No space left on device; nothing was left behind"
-    ):
-        training_run.run(tmp_path)
-    assert checkpoints.load_checkpoint(tmp_path / "last.pt")["step"] == 5
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["best.pt", "last.pt"]
+    folder = tmp_path / "full"
+    monkeypatch.setattr(training, "save_checkpoint", filling_up)
+    with pytest.raises(OSError, match=f"cannot write .*t': {told}; nothing was left behind: "):
+        training_run.run(folder)
+    monkeypatch.undo()
+    assert checkpoints.load_checkpoint(folder / "last.pt")["step"] == 5
+    assert sorted(p.name for p in folder.iterdir()) == ["best.pt", "last.pt"]
+    resumed = training_run.outcome(*training_run.run(folder))
+    assert losses(resumed) == losses(straight)
+    assert resumed["evaluations"] == straight["evaluations"]
+    assert resumed["embeddings"].equal(straight["embeddings"])
 
 
 def test_an_epoch_is_one_plain_line(capsys):

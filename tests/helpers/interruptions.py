@@ -203,10 +203,10 @@ class Killer:
     def _kill(self, kind: str, process: psutil.Process, place: Path | None = None) -> None:
         with suppress(psutil.Error):
             process.kill()
-            if kind != "runner":  # whose exit code is for `subprocess` to take
-                process.wait(10)
             self.killed[kind] += 1
             self.left[kind] -= 1
+            if kind != "runner":  # whose exit code is for `subprocess` to take
+                process.wait(10)
             half = [place] if place else self.sweep.folder.glob("out/*/*/.*.*.pt")
             self.writing[kind] += any(each.exists() for each in half)
 

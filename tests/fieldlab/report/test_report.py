@@ -10,11 +10,13 @@ from PIL import Image
 from fieldlab.cards.card import load_card
 from fieldlab.cards.finished import find_card, find_results
 from fieldlab.cards.setting import compare
+from fieldlab.cli import main
 from fieldlab.report import page as report_page
 from fieldlab.report.report import gather, write_report
 from fieldlab.report.tables import arrange, row_of
 from fieldlab.report.wording import Cell, bounds, cells, cells_not_run, other_cells, percent, points
 from fieldmarks.experiments.result import read_result, write_result
+from helpers.full_disk import FULL_DISKS
 from helpers.runs import bare, make_run
 
 
@@ -387,6 +389,23 @@ def test_another_place_for_the_page(runs_of, tmp_path):
 
 
 # ---- runs and cards that are there or not
+
+
+@pytest.mark.parametrize("disk, told", FULL_DISKS)
+def test_a_full_disk_leaves_the_report_as_it_was(runs_of, capsys, disk, told):
+    make_run(runs_of / "a" / "one")
+    assert main(["report", str(runs_of)]) == 0
+    before = {name: (runs_of / name).read_bytes() for name in ("report.html", "report.md")}
+    make_run(runs_of / "a" / "two", row="one + two")
+    capsys.readouterr()
+    with disk():
+        assert main(["report", str(runs_of)]) == 1
+    page, said = runs_of / "report.html", capsys.readouterr()
+    assert said.out == "" and len(said.err.splitlines()) == 1
+    assert said.err.startswith(f"fieldmarks: cannot write '{page}': {told}; nothing was left behin")
+    assert {name: (runs_of / name).read_bytes() for name in before} == before
+    assert not list(runs_of.glob(".*")) and main(["report", str(runs_of)]) == 0
+    assert page.read_bytes() != before["report.html"]
 
 
 def test_only_complete_runs_count(tmp_path):

@@ -15,6 +15,8 @@ from fieldmarks import decoding
 from fieldmarks.data import pixels
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.decoding import ImageError, UnreadableImages, decode
+from fieldmarks.files import atomic
+from helpers.full_disk import FULL_DISKS
 from helpers.pictures import gradient, save
 
 
@@ -209,13 +211,13 @@ class FullDisk:
 
 def replace_new_files(monkeypatch, stand_in) -> None:
     """Let `stand_in` open what the cache writes; what it reads is opened as ever."""
-    opened = lambda file, mode: stand_in(file) if "x" in mode else open(file, mode)
+    opened = lambda file, mode: stand_in(file) if "w" in mode else open(file, mode)
     monkeypatch.setattr(pixels, "open", opened, raising=False)
 
 
 @pytest.mark.parametrize("room", [0, 3000, 10_000])
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(photographs, tmp_path, monkeypatch, room):
-    replace_new_files(monkeypatch, lambda file: FullDisk(open(file, "xb"), room))
+    replace_new_files(monkeypatch, lambda file: FullDisk(open(file, "wb"), room))
     with pytest.raises(
         OSError, match="pixel cache in .* cannot be written .No space left"
     ) as error:
@@ -226,6 +228,15 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(photographs, tmp_path,
         and "\n" not in str(error.value)
     )
     assert left_in(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize("disk, told", FULL_DISKS)
+def test_a_full_disk_costs_no_more_than_the_same_again(photographs, tmp_path, disk, told):
+    # A file that may not grow is no reason either to decode all images each time.
+    with pytest.raises(OSError, match=f"pixel cache in .* cannot be written .{told}.; "), disk():
+        PixelCache.open(photographs, 16, tmp_path / "cache")
+    assert left_in(tmp_path / "cache") == []
+    same(PixelCache.open(photographs, 16, tmp_path / "cache"), photographs, 16)
 
 
 def test_a_real_full_disk(photographs, tmp_path, monkeypatch):
@@ -300,12 +311,11 @@ def test_an_interrupted_build_leaves_nothing(photographs, tmp_path):
 
 
 def test_what_a_killed_builder_left_is_swept_away(photographs, tmp_path):
-    dead, alive = tmp_path / ".0123.npy.dead.npy", tmp_path / ".0123.npy.alive.npy"
-    for part, age in ((dead, 7200), (alive, 10)):
-        part.write_bytes(b"x")
-        os.utime(part, (time.time() - age,) * 2)
-    PixelCache.open(photographs, 16, tmp_path)
-    assert not dead.exists() and alive.exists()
+    dead = tmp_path / ".0123.npy.00c0ffee.npy"
+    dead.write_bytes(b"x")
+    with atomic(tmp_path / "4567.npy") as alive:
+        PixelCache.open(photographs, 16, tmp_path)
+        assert not dead.exists() and alive.exists()
 
 
 def _open_at_once(barrier, paths, folder, results):

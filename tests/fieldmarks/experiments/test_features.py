@@ -10,6 +10,7 @@ from fieldmarks.data.pixels import PixelCache
 from fieldmarks.experiments import features
 from fieldmarks.experiments.features import Pooled, frozen_features
 from fieldmarks.methods.method import Method
+from helpers.full_disk import FULL_DISKS
 
 
 @pytest.fixture(autouse=True)
@@ -127,3 +128,15 @@ def test_features_that_are_not_numbers_are_refused_and_not_kept(pictures, backbo
     with pytest.raises(ValueError, match="0.png are not numbers") as caught:
         embed(pictures, broken)
     assert "\n" not in str(caught.value) and not cache.exists()
+
+
+@pytest.mark.parametrize("disk, told", FULL_DISKS)
+def test_a_full_disk_is_told_and_the_same_call_makes_them_afterwards(
+    pictures, backbone, cache, disk, told
+):
+    PixelCache.open(pictures, 40)
+    with pytest.raises(OSError, match=f"cannot write .*safetensors': {told}; nothing"), disk():
+        embed(pictures, backbone)
+    assert list(cache.iterdir()) == []
+    made = embed(pictures, backbone)
+    assert made.equal(embed(pictures, backbone)) and len(list(cache.iterdir())) == 1

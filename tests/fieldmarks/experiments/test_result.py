@@ -13,6 +13,7 @@ from fieldmarks.experiments.result import (
     read_result,
     write_result,
 )
+from helpers.full_disk import FULL_DISKS
 
 GIVEN = {
     "experiment": "open_set",
@@ -118,3 +119,13 @@ def test_the_commit_is_that_of_the_checkout(monkeypatch):
 def test_a_processor_has_a_name(monkeypatch):
     assert module.processor()
     assert environment("cpu")["threads"].isdigit()
+
+
+@pytest.mark.parametrize("disk, told", FULL_DISKS)
+def test_a_full_disk_leaves_no_result_that_could_count(folder, disk, told):
+    parameters = {"seed": 3, "lr": 0.5, "note": "long " * 400}
+    with pytest.raises(OSError, match=f"cannot write .*result.json': {told}; nothing"), disk():
+        write_result(folder, **{**GIVEN, "parameters": parameters})
+    assert read_result(folder) is None and [p.name for p in folder.iterdir()] == ["top_ten.jpg"]
+    write_result(folder, **{**GIVEN, "parameters": parameters})
+    assert read_result(folder)["parameters"] == parameters

@@ -141,8 +141,8 @@ def test_hash_layers_on_features_of_one_length(name):
     for length in (0.0, 8.0):
         method = build(name, feature_length=length).eval()
         torch.nn.init.normal_(method.hash_layer.weight)
-        for image, row in zip(given, method.representation(given), strict=True):
-            features = method.backbone(image[None])[0]
+        maps = method.backbone(given)
+        for features, row in zip(maps, method.hash(maps), strict=True):
             pooled = torch.stack([channel.mean() for channel in features])
             if length:
                 pooled = length * pooled / pooled.square().sum().sqrt()
