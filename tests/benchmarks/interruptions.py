@@ -3,7 +3,7 @@ and the same command is started again until all is done; then every number is co
 of a sweep that nothing interrupted.
 
     PYTHONPATH=tests python tests/benchmarks/interruptions.py [--kills 50] [--seed 0]
-        [--epochs 24] [--keep DIR]
+        [--epochs 12] [--keep DIR]
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main() -> None:
     )
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--keep", type=Path, help="a new folder, in which all is kept")
     options = parser.parse_args()
     folder = options.keep or Path(tempfile.mkdtemp())

@@ -28,6 +28,7 @@ from fieldlab.sweep.runner import LOG, MARK
 KINDS = ("training", "papermill", "runner", "drawing", "pixels", "features", "report")
 BRIEF = ("drawing", "pixels", "features")  # seen only while they last: of those every second counts
 LONGEST_PAUSE = 3.0  # seconds before a kill of the others
+OF_DASK = ("purge.lock", "global.lock")  # one each in the temporary folder, held by nobody
 LOCKS = (".lock", ".runner")  # files that stay, held by nobody
 # Of a result: what tells of time and place, and what depends on which runs were finished before.
 OF_THE_SITTING = ("timing", "environment", "finished", "above")
@@ -275,7 +276,8 @@ def differences(sweep: Sweep, straight: Sweep) -> list[str]:
 
 def _same(one: dict, other: dict) -> bool:
     return one.keys() == other.keys() and all(
-        one[name].dtype == other[name].dtype and one[name].equal(other[name])
+        one[name].dtype == other[name].dtype
+        and one[name].numpy().tobytes() == other[name].numpy().tobytes()
         for name in one
         if isinstance(one[name], torch.Tensor)
     )
@@ -295,7 +297,9 @@ def left_behind(sweep: Sweep) -> list[str]:
     while (alive := sweep.processes()) and time.monotonic() < deadline:
         time.sleep(0.1)
     found = [f"alive: {' '.join(process.cmdline())}" for process in alive]
-    found += [f"temporary: {file}" for file in sorted((sweep.home / "jupyter").rglob("*"))]
+    for place in ("jupyter", "tmp"):
+        files = [file for file in (sweep.home / place).rglob("*") if file.is_file()]
+        found += [f"temporary: {file}" for file in files if file.name not in OF_DASK]
     for top in (sweep.out, sweep.home):
         for file in sorted(top.rglob("*")):
             if file.name in LOCKS:
