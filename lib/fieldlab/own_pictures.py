@@ -189,7 +189,8 @@ class PictureIndex:
             np.lib.format.write_array_header_1_0(stream, header)
             for vectors, chosen in parts:
                 for start in range(0, len(chosen), WRITTEN):
-                    vectors[chosen[start : start + WRITTEN]].tofile(stream)
+                    # not `tofile`, which does not tell that the disk is full
+                    stream.write(vectors[chosen[start : start + WRITTEN]].data)
         about = {"schema": SCHEMA, "run": str(model.run), "model": model.identity}
         about |= {"bits": model.bits, "pictures": str(pictures), "vectors": name}
         about["others"] = others

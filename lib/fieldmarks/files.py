@@ -46,6 +46,8 @@ def atomic(path: Path):
             os.replace(temporary, path)
         finally:
             os.close(held)
+    except _Refused:  # of another file, which was to be written together with this one
+        raise
     except OSError as error:
         raise _refused(path, error) from error
     finally:
@@ -89,10 +91,14 @@ def remove_leftovers(folder: Path) -> None:
                 os.close(opened)
 
 
+class _Refused(OSError):
+    """Says which file it is about, and what would help."""
+
+
 def _refused(path: Path, error: OSError) -> OSError:
     told = f"cannot write '{path}': {error.strerror or error}; nothing was left behind"
     right = NO_ROOM.get(error.errno or 0)
-    refused = OSError(f"{told}: {right}, and do the same again" if right else told)
+    refused = _Refused(f"{told}: {right}, and do the same again" if right else told)
     refused.errno = error.errno
     return refused
 

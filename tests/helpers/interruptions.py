@@ -23,10 +23,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from fieldlab.cards.card import load_card
 from fieldlab.sweep.runner import LOG, MARK
 
 KINDS = ("training", "papermill", "runner", "drawing", "pixels", "features", "report")
-BRIEF = ("drawing", "pixels", "features")  # seen only while they last: of those every second counts
 LONGEST_PAUSE = 3.0  # seconds before a kill of the others
 OF_DASK = ("purge.lock", "global.lock")  # one each in the temporary folder, held by nobody
 LOCKS = (".lock", ".runner")  # files that stay, held by nobody
@@ -148,8 +148,8 @@ class Killer:
         for kind, place in self._brief():
             if self.left[kind] and str(place) not in self.seen:
                 self.seen.add(str(place))
-                if self.chance.random() < 0.7 and (process := self._writer(place)):
-                    time.sleep(self.chance.uniform(0, 0.01))
+                if process := self._writer(place):
+                    time.sleep(self.chance.uniform(0, 0.02))
                     self._kill(kind, process, place)
                     return
         if now < self.next:
@@ -253,8 +253,11 @@ def _stage(folder: Path) -> str | None:
 
 
 def differences(sweep: Sweep, straight: Sweep) -> list[str]:
-    """Every metric, interval, curve and saved tensor that is not the same to the bit."""
-    found, files = [], {file.relative_to(straight.out) for file in straight.results()}
+    """Every metric, interval, curve, saved tensor and weight of a sweep's cards that is not the
+    same to the bit."""
+    names = {load_card(card).name for card in sweep.cards}
+    files = {file.relative_to(straight.out) for file in straight.results()}
+    files, found = {file for file in files if file.parts[0] in names}, []
     for name in files ^ {file.relative_to(sweep.out) for file in sweep.results()}:
         found.append(f"{name}: only in one of the two")
     for name in sorted(files):

@@ -44,8 +44,8 @@ def write_report(report: Report, page: Path | None = None) -> list[Path]:
         raise ValueError(
             f"the page cannot be '{page}', where the Markdown goes: give a name that ends in .html"
         )
-    texts = as_page(report), as_markdown(report, markdown.parent)
-    with atomic(page) as first, atomic(markdown) as second:  # both, or none where the disk is full
-        for temporary, text in zip((first, second), texts, strict=True):
-            temporary.write_text(text, encoding="utf-8")
+    with atomic(page) as first:  # both, or none where the disk is full
+        first.write_text(as_page(report), encoding="utf-8")
+        with atomic(markdown) as second:
+            second.write_text(as_markdown(report, markdown.parent), encoding="utf-8")
     return [page, markdown]

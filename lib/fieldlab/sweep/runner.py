@@ -25,7 +25,7 @@ from fieldlab.cards.notebook import how_it_ended
 from fieldlab.sweep.board import LOG, duration
 from fieldlab.sweep.plan import Run
 from fieldmarks.experiments.result import read_result
-from fieldmarks.files import write_json
+from fieldmarks.files import atomic, write_json
 
 PAPERMILL = (sys.executable, "-m", "papermill")
 GRACE = 10.0  # seconds that a process has to save and end before it is killed
@@ -94,7 +94,8 @@ def execute(
         time.sleep(PATIENCE)
         return Outcome("busy", error="another runner is at work on it")
     except OSError as problem:  # a full disk, a folder that cannot be written
-        return outcome(f"{problem.strerror or problem} ('{run.folder}')")
+        where = f"{problem.strerror} ('{run.folder}')"
+        return outcome(where if problem.strerror else str(problem))
 
 
 def finished(run: Run) -> dict[str, float] | None:
@@ -117,7 +118,8 @@ def _run_papermill(run: Run, time_limit: float, environment: Mapping, stopped) -
     executed, values = run.folder / run.notebook.name, run.folder / "parameters.yaml"
     parameters = {**run.parameters, "out": str(run.folder), "card": run.card}
     (run.folder / OUTCOME).unlink(missing_ok=True)
-    values.write_text(yaml.safe_dump(parameters, sort_keys=False))
+    with atomic(values) as temporary:
+        temporary.write_text(yaml.safe_dump(parameters, sort_keys=False))
     files = (str(run.notebook), str(executed), "--parameters_file", str(values))
     variables = {
         **os.environ,
