@@ -46,7 +46,7 @@ def atomic(path: Path):
             os.replace(temporary, path)
         finally:
             os.close(held)
-    except _Refused:  # of another file, which was to be written together with this one
+    except NotWritten:  # of another file, which was to be written together with this one
         raise
     except OSError as error:
         raise _refused(path, error) from error
@@ -91,14 +91,14 @@ def remove_leftovers(folder: Path) -> None:
                 os.close(opened)
 
 
-class _Refused(OSError):
+class NotWritten(OSError):
     """Says which file it is about, and what would help."""
 
 
 def _refused(path: Path, error: OSError) -> OSError:
     told = f"cannot write '{path}': {error.strerror or error}; nothing was left behind"
     right = NO_ROOM.get(error.errno or 0)
-    refused = _Refused(f"{told}: {right}, and do the same again" if right else told)
+    refused = NotWritten(f"{told}: {right}, and do the same again" if right else told)
     refused.errno = error.errno
     return refused
 
