@@ -18,7 +18,7 @@ import importlib
 import json
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -261,27 +261,32 @@ class Experiment:
     def attention(self, images: ImageSet, pixels: PixelCache) -> dict[str, Tensor]:
         """How far the network's attention lies on the object, (n, 3) as `on_object` has it, in up
         to ATTENDED images; {} where the data have no masks of it."""
-        if images.masks is None:
-            return {}
-        rows = torch.linspace(0, len(images) - 1, min(ATTENDED, len(images))).round().long()
-        paths = [images.masks[row] for row in rows.tolist()]
-        resize = self.test_views.resize
-        masks, found = PixelCache.open(paths, resize, progress=None), []
         self.method.eval()
+        found = [
+            torch.stack(on_object(activation_maps(self.backbone, views).cpu(), there), dim=1)
+            for views, there in self.views_with_masks(images, pixels)
+        ]
+        return {"attention": torch.cat(found)} if found else {}
+
+    def views_with_masks(self, images: ImageSet, pixels: PixelCache) -> Iterator:
+        """Test views (b, 3, size, size) of up to ATTENDED images, spread over the set, on the
+        device, with the masks (b, size, size) of their objects; none where the data have none."""
+        if images.masks is None:
+            return
+        rows = torch.linspace(0, len(images) - 1, min(ATTENDED, len(images))).round().long()
+        masks = PixelCache.open([images.masks[r] for r in rows.tolist()], self.test_views.resize)
         for places in torch.arange(len(rows)).split(16):
-            maps = activation_maps(self.backbone, self.pictures(pixels, rows[places]))
             there = self.test_views.crop(*masks.batch(places))[:, 0] > 0.5
-            found.append(torch.stack(on_object(maps.cpu(), there), dim=1))
-        return {"attention": torch.cat(found)}
+            yield self.pictures(pixels, rows[places]), there
 
     @staticmethod
     def attention_metrics(saved: Mapping[str, Tensor]) -> dict[str, float]:
         """Of what `attention` gave: "attention", the share of images in which its maximum lies on
         the object, "attention_centre", in which the picture's centre does, the floor; and
         "attention_ratio", its mean on the object over that beside it, median over images."""
-        if "attention" not in saved or not len(
-            known := saved["attention"][saved["attention"][:, 0] >= 0]
-        ):
+        known = saved["attention"] if "attention" in saved else torch.empty(0, 3)
+        known = known[~known.isnan().any(1)]
+        if not len(known):
             return {}
         maximum, centre, ratio = known.unbind(1)
         means = {"attention": maximum.mean(), "attention_centre": centre.mean()}

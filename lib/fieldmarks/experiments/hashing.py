@@ -19,7 +19,7 @@ from fieldmarks.evaluation.code_usage import distinct_class_codes
 from fieldmarks.experiments.experiment import Experiment, ImageParameters, run_as_module
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.scores import NEIGHBOURS, Scores
-from fieldmarks.methods.fcaenet import FCAENet
+from fieldmarks.methods.fcaenet import FCAENet, attention, erase_mask
 from fieldmarks.methods.hash_baselines import create_hash_baseline
 from fieldmarks.methods.hash_functions import create_hash_function
 from fieldmarks.methods.hashing import to_codes
@@ -114,8 +114,26 @@ class Hashing(Experiment):
             "database_codes": database.to(torch.int8),
             "database_labels": self.database_set.labels,
         }
-        saved |= self.attention(self.query_set, self.query_pixels)
+        saved |= self.attention(self.query_set, self.query_pixels) | self.erasing()
         return self.measure(saved, dataclasses.asdict(self.parameters))
+
+    @torch.no_grad()
+    def erasing(self) -> dict[str, Tensor]:
+        """What SREM asks of FCAENet: of queries with masks (n, 3), the share of the image erased,
+        how much of that is the object, and the share of the code's bits that change."""
+        p, found = self.parameters, []
+        if p.method != "fcaenet" or not p.erase:
+            return {}
+        method = self.method.eval()
+        for views, there in self.views_with_masks(self.query_set, self.query_pixels):
+            heat = attention(self.backbone(views), views.shape[-2:])
+            mask = erase_mask(heat, p.regions, p.region_size).to(views)  # (b, 1, size, size)
+            codes, others = (to_codes(method.embed(seen)) for seen in (views, mask * views))
+            gone = (mask[:, 0] == 0).cpu()
+            of_object = (gone & there).sum((1, 2)) / gone.sum((1, 2))
+            changed = (codes != others).float().mean(1).cpu()
+            found.append(torch.stack([gone.float().mean((1, 2)), of_object, changed], dim=1))
+        return {"erasing": torch.cat(found)} if found else {}
 
     def encode(self) -> tuple[Tensor, Tensor]:
         """Codes (Q, k) and (G, k) of queries and database, of -1/+1.
@@ -140,7 +158,8 @@ class Hashing(Experiment):
         sorted by class: for comparison with published numbers, which are made so; "precision@r2",
         "recall@r2" and "found@r2": lookup within Hamming radius 2, and the share of queries that
         found anything there; "class_codes": how many different codes the majorities of the classes'
-        database codes make, as a share of the classes: near 0 where the codes have collapsed."""
+        database codes make, as a share of the classes: near 0 where the codes have collapsed; and
+        means of what `attention` and `erasing` gave, "erased", "erased_object", "erased_bits"."""
         names = ("query_codes", "query_labels", "database_codes", "database_labels")
         sides = [saved[n].float() if n.endswith("codes") else saved[n] for n in names]
         top = parameters.get("top") or None
@@ -154,6 +173,9 @@ class Hashing(Experiment):
             "class_codes": distinct_class_codes(*sides[2:]),
             **cls.attention_metrics(saved),
         }
+        if "erasing" in saved:
+            parts = ("erased", "erased_object", "erased_bits")
+            others |= dict(zip(parts, saved["erasing"].mean(0).tolist(), strict=True))
         values = {"map": results.average_precision, "map_stable": stable}
         asked = saved["query_labels"]
         options = {"reported": ("map",), "results": results, "saved": dict(saved)}

@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,6 +15,7 @@ from fieldmarks.evaluation.hamming import mean_average_precision
 from fieldmarks.experiments.hashing import SHALLOW, Hashing, Parameters
 from fieldmarks.experiments.parameters import parse
 from fieldmarks.experiments.result import read_result
+from fieldmarks.methods.fcaenet import attention
 from fieldmarks.methods.hashing import to_codes
 from fieldmarks.search.codes import CodeIndex
 from fieldmarks.training import Interrupted
@@ -353,3 +355,31 @@ def test_two_processes_see_the_rows_of_one(birds, tmp_path):
     message = "the last batch of an iteration cannot be shared by 2 processes, 1 images are left"
     with pytest.raises(ValueError, match=message):
         SampledStream(*data, sample=13, passes=1, world=2)
+
+
+def test_what_erasing_asks_is_measured_on_the_networks_own_views(birds, tmp_path):
+    """Against boxes written by hand: the top-left corners are the hottest pixels, row by row."""
+    experiment = Hashing(parameters(birds, tmp_path / "run"))
+    torch.nn.init.normal_(experiment.method.hash_layer.weight)
+    metrics = experiment.evaluate().metrics
+    images, rows = experiment.query_set, []
+    for row, path in enumerate(images.masks):
+        there = torch.from_numpy(np.asarray(Image.open(path).convert("L"))[16:48, 16:48] > 127)
+        view = experiment.query_images([row])
+        with torch.no_grad():
+            heat = attention(experiment.backbone(view), (32, 32))[0]
+            order = heat.flatten().sort(descending=True, stable=True).indices[:9].tolist()
+            gone = torch.zeros(32, 32, dtype=torch.bool)
+            for place in order:
+                y, x = divmod(place, 32)
+                gone[y : y + 8, x : x + 8] = True
+            code, other = (experiment.method.embed(v) >= 0 for v in (view, view * ~gone))
+        rows.append(
+            (gone.float().mean(), there[gone].float().mean(), (code != other).float().mean())
+        )
+    for name, values in zip(
+        ("erased", "erased_object", "erased_bits"), zip(*rows, strict=True), strict=True
+    ):
+        assert metrics[name] == pytest.approx(np.mean(values), abs=0.03), name
+    other = Hashing(parameters(birds, tmp_path / "other", method="adsh"))
+    assert "erased" not in other.evaluate().metrics and other.erasing() == {}
