@@ -10,6 +10,7 @@ from PIL import ImageFont
 
 JPEG_QUALITY = 92
 SMALLEST = 32  # pixels of a side
+SIZE = 224  # of a side where nothing is said: what networks crop from it is not an enlargement
 
 
 def jpeg(image: np.ndarray) -> bytes:

@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 
 SAMPLES = 49  # points along a spline
+BEYOND = 1.25  # where markings that reach an outline end, so that the outline alone cuts them off
 
 
 @dataclass(frozen=True)
@@ -330,30 +331,39 @@ class Strip:
         along[1:-1] = self.centre[2:] - self.centre[:-2]
         along[0], along[-1] = self.centre[1] - self.centre[0], self.centre[-1] - self.centre[-2]
         along /= np.maximum(np.sqrt((along * along).sum(axis=1, keepdims=True)), 1e-6)
+        self.along, self.length = along, float(np.sqrt((np.diff(self.centre, axis=0) ** 2).sum(1)).sum())
         # Strips run from the front of the bird backwards, so "up" is a quarter turn clockwise.
         self.normal = np.stack([along[:, 1], -along[:, 0]], axis=1)
         self.last = samples - 1
 
     def at(self, s, t) -> np.ndarray:
-        """(n, 2) points."""
-        index = np.minimum(np.maximum(s * self.last + 0.5, 0), self.last).astype(np.int32)
-        return self.centre[index] + self.normal[index] * (self.width[index] * t)[:, None]
+        """(n, 2) points; s below 0 or above 1 lies straight before or behind the strip."""
+        inside = np.minimum(np.maximum(s, 0), 1)
+        index = (inside * self.last + 0.5).astype(np.int32)
+        points = self.centre[index] + self.normal[index] * (self.width[index] * t)[:, None]
+        if (inside != s).any():
+            points += self.along[index] * ((s - inside) * self.length)[:, None]
+        return points
 
     def band(self, s0, s1, t0, t1, feathered: float = 0.0, bulge: float = 0.0) -> np.ndarray:
         """Closed polygon over s0..s1 between the edges t0 and t1.
 
-        feathered: the height of the ragged edges t0 and t1; bulge: how far both ends round outwards
+        Where it reaches an edge or end of the strip, it reaches beyond. feathered: the height of the ragged edges t0 and t1; bulge: how far both ends round outwards
         in s.
         """
         steps = max(3, int((s1 - s0) * self.last * 0.6))
+        s0, s1 = -0.1 if s0 <= 0 else s0, 1.1 if s1 >= 1 else s1
         s = s0 + (s1 - s0) * _ramp(steps)
         t = np.empty(2 * steps, np.float32)
         t[:steps], t[steps:] = t1, t0
         for edge, at in ((slice(0, steps), t1), (slice(steps, None), t0)):
-            if feathered and abs(at) < 0.98:  # the outline itself stays smooth
+            if abs(at) >= 0.98:
+                t[edge] = math.copysign(BEYOND, at)
+            elif feathered:
                 t[edge] += feathered * _ragged(steps)
         if not bulge:
             return self.at(np.concatenate([s, s[::-1]]), t)
+        t0, t1 = t[-1], t[0]
         round_s, round_t = bulge * _ARC[:, 0], 0.5 * (t0 + t1) + 0.5 * (t1 - t0) * _ARC[:, 1]
         return self.at(
             np.concatenate([s, s1 + round_s, s[::-1], s0 - round_s]),
@@ -424,7 +434,7 @@ class Globe:
         return self.centre + self.radius * flat @ self.turn.T, depth
 
     def points(self, azimuth, elevation) -> tuple[np.ndarray, np.ndarray]:
-        """(n, 2) points and (n,) depth on the globe; the far side is moved to the disc's edge.
+        """(n, 2) points and (n,) depth on the globe; the far side is moved beyond the disc's edge.
 
         azimuth, elevation: degrees.
         """
@@ -438,7 +448,7 @@ class Globe:
         hidden = depth < 0
         if hidden.any():
             x = forward * self.cos_yaw - side * self.sin_yaw
-            size = np.sqrt(x * x + up * up) + 1e-6
+            size = (np.sqrt(x * x + up * up) + 1e-6) / BEYOND
             x, up = np.where(hidden, x / size, x), np.where(hidden, up / size, up)
             stretch = 1 + (self.stretch - 1) * abs(self.cos_yaw)
             flat = np.stack([x * stretch, up], axis=1)
@@ -464,6 +474,7 @@ class Globe:
         return points if (depth > 0).any() else None
 
     def disc(self, steps: int = 40) -> np.ndarray:
+        """(steps, 2) its outline."""
         angle = np.linspace(0, 2 * np.pi, steps, endpoint=False)
         stretch = 1 + (self.stretch - 1) * abs(self.cos_yaw)
         flat = np.stack([np.cos(angle) * stretch, np.sin(angle)], axis=1)

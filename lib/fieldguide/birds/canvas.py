@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import cv2
 import numpy as np
 
@@ -26,6 +29,7 @@ PARTS = (
     "throat",
 )
 PART = {name: number for number, name in enumerate(PARTS, start=1)}
+FACE = 0  # CUB has no cheek among its parts: the face between them belongs to none
 SUPERSAMPLE = 2
 SUBPIXEL_BITS = 4
 NEUTRAL_SHADE = 128  # the shade canvas holds brightness in 1/128
@@ -61,6 +65,38 @@ class Canvas:
         )
         return fine + ((SUPERSAMPLE - 1) << SUBPIXEL_BITS) // 2, fine // SUPERSAMPLE
 
+    @contextmanager
+    def within(self, outline) -> Iterator[None]:
+        """What is painted meanwhile ends at a closed outline (n, 2), given in body units.
+
+        It must be opaque there and reach beyond. So no colour below another shines through along
+        an edge that both share, and a mark is seen nowhere but on its own part.
+        """
+        below = self.colour, self.parts, self.shade
+        self.colour, self.parts, self.shade = (plane.copy() for plane in below)
+        yield
+        painted = self.colour, self.parts, self.shade
+        self.colour, self.parts, self.shade = below
+        fine, plain = self._fixed(outline)
+        x0, y0, x1, y1 = (
+            max(0, int(plain[:, 0].min() >> SUBPIXEL_BITS) - 1),
+            max(0, int(plain[:, 1].min() >> SUBPIXEL_BITS) - 1),
+            int(plain[:, 0].max() >> SUBPIXEL_BITS) + 3,
+            int(plain[:, 1].max() >> SUBPIXEL_BITS) + 3,
+        )
+        area, inside = np.s_[y0:y1, x0:x1], np.zeros((self.side, self.side), np.uint8)
+        cv2.fillPoly(inside, [plain], 255, cv2.LINE_8, SUBPIXEL_BITS)
+        for plane, above in zip(below[1:], painted[1:], strict=True):
+            cv2.copyTo(above[area], inside[area], plane[area])
+        area = np.s_[SUPERSAMPLE * y0 : SUPERSAMPLE * y1, SUPERSAMPLE * x0 : SUPERSAMPLE * x1]
+        cover = np.zeros(self.colour.shape[:2], np.uint8)
+        cv2.fillPoly(cover, [fine], 255, cv2.LINE_AA, SUBPIXEL_BITS)
+        share = cover[area].astype(np.float32) * (1 / 255)
+        if share.size:
+            self.colour[area] = cv2.blendLinear(
+                painted[0][area], self.colour[area], share, 1 - share
+            )
+
     def fill(self, points, colour, part: int | None = None, shade: float | None = None) -> None:
         """A polygon (n, 2) in one colour (3,); with `part`, its pixels become that part.
 
@@ -80,16 +116,16 @@ class Canvas:
                 self.shade, [plain], min(max(shade, 0.0), 255.0), cv2.LINE_AA, SUBPIXEL_BITS
             )
 
-    def fill_many(self, polygons, colour) -> None:
-        """(n, k, 2) small polygons in one colour."""
-        if len(polygons):
-            cv2.fillPoly(
-                self.colour,
-                list(self._fixed(polygons)[0]),
-                (*map(float, colour), 255.0),
-                cv2.LINE_AA,
-                SUBPIXEL_BITS,
-            )
+    def fill_many(self, polygons, colour, part: int | None = None) -> None:
+        """(n, k, 2) small polygons in one colour; with `part`, their pixels become that part."""
+        if not len(polygons):
+            return
+        fine, plain = self._fixed(polygons)
+        cv2.fillPoly(
+            self.colour, list(fine), (*map(float, colour), 255.0), cv2.LINE_AA, SUBPIXEL_BITS
+        )
+        if part is not None:
+            cv2.fillPoly(self.parts, list(plain), part, cv2.LINE_8, SUBPIXEL_BITS)
 
     def line(self, points, colour, width: float) -> None:
         """A polyline (n, 2), or several (m, n, 2); width in body units."""

@@ -8,20 +8,28 @@ from fieldguide.birds.bodies import Body, Strip
 from fieldguide.birds.canvas import CIRCLE, PART, Canvas, contrasting, darker, lighter, luminance
 from fieldguide.birds.heads import paint_head
 from fieldguide.birds.posture import Bird
+from fieldguide.streams import Streams
+
+WING_SHADOW = (-0.012, -0.035)  # how far from the wing its shadow lies, in body units
 
 
-def paint(bird: Bird, canvas: Canvas, rng: np.random.Generator) -> None:
-    """Paints a bird, from its far side to the near one; `rng` only places streaks and spots."""
+def paint(bird: Bird, canvas: Canvas, streams: Streams) -> None:
+    """Paints a bird, from its far side to the near one; `streams` only place streaks and spots."""
     near, far = ("left", "right") if canvas.flip else ("right", "left")
     _paint_leg(bird, canvas, 1, PART[f"{far} leg"], 0.78)
     if bird.pose.wing == "raised":
         _paint_raised_wing(bird, canvas, bird.pose.wing_angle - 16, PART[f"{far} wing"], 0.72)
     _paint_tail(bird, canvas)
     _paint_leg(bird, canvas, 0, PART[f"{near} leg"], 1.0)
-    _paint_body(bird, canvas, rng)
+    with canvas.within(bird.body.outline()):
+        _paint_body(bird, canvas, streams)
     if bird.pose.wing == "folded":
-        _paint_folded_wing(bird, canvas, PART[f"{near} wing"])
-    _paint_mantle(bird, canvas, rng)
+        # The wing's own shadow lies on the body, a little below and behind it.
+        canvas.fill(bird.wing.outline() + WING_SHADOW, None, shade=82)
+        with canvas.within(bird.wing.outline()):
+            _paint_folded_wing(bird, canvas, PART[f"{near} wing"])
+    with canvas.within(bird.body.outline()):
+        _paint_mantle(bird, canvas, streams("paint/back"))
     paint_head(bird, canvas, near, far)
     if bird.pose.wing == "raised":
         _paint_raised_wing(bird, canvas, bird.pose.wing_angle, PART[f"{near} wing"], 1.0)
@@ -99,56 +107,47 @@ def _paint_tail(bird: Bird, canvas: Canvas) -> None:
             [tail.at(along0, inside[0]), tail.at(stop, inside), tail.at(along1, inside[-1])]
         )
 
-    canvas.fill(portion(0.0, -1, 1), upper, PART["tail"], bird.lit(-0.3, 0.75, 0.4))
-    canvas.fill(
-        portion(0.0, -1, -0.5), darker(under, 0.08), PART["tail"], bird.lit(-0.2, -0.6, 0.5)
-    )
-    mark = contrasting(upper)
-    pattern = marks["tail_pattern"]
-    if pattern == "striped":
-        for start in (0.42, 0.58, 0.74, 0.88):
-            canvas.fill(tail.band(start, start + 0.065, -0.45, 1.0), mark)
-    elif pattern == "spotted":
-        canvas.fill_many(
-            _lozenges(
-                tail, np.repeat([0.45, 0.6, 0.75, 0.88], 2), np.tile([0.55, -0.05], 4), 0.03, 0.22
-            ),
-            mark,
+    mark, pattern = contrasting(upper), marks["tail_pattern"]
+    accent = individual.colour(individual.species.accent)
+    with canvas.within(portion(0.0, -1, 1)):
+        canvas.fill(tail.band(0.0, 1.0, -1, 1), upper, PART["tail"], bird.lit(-0.3, 0.75, 0.4))
+        canvas.fill(
+            tail.band(0.0, 1.0, -1, -0.5), darker(under, 0.08), None, bird.lit(-0.2, -0.6, 0.5)
         )
-    elif pattern == "multi-colored":
-        canvas.fill(portion(0.70, -1, 1), individual.colour(individual.species.accent))
-        canvas.fill(portion(0.0, 0.5, 1), individual.colour(individual.species.accent))
-    edges = [
-        tail.at(np.linspace(0.25, 0.97 * float(np.interp(-t, -across, end)), 9), np.full(9, t))
-        for t in (0.62, 0.28, -0.08, -0.5)
-    ]
-    canvas.line(np.stack(edges), darker(upper, 0.38), 0.008)
+        if pattern == "striped":
+            for start in (0.42, 0.58, 0.74, 0.88):
+                canvas.fill(tail.band(start, start + 0.065, -0.45, 1.0), mark)
+        elif pattern == "spotted":
+            places = np.repeat([0.45, 0.6, 0.75, 0.88], 2), np.tile([0.55, -0.05], 4)
+            canvas.fill_many(_lozenges(tail, *places, 0.03, 0.22), mark)
+        elif pattern == "multi-colored":
+            canvas.fill(portion(0.70, -1, 1), accent)
+            canvas.fill(tail.band(0.0, 1.0, 0.5, 1), accent)
+        edges = [
+            tail.at(np.linspace(0.25, 0.97 * float(np.interp(-t, -across, end)), 9), np.full(9, t))
+            for t in (0.62, 0.28, -0.08, -0.5)
+        ]
+        canvas.line(np.stack(edges), darker(upper, 0.38), 0.008)
 
 
-def _paint_body(bird: Bird, canvas: Canvas, rng) -> None:
-    individual, body = bird.individual, bird.body
-    back, nape, breast = (
-        individual.colour("back_color"),
-        individual.colour("nape_color"),
-        individual.colour("breast_color"),
-    )
-    belly, throat = individual.colour("belly_color"), individual.colour("throat_color")
-    canvas.fill(body.outline(), back, PART["back"])
+def _paint_body(bird: Bird, canvas: Canvas, streams: Streams) -> None:
+    """The trunk and neck. Each pattern comes right after its ground, and later parts cover what
+    runs over the edge."""
+    individual, body, mid = bird.individual, bird.body, bird.s_mid
     side = 22  # the line along the flank where upperparts end, degrees
-    canvas.fill(body.region(bird.s_mid - 0.05, 1.0, -180, side, 0.05), belly, PART["belly"])
-    canvas.fill(
-        body.region(bird.s_neck * 0.72, bird.s_mid - 0.03, -180, side, 0.05, 0.08),
-        breast,
-        PART["breast"],
-    )
-    canvas.fill(body.region(0.0, bird.s_neck, 12, 180, 0.06, 0.07), nape, PART["nape"])
-    canvas.fill(body.region(0.0, bird.s_neck * 0.80, -180, 14, 0.06, 0.06), throat, PART["throat"])
-    canvas.fill(
-        body.region(0.90, 1.0, -180, -8, 0.0, 0.04),
-        individual.colour("under_tail_color"),
-        PART["tail"],
-    )
-    _paint_patterns(bird, canvas, rng)
+    canvas.fill(body.band(0.0, 1.0, -1, 1), individual.colour("back_color"), PART["back"])
+    belly = body.region(mid - 0.05, 0.95, -180, side, 0.05)
+    canvas.fill(belly, individual.colour("belly_color"), PART["belly"])
+    _paint_belly_pattern(bird, canvas, streams("paint/belly"))
+    breast = body.region(bird.s_neck * 0.72, mid - 0.03, -180, side, 0.05, 0.08)
+    canvas.fill(breast, individual.colour("breast_color"), PART["breast"])
+    _paint_breast_pattern(bird, canvas, streams("paint/breast"))
+    nape = body.region(0.0, bird.s_neck, 12, 180, 0.06, 0.07)
+    canvas.fill(nape, individual.colour("nape_color"), PART["nape"])
+    throat = body.region(0.0, bird.s_neck * 0.80, -180, 14, 0.06, 0.06)
+    canvas.fill(throat, individual.colour("throat_color"), PART["throat"])
+    vent = body.region(0.90, 1.0, -180, -8, 0.0, 0.04)
+    canvas.fill(vent, individual.colour("under_tail_color"), PART["tail"])
     normal = body.normal[len(body.normal) // 2]
     for low, high in ((-90, -58), (-58, -28), (-28, 2), (2, 30), (30, 58), (58, 90)):
         angle = np.radians((low + high) / 2 + body.roll)
@@ -157,32 +156,35 @@ def _paint_body(bird: Bird, canvas: Canvas, rng) -> None:
         canvas.fill(body.region(0.0, 1.0, low, high), None, shade=shade)
 
 
-def _paint_patterns(bird: Bird, canvas: Canvas, rng) -> None:
-    individual, body, marks = bird.individual, bird.body, bird.individual.marks
-    start, mid = bird.s_neck * 0.80, bird.s_mid
-    breast, belly = individual.colour("breast_color"), individual.colour("belly_color")
-    accent = individual.colour(individual.species.accent)
-    ink = contrasting(breast, light="buff", dark="brown") * 0.85
-    if marks["breast_pattern"] == "striped":
-        streaks = _scatter(body, rng, start + 0.02, mid - 0.02, -80, 20, 6, 8)
+def _paint_breast_pattern(bird: Bird, canvas: Canvas, rng) -> None:
+    individual, body, pattern = bird.individual, bird.body, bird.individual.marks["breast_pattern"]
+    start, end = bird.s_neck * 0.80, bird.s_mid - 0.06
+    ink = contrasting(individual.colour("breast_color"), light="buff", dark="brown") * 0.85
+    if pattern == "striped":
+        streaks = _scatter(body, rng, start + 0.02, end, -80, 16, 6, 8)
         canvas.fill_many(_lozenges(body, *streaks, 0.034, 0.045), ink)
-    elif marks["breast_pattern"] == "spotted":
-        canvas.fill_many(
-            _dots(body, *_scatter(body, rng, start + 0.02, mid - 0.02, -80, 18, 6, 6), 0.017), ink
-        )
-    elif marks["breast_pattern"] == "multi-colored":
-        middle = 0.5 * (start + mid)
-        canvas.fill(body.region(middle - 0.01, middle + 0.075, -180, 22, 0.16), accent)
-    ink = contrasting(belly, light="buff", dark="brown") * 0.85
-    if marks["belly_pattern"] == "striped":
+    elif pattern == "spotted":
+        spots = _scatter(body, rng, start + 0.02, end, -80, 14, 6, 6)
+        canvas.fill_many(_dots(body, *spots, 0.017), ink)
+    elif pattern == "multi-colored":
+        middle = 0.5 * (start + bird.s_mid)
+        accent = individual.colour(individual.species.accent)
+        canvas.fill(body.region(middle - 0.01, middle + 0.075, -180, 10, 0.16), accent)
+
+
+def _paint_belly_pattern(bird: Bird, canvas: Canvas, rng) -> None:
+    individual, body, pattern = bird.individual, bird.body, bird.individual.marks["belly_pattern"]
+    mid = bird.s_mid
+    ink = contrasting(individual.colour("belly_color"), light="buff", dark="brown") * 0.85
+    if pattern == "striped":
         for s in np.linspace(mid + 0.03, 0.88, 7):
             canvas.fill(body.region(s, s + 0.020, -180, 6, 0.0, 0.012), ink)
-    elif marks["belly_pattern"] == "spotted":
-        canvas.fill_many(
-            _dots(body, *_scatter(body, rng, mid + 0.02, 0.90, -82, 8, 7, 6), 0.016), ink
-        )
-    elif marks["belly_pattern"] == "multi-colored":
-        canvas.fill(body.region(mid, 0.86, -40, 22, 0.06, 0.05), accent)
+    elif pattern == "spotted":
+        spots = _scatter(body, rng, mid + 0.02, 0.90, -82, 4, 7, 6)
+        canvas.fill_many(_dots(body, *spots, 0.016), ink)
+    elif pattern == "multi-colored":
+        accent = individual.colour(individual.species.accent)
+        canvas.fill(body.region(mid, 0.86, -40, 16, 0.06, 0.05), accent)
 
 
 def _scatter(body: Body, rng, s0, s1, phi0, phi1, columns, rows):
@@ -215,7 +217,7 @@ def _paint_mantle(bird: Bird, canvas: Canvas, rng) -> None:
         )
     elif pattern == "multi-colored":  # a saddle
         middle = 0.5 * (front + rear)
-        canvas.fill(body.region(middle - 0.02, rear - 0.02, 34, 180, 0.05, 0.04), accent)
+        canvas.fill(body.region(middle - 0.02, rear - 0.02, 38, 180, 0.05, 0.04), accent)
 
 
 def _paint_folded_wing(bird: Bird, canvas: Canvas, part: int) -> None:
@@ -225,9 +227,7 @@ def _paint_folded_wing(bird: Bird, canvas: Canvas, part: int) -> None:
         darker(colour, 0.34) if luminance(colour) > 60 else lighter(colour, 0.20),
         darker(colour, 0.20),
     )
-    # The wing's own shadow lies on the body, a little below and behind it.
-    canvas.fill(wing.outline() + (-0.012, -0.035), None, shade=82)
-    canvas.fill(wing.outline(), colour, part, bird.lit(-0.1, 0.25, 0.85))
+    canvas.fill(wing.band(0.0, 1.0, -1.0, 1.0), colour, part, bird.lit(-0.1, 0.25, 0.85))
     canvas.fill(wing.band(0.0, 0.85, 0.45, 1.0), None, shade=bird.lit(-0.1, 0.75, 0.6))
     canvas.fill(wing.band(0.52, 1.0, -1.0, 0.25), quill)
     for t0, t1, s0 in ((0.30, 0.62, 0.34), (-0.05, 0.35, 0.40)):  # tertials
@@ -302,10 +302,10 @@ def _paint_raised_wing(bird: Bird, canvas: Canvas, angle: float, part: int, ligh
         )
         if marks["wing_pattern"] == "striped":
             outer = roots + (tips - roots) * (reach + 0.07)
-            canvas.fill(np.concatenate([row, outer[::-1]]), mark)
+            canvas.fill(np.concatenate([row, outer[::-1]]), mark, part)
         elif marks["wing_pattern"] == "spotted":
             dots = (roots + (tips - roots) * (reach - 0.08))[1:, None, :] + 0.022 * CIRCLE
-            canvas.fill_many(dots, mark)
+            canvas.fill_many(dots, mark, part)
         else:
             canvas.line(row, edge, 0.006)
 

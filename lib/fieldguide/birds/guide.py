@@ -1,10 +1,11 @@
 """Drawn birds in the official CUB-200-2011 layout, complete, with masks of birds and their parts.
 
-    make_fieldguide(folder, classes=100, images=20, size=128, seed=0, difficulty="standard")
+    make_fieldguide(folder, classes=100, images=20, size=224, seed=0, difficulty="standard")
 
 The same parameters and library versions give the same bytes. Everything about an image comes from
-(seed, class, image), so a guide with more images per class begins with the same pictures. Besides
-what the official archive holds:
+(seed, class, image), so a guide with more images per class begins with the same pictures, and each
+thing in it from a random stream of its own, so that one can be exchanged alone (see twins.py).
+Besides what the official archive holds:
 
     segmentations/<class>/<image>.png        the visible bird, 0 or 255
     part_segmentations/<class>/<image>.png   indexed: 1..15 the CUB part, 0 elsewhere and on cheeks
@@ -30,14 +31,15 @@ from fieldguide.birds.photographs import CONDITIONS, Photograph, field_photograp
 from fieldguide.birds.species import make_species
 from fieldguide.checks import one_of, whole_numbers
 from fieldguide.folders import write_atomically, write_lines
-from fieldguide.pictures import SMALLEST, jpeg, png
+from fieldguide.pictures import SIZE, SMALLEST, jpeg, png
+from fieldguide.streams import Streams
 
-VERSION = 1  # raise it when the same parameters give other bytes
+VERSION = 2  # raise it when the same parameters give other bytes
 MANIFEST = "fieldguide.json"
 LOWEST = {"classes": 2, "images": 1, "size": SMALLEST, "seed": 0}
 CERTAINTIES = ("not visible", "guessing", "probably", "definitely")
 NOT_VISIBLE = 1
-# A part is visible when at least this share of the image's pixels shows it (3 pixels at 128 x 128).
+# A part is visible when at least this share of the image's pixels shows it (9 pixels at 224 x 224).
 VISIBLE_SHARE = 0.00018
 # The parts that show each attribute group; groups not named here show whenever the bird does.
 SHOWN_BY = {
@@ -73,7 +75,7 @@ def make_fieldguide(
     folder: Path | str,
     classes: int = 100,
     images: int = 20,
-    size: int = 128,
+    size: int = SIZE,
     seed: int = 0,
     difficulty: str = "standard",
     progress: Callable[[int, int], None] | None = None,
@@ -137,9 +139,8 @@ def _write(root: Path, parameters: dict, progress) -> None:
                 (root / kind / name).mkdir(parents=True)
             present, seen = np.zeros(len(ATTRIBUTE_NAMES)), np.zeros(len(ATTRIBUTE_NAMES))
             for number in range(images):
-                rng = np.random.default_rng([seed, index, number])
                 photograph = field_photograph(
-                    species, rng, parameters["size"], parameters["difficulty"]
+                    species, (seed, index, number), parameters["size"], parameters["difficulty"]
                 )
                 stem = f"{species.name}_{number + 1:04d}"
                 _write_pictures(root, name, stem, photograph)
@@ -153,7 +154,9 @@ def _write(root: Path, parameters: dict, progress) -> None:
                 lists["bounding_boxes"].append(f"{identity} {box}")
                 visible = _locate_parts(identity, photograph.parts, locations)
                 labels, values, certain = _attribute_labels(
-                    photograph.individual.marks, visible, rng
+                    photograph.individual.marks,
+                    visible,
+                    Streams((seed, index, number))("annotator"),
                 )
                 attribute_file.write(f"{identity} " + f"\n{identity} ".join(labels) + "\n")
                 present += values
@@ -232,6 +235,11 @@ def _box(mask: np.ndarray) -> tuple[float, float, float, float]:
     return columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
 
 
+def least_visible(pixels: int) -> float:
+    """How many pixels of a part must be seen, in a picture of so many pixels, to call it visible."""
+    return max(2, VISIBLE_SHARE * pixels)
+
+
 def _locate_parts(identity: int, parts: np.ndarray, lines: list[str]) -> set[str]:
     """Appends the 15 lines of part_locs.txt and returns the names of the visible parts.
 
@@ -245,7 +253,7 @@ def _locate_parts(identity: int, parts: np.ndarray, lines: list[str]) -> set[str
     pixels = np.bincount(number, minlength=count)
     centre_x = np.bincount(number, weights=x, minlength=count) / np.maximum(pixels, 1)
     centre_y = np.bincount(number, weights=y, minlength=count) / np.maximum(pixels, 1)
-    least = max(2, VISIBLE_SHARE * parts.size)
+    least = least_visible(parts.size)
     visible = set()
     for part, name in enumerate(PARTS, start=1):
         if pixels[part] < least:

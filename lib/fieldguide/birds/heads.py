@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 
-from fieldguide.birds.canvas import CIRCLE, PART, Canvas, contrasting, darker, lighter, luminance
+from fieldguide.birds.bodies import BEYOND
+from fieldguide.birds.canvas import CIRCLE, FACE, PART, Canvas, contrasting, darker, lighter, luminance
 from fieldguide.birds.posture import BILL_LENGTHS, Bird
+
+EYELID = (48, 44, 42)
 
 
 def paint_head(bird: Bird, canvas: Canvas, near: str, far: str) -> None:
-    individual, head, marks = bird.individual, bird.head, bird.individual.marks
-    crown, forehead, nape = (
-        individual.colour("crown_color"),
-        individual.colour("forehead_color"),
-        individual.colour("nape_color"),
-    )
-    throat, pattern = individual.colour("throat_color"), marks["head_pattern"]
+    head = bird.head
     towards = head.sin_yaw > 0.35
-    if pattern == "crested":
-        _paint_crest(bird, canvas, crown)
+    if bird.individual.marks["head_pattern"] == "crested":
+        _paint_crest(bird, canvas, bird.individual.colour("crown_color"))
     if not towards:
         _paint_bill(bird, canvas)
-    disc = head.disc()
-    # CUB has no cheek among its parts: the face between them belongs to none.
-    canvas.fill(disc, throat if pattern == "capped" else nape, 0, bird.lit(0, -0.35, 0.55))
+    with canvas.within(head.disc()):
+        _paint_plumage(bird, canvas)
+    if towards:
+        _paint_bill(bird, canvas)
+    for sign, name in ((1, near), (-1, far)):
+        _paint_eye(bird, canvas, sign, PART[f"{name} eye"])
+
+
+def _paint_plumage(bird: Bird, canvas: Canvas) -> None:
+    individual, head, pattern = bird.individual, bird.head, bird.individual.marks["head_pattern"]
+    crown, nape = individual.colour("crown_color"), individual.colour("nape_color")
+    throat, disc = individual.colour("throat_color"), head.disc()
+    face = throat if pattern == "capped" else nape
+    whole = head.centre + BEYOND * (disc - head.centre)
+    canvas.fill(whole, face, FACE, bird.lit(0, -0.35, 0.55))
     canvas.fill(head.patch(0, -54, 165, 72, 2.6), throat, PART["throat"])
     canvas.fill(head.patch(180, -16, 128, 110, 2.6), nape, PART["nape"])
     ring = np.linspace(-180, 180, 41)
@@ -32,7 +41,9 @@ def paint_head(bird: Bird, canvas: Canvas, near: str, far: str) -> None:
         ring, low - 14.0 * (ring / 180) ** 4 + 5.0 * np.cos(np.radians(2 * ring))
     )
     canvas.fill(points, crown, PART["crown"])
-    canvas.fill(head.patch(0, 22, 104, 50, 2.4), forehead, PART["forehead"])
+    canvas.fill(
+        head.patch(0, 22, 104, 50, 2.4), individual.colour("forehead_color"), PART["forehead"]
+    )
     x, y, _ = bird.pose.light
     for size, offset, shade in (
         (0.92, 0.10, bird.lit(0, 0, 0.8)),
@@ -41,11 +52,7 @@ def paint_head(bird: Bird, canvas: Canvas, near: str, far: str) -> None:
     ):
         centre = head.centre + offset * head.radius * np.array([x, y])
         canvas.fill(centre + size * (disc - head.centre), None, shade=shade)
-    _paint_face(bird, canvas, crown, nape if pattern != "capped" else throat)
-    if towards:
-        _paint_bill(bird, canvas)
-    for sign, name in ((1, near), (-1, far)):
-        _paint_eye(bird, canvas, sign, PART[f"{name} eye"])
+    _paint_markings(bird, canvas, crown, face)
 
 
 def _paint_crest(bird: Bird, canvas: Canvas, crown) -> None:
@@ -62,20 +69,17 @@ def _paint_crest(bird: Bird, canvas: Canvas, crown) -> None:
     canvas.line(points, darker(crown, 0.3), 0.01)
 
 
-def _paint_face(bird: Bird, canvas: Canvas, crown, face) -> None:
+def _paint_markings(bird: Bird, canvas: Canvas, crown, face) -> None:
     """The head patterns of CUB; each on both sides, the far one only as far as it shows."""
     head, pattern, individual = bird.head, bird.individual.marks["head_pattern"], bird.individual
     accent = individual.colour(individual.species.accent)
     ink = contrasting(face)
     if bird.form.front_eyes:  # the facial discs of an owl
+        throat = individual.colour("throat_color")
         for side in (1, -1):
-            canvas.fill(
-                head.patch(side * 36, 6, 66, 74), darker(individual.colour("throat_color"), 0.45)
-            )
-            canvas.fill(head.patch(side * 36, 6, 59, 67), individual.colour("throat_color"))
-            canvas.fill(
-                head.patch(side * 36, 8, 40, 46), darker(individual.colour("throat_color"), 0.12)
-            )
+            canvas.fill(head.patch(side * 36, 6, 66, 74), darker(throat, 0.45), FACE)
+            canvas.fill(head.patch(side * 36, 6, 59, 67), throat)
+            canvas.fill(head.patch(side * 36, 8, 40, 46), darker(throat, 0.12))
     if pattern == "striped":
         for azimuth in (0, 32, -32):
             if azimuth == 0:
@@ -121,10 +125,9 @@ def _paint_eye(bird: Bird, canvas: Canvas, sign: int, part: int) -> None:
     oval = CIRCLE * size * np.array([0.55 + 0.45 * min(1.0, depth[0] * 1.2), 1.0])
     iris = individual.colour("eye_color")
     ringed = individual.marks["head_pattern"] == "eyering"
-    around = individual.colour("nape_color")
     canvas.fill(
         points + (1.75 if ringed else 1.28) * oval,
-        contrasting(around, light="white") if ringed else darker(around, 0.5),
+        contrasting(individual.colour("nape_color"), light="white") if ringed else EYELID,
     )
     canvas.fill(points + oval, iris, part, 122)
     canvas.fill(points + (0.60 if luminance(iris) > 60 else 0.8) * oval, (14, 12, 14))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 
 import cv2
 import numpy as np
@@ -13,6 +15,8 @@ from fieldguide.birds.drawing import paint
 from fieldguide.birds.posture import Bird, Pose
 from fieldguide.birds.scenes import background, paint_occluders, paint_perch, sketch_perch
 from fieldguide.birds.species import Individual, Species, draw_individual, typical
+from fieldguide.pictures import SIZE
+from fieldguide.streams import Streams
 
 LEAST_BIRD = 0.03  # of the pixels; a photograph with less of the bird in it is taken again
 GRAIN_STEP = 15  # degrees between the prepared directions of plumage
@@ -51,6 +55,26 @@ SIZE_FACTORS = {
 
 
 @dataclass(frozen=True)
+class Sitting:
+    """What makes a photograph: an individual in a pose, its place in the frame, random streams.
+
+    No other field depends on the individual's marks, so that one can be exchanged alone.
+    """
+
+    individual: Individual
+    pose: Pose
+    scale: float  # pixels of one body unit
+    origin: tuple[float, float]  # pixel of the body's origin
+    flip: bool
+    size: int  # pixels of a side
+    occluders: int  # how many things are in front of the bird
+    defocus: float  # standard deviation of the blur around them, pixels; 0: they are in focus
+    blur: float  # of the whole picture, pixels; 0: none
+    conditions: Conditions
+    streams: Streams
+
+
+@dataclass(frozen=True)
 class Photograph:
     """One picture with its truth, all (side, side) and visible pixels only."""
 
@@ -58,23 +82,31 @@ class Photograph:
     mask: np.ndarray  # bool, the bird
     parts: np.ndarray  # uint8: 0, or the number of a CUB part
     individual: Individual
+    sitting: Sitting | None = None  # None for a portrait
 
 
 def field_photograph(
-    species: Species, rng: np.random.Generator, size: int = 128, difficulty: str = "standard"
+    species: Species, key: Sequence[int], size: int = SIZE, difficulty: str = "standard"
 ) -> Photograph:
-    """One individual of a species in the field, all drawn from `rng`. size: pixels of a side."""
-    while True:
-        photograph = _attempt(species, rng, size, CONDITIONS[difficulty])
+    """One individual of a species in the field.
+
+    key: whole numbers that all its random streams come from, in a guide (seed, class, image); size:
+    pixels of a side.
+    """
+    for attempt in count():
+        streams = Streams((*map(int, key), attempt))
+        photograph = take(_arrange(species, streams, size, CONDITIONS[difficulty]))
         if photograph.mask.mean() >= LEAST_BIRD:
             return photograph
+    raise AssertionError  # the loop has no end
 
 
-def _attempt(species: Species, rng, size: int, conditions: Conditions) -> Photograph:
-    individual = draw_individual(species, rng)
-    pose, flip = _pose(conditions, rng), bool(rng.random() < 0.5)
-    bird = Bird(individual, pose)
-    x0, y0, x1, y1 = bird.extent()
+def _arrange(species: Species, streams: Streams, size: int, conditions: Conditions) -> Sitting:
+    individual = draw_individual(species, streams("look"))
+    pose = _pose(conditions, streams("pose"), streams("camera/light"))
+    rng = streams("camera/framing")
+    flip = bool(rng.random() < 0.5)
+    x0, y0, x1, y1 = Bird(individual, pose).extent()
     scale = (
         size
         * rng.uniform(*conditions.fill)
@@ -83,22 +115,40 @@ def _attempt(species: Species, rng, size: int, conditions: Conditions) -> Photog
     )
     centre = size * (0.5 + rng.normal(0, 0.045, 2))
     middle = np.array([0.5 * (x0 + x1) * (-1 if flip else 1), -0.5 * (y0 + y1)]) * scale
-    canvas = Canvas(size, scale, tuple(centre - middle), flip)
-
-    scene = background(size, rng)
-    paint_perch(scene, canvas, bird, rng)
-    paint(bird, canvas, rng)
-    image, alpha = _compose(scene, canvas, bird.tilt, rng)
-    hidden = paint_occluders(
-        image, size, rng, int(rng.choice(len(conditions.occluders), p=conditions.occluders))
-    )
-    mask = (alpha >= 128) & ~hidden
-    return Photograph(
-        _camera(image, conditions, rng),
-        mask,
-        np.where(mask, canvas.parts, 0).astype(np.uint8),
+    x, y = (centre - middle).tolist()
+    rng = streams("occluders/number")
+    occluders = int(rng.choice(len(conditions.occluders), p=conditions.occluders))
+    near = occluders > 0 and rng.random() < 0.35  # to the lens
+    blur = streams("camera/focus").uniform(0, conditions.blur) * size / 128
+    return Sitting(
         individual,
+        pose,
+        scale,
+        (x, y),
+        flip,
+        size,
+        occluders,
+        0.014 * size if near else 0.0,
+        blur if blur > 0.3 else 0.0,
+        conditions,
+        streams,
     )
+
+
+def take(sitting: Sitting) -> Photograph:
+    """The photograph of a sitting, always the same one."""
+    size, streams = sitting.size, sitting.streams
+    bird = Bird(sitting.individual, sitting.pose)
+    canvas = Canvas(size, sitting.scale, sitting.origin, sitting.flip)
+    scene = background(size, streams("scene/background"))
+    paint_perch(scene, canvas, bird, streams("scene/perch"))
+    paint(bird, canvas, streams)
+    image, alpha = _compose(scene, canvas, bird.tilt, streams("paint/grain"))
+    hidden = paint_occluders(image, streams("occluders"), sitting.occluders, sitting.defocus)
+    mask = (alpha >= 128) & ~hidden
+    parts = np.where(mask, canvas.parts, 0).astype(np.uint8)
+    image = _camera(image, sitting)
+    return Photograph(image, mask, parts, sitting.individual, sitting)
 
 
 def portrait(
@@ -110,7 +160,7 @@ def portrait(
     seed: int = 0,
 ) -> Photograph:
     """A clean side-on painting on paper (RGB): an adult male, or the `individual` given."""
-    rng = np.random.default_rng([seed, 0x9A9E])
+    streams = Streams((seed, 0x9A9E))
     bird = Bird(individual or typical(species), pose or Pose())
     x0, y0, x1, y1 = bird.extent()
     scale = 0.86 * size / max(x1 - x0, y1 - y0)
@@ -122,23 +172,23 @@ def portrait(
     )
     scene = np.empty((size, size, 3), np.uint8)
     scene[:] = paper
-    sketch_perch(scene, canvas, bird, np.array(paper, np.float32), rng)
-    paint(bird, canvas, rng)
-    image, alpha = _compose(scene, canvas, bird.tilt, rng)
+    sketch_perch(scene, canvas, bird, np.array(paper, np.float32), streams("scene/perch"))
+    paint(bird, canvas, streams)
+    image, alpha = _compose(scene, canvas, bird.tilt, streams("paint/grain"))
     mask = alpha >= 128
     return Photograph(
         image, mask, np.where(mask, canvas.parts, 0).astype(np.uint8), bird.individual
     )
 
 
-def _pose(conditions: Conditions, rng) -> Pose:
+def _pose(conditions: Conditions, rng, lamp) -> Pose:
     yaw = rng.normal(0, 12)
     if rng.random() < conditions.turned_head:
         yaw = rng.choice(
             [rng.uniform(25, 75), rng.uniform(-45, -20), rng.uniform(140, 200)], p=(0.5, 0.2, 0.3)
         )
     raised = rng.random() < conditions.raised_wing
-    angle = np.radians(rng.uniform(25, 155))
+    angle = np.radians(lamp.uniform(25, 155))
     return Pose(
         tilt=rng.normal(0, 7),
         neck=rng.uniform(0.85, 1.2),
@@ -150,7 +200,7 @@ def _pose(conditions: Conditions, rng) -> Pose:
         wing_angle=rng.uniform(75, 130) if raised else rng.normal(0, 4),
         tail_angle=rng.normal(0, 9),
         tail_spread=rng.uniform(0.85, 1.5),
-        light=(0.72 * float(np.cos(angle)), 0.72 * float(np.sin(angle)), rng.uniform(0.45, 0.7)),
+        light=(0.72 * float(np.cos(angle)), 0.72 * float(np.sin(angle)), lamp.uniform(0.45, 0.7)),
     )
 
 
@@ -178,8 +228,13 @@ def _film_grain(size: int) -> np.ndarray:
 
 
 def _crop(tile: np.ndarray, size: int, rng) -> np.ndarray:
-    y, x = rng.integers(0, tile.shape[0] - size, 2)
+    y, x = (rng.random(2) * (tile.shape[0] - size)).astype(int)
     return tile[y : y + size, x : x + size]
+
+
+def softness(scale: float) -> tuple[float, float]:
+    """Standard deviations, in pixels, by which surfaces blend and outlines darken."""
+    return max(0.6, 0.020 * scale), max(0.8, 0.035 * scale)
 
 
 def _compose(scene, canvas: Canvas, tilt: float, rng) -> tuple[np.ndarray, np.ndarray]:
@@ -191,8 +246,9 @@ def _compose(scene, canvas: Canvas, tilt: float, rng) -> tuple[np.ndarray, np.nd
     small = cv2.resize(canvas.colour, (side, side), interpolation=cv2.INTER_AREA)
     alpha = np.ascontiguousarray(small[..., 3])
     # Volume: the shades of surfaces blend, and every outline darkens as it turns away.
-    shade = cv2.GaussianBlur(canvas.shade, (0, 0), max(0.6, 0.020 * canvas.scale))
-    turned = cv2.GaussianBlur(alpha, (0, 0), max(0.8, 0.035 * canvas.scale))
+    surfaces, outlines = softness(canvas.scale)
+    shade = cv2.GaussianBlur(canvas.shade, (0, 0), surfaces)
+    turned = cv2.GaussianBlur(alpha, (0, 0), outlines)
     shade = cv2.multiply(shade, cv2.addWeighted(turned, 0.45, alpha, 0.0, 140.0), scale=1 / 248)
     direction = round(tilt * (-1 if canvas.flip else 1) / GRAIN_STEP)
     shade = cv2.multiply(
@@ -205,8 +261,9 @@ def _compose(scene, canvas: Canvas, tilt: float, rng) -> tuple[np.ndarray, np.nd
     return cv2.add(bird, behind), alpha
 
 
-def _camera(image, conditions: Conditions, rng) -> np.ndarray:
+def _camera(image, sitting: Sitting) -> np.ndarray:
     """Exposure, colour temperature, contrast, blur and noise."""
+    conditions, rng = sitting.conditions, sitting.streams("camera/exposure")
     exposure = np.exp(rng.normal(0, conditions.exposure))
     warmth = rng.normal(0, conditions.temperature)
     gamma = np.exp(rng.normal(0, 0.10))
@@ -216,9 +273,9 @@ def _camera(image, conditions: Conditions, rng) -> np.ndarray:
         for gain in (1 + warmth, 1.0, 1 - warmth)
     ]
     image = cv2.LUT(image, np.rint(np.stack(curves, axis=1)).astype(np.uint8)[:, None])
-    sigma = rng.uniform(0, conditions.blur) * len(image) / 128
-    if sigma > 0.3:
-        image = cv2.GaussianBlur(image, (0, 0), sigma)
+    if sitting.blur:
+        image = cv2.GaussianBlur(image, (0, 0), sitting.blur)
+    rng = sitting.streams("camera/grain")
     noise = _crop(_film_grain(len(image)), len(image), rng)
     strength = rng.uniform(0, conditions.noise) / 64
     return cv2.add(image, cv2.multiply(noise, strength), dtype=cv2.CV_8U)

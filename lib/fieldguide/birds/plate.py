@@ -130,8 +130,8 @@ def draw_plate(
     for column, one in enumerate(one for group in chosen for one in group):
         x = int(MARGIN * scale + column * (photo + GAP * scale))
         for line in range(photographs):
-            rng = np.random.default_rng([seed, species.index(one), line])
-            picture = field_photograph(one, rng, photo, difficulty).image
+            key = (seed, species.index(one), line)
+            picture = field_photograph(one, key, photo, difficulty).image
             y = int(field_top + FIELD_HEADER * scale + line * (photo + GAP * scale))
             page.paste(Image.fromarray(picture), (x, y))
             if line == 0:

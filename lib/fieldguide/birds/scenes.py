@@ -182,7 +182,7 @@ def _litter(scene, side, rng) -> None:
     tone = np.clip(grass * rng.uniform(0.6, 1.3, (count, 1)), 0, 255)
     lines = np.rint(np.stack([base, tip], axis=1) * 16).astype(np.int32)
     for line, colour in zip(lines, tone.tolist(), strict=True):
-        cv2.polylines(scene, [line], False, colour, max(1, side // 64), cv2.LINE_AA, 4)
+        cv2.polylines(scene, [line], False, colour, max(1, round(side / 64)), cv2.LINE_AA, 4)
     _leaves(scene, side, rng, 12, (0.015, 0.05), STONE_COLOURS)
 
 
@@ -305,7 +305,7 @@ def _bark(scene, middle, axis, width, colour, side, rng) -> None:
         list(np.rint(furrows * 16).astype(np.int32)),
         False,
         (colour * 0.5).tolist(),
-        max(1, side // 160),
+        max(1, round(side / 160)),
         cv2.LINE_AA,
         4,
     )
@@ -355,10 +355,14 @@ def sketch_perch(scene, canvas: Canvas, bird: Bird, paper, rng) -> None:
 # ---- what is in front of it ----------------------------------------------------------------------
 
 
-def paint_occluders(image, size: int, rng, count: int) -> np.ndarray:
-    """Twigs and leaves in front of everything; returns where they are, (size, size) bool."""
+def paint_occluders(image, rng, count: int, defocus: float) -> np.ndarray:
+    """Twigs and leaves in front of everything; returns where they are, (size, size) bool.
+
+    defocus: the standard deviation of their blur, in pixels; 0: they are in focus.
+    """
+    size = len(image)
     layer = np.zeros((size, size), np.uint8)
-    before = image.copy() if count else image
+    before = image.copy() if defocus else image
     for _ in range(count):
         if rng.random() < 0.5:
             angle, offset = rng.uniform(0, np.pi), rng.normal(0, 0.2, 2) * size + 0.5 * size
@@ -395,13 +399,13 @@ def paint_occluders(image, size: int, rng, count: int) -> np.ndarray:
                     [np.rint(rib * 16).astype(np.int32)],
                     False,
                     np.clip(tone * 1.25, 0, 255).tolist(),
-                    1,
+                    max(1, round(size / 128)),
                     cv2.LINE_AA,
                     4,
                 )
-    if count and rng.random() < 0.35:  # nearer to the lens than the bird: out of focus
-        soft = cv2.cvtColor(cv2.GaussianBlur(layer, (0, 0), 0.014 * size), cv2.COLOR_GRAY2RGB)
-        blurred = cv2.GaussianBlur(image, (0, 0), 0.014 * size)
+    if defocus:  # nearer to the lens than the bird
+        soft = cv2.cvtColor(cv2.GaussianBlur(layer, (0, 0), defocus), cv2.COLOR_GRAY2RGB)
+        blurred = cv2.GaussianBlur(image, (0, 0), defocus)
         image[:] = cv2.add(
             cv2.multiply(blurred, soft, scale=1 / 255),
             cv2.multiply(before, 255 - soft, scale=1 / 255),

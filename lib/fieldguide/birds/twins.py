@@ -1,0 +1,155 @@
+"""Counterfactual twins: a photograph of a bird twice, one field mark or the scene exchanged.
+
+    photograph = field_photograph(species, (0, 3, 7))
+    twin(photograph, "crown_color", "red")
+    scene_twin(photograph)
+
+Individual, pose, place in the frame, light, occluders and noise are the first picture's. What a
+mark changes is known to the pixel: outside `Twin.changed` both pictures are equal to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from fieldguide.birds.attributes import COLOURS, MARKS, VOCABULARY
+from fieldguide.birds.canvas import FACE, PART
+from fieldguide.birds.guide import SHOWN_BY, least_visible
+from fieldguide.birds.photographs import Photograph, softness, take
+from fieldguide.birds.species import CANDIDATES, CONTRAST, PALETTE, Species
+from fieldguide.checks import one_of
+
+EXCHANGEABLE = tuple(mark for mark in MARKS if mark not in ("size", "shape"))
+# The parts on which a mark is drawn, where these are more than those that an annotator looks at.
+DRAWN_ON = SHOWN_BY | {
+    "nape_color": ("nape", "face"),
+    "throat_color": ("throat", "face"),
+    "head_pattern": ("crown", "forehead", "nape", "throat", "left eye", "right eye", "face"),
+}
+OUTLINES = ("bill_shape", "bill_length", "tail_shape", "wing_shape", "head_pattern")
+SHADOW = 0.037  # how far a wing's shadow lies from it, in body units
+SEEN = 16  # grey levels by which a pixel differs visibly
+SCENE = "scene"
+
+
+class NoTwin(ValueError):
+    """This mark cannot be exchanged for this value in this picture."""
+
+
+@dataclass(frozen=True)
+class Twin:
+    """Two pictures that differ in one thing. Masks are (side, side) bool."""
+
+    first: Photograph
+    second: Photograph
+    mark: str  # or "scene"
+    before: str  # its value in the first picture; "" for a scene
+    after: str
+    changed: np.ndarray  # where the pictures differ at all
+    part: np.ndarray  # the visible parts that show the mark, in either picture; all but the bird
+
+
+def twin(photograph: Photograph, mark: str, value: str) -> Twin:
+    """The photograph again with one mark of the bird exchanged.
+
+    photograph: from `field_photograph`; mark: one of EXCHANGEABLE; value: of the mark's vocabulary.
+
+    Raises ValueError for another mark or value, and its subclass NoTwin where the mark has this
+    value already, its part is not visible, the exchange could not be seen, or it would change
+    another mark too (a line over the eye that is black on white and white on black).
+    """
+    one_of("mark", mark, EXCHANGEABLE)
+    one_of(mark, value, VOCABULARY[mark])
+    individual, sitting = photograph.individual, photograph.sitting
+    if sitting is None:
+        raise ValueError("a portrait has no twin: give a photograph made by field_photograph")
+    before = individual.marks[mark]
+    if before == value:
+        raise NoTwin(f"{mark} is {value} in this picture already: give another value")
+    part = _part(photograph, mark)
+    if part.sum() < least_visible(part.size):
+        parts = " and ".join(DRAWN_ON[mark])
+        raise NoTwin(f"{mark}: {parts} not visible in this picture: take another mark or picture")
+    other = replace(individual, marks=individual.marks | {mark: value})
+    second = take(replace(sitting, individual=other))
+    part |= _part(second, mark)
+    difference = _difference(photograph, second)
+    changed = difference > 0
+    if (difference >= SEEN).sum() < least_visible(part.size):
+        raise NoTwin(f"{mark} {value} instead of {before} is not to be seen: give another value")
+    if (changed & ~_widened(part, _reach(photograph, mark))).any():
+        raise NoTwin(f"{mark} {value} would change other marks too: give another value")
+    return Twin(photograph, second, mark, before, value, changed, part)
+
+
+def scene_twin(photograph: Photograph, number: int = 1) -> Twin:
+    """The photograph again with another background and perch; number: which one, from 1 on.
+
+    The bird's own pixels stay, away from its outline. Raises NoTwin where this scene looks the
+    same.
+    """
+    if photograph.sitting is None:
+        raise ValueError("a portrait has no twin: give a photograph made by field_photograph")
+    if number < 1:
+        raise ValueError(f"number must be a whole number of at least 1, not {number!r}")
+    streams = photograph.sitting.streams.exchange(SCENE, number)
+    second = take(replace(photograph.sitting, streams=streams))
+    difference, around = _difference(photograph, second), ~photograph.mask
+    if (difference[around] >= SEEN).mean() < 0.5:
+        raise NoTwin(f"scene {number} looks like the first: take another number")
+    return Twin(photograph, second, SCENE, "", "", difference > 0, around)
+
+
+def other_values(photograph: Photograph, mark: str, siblings: Sequence[Species], rng) -> list[str]:
+    """What a mark may be exchanged for, in random order: first the siblings' own values.
+
+    Colours that are too like the present one, and the species' own value, are left out.
+    """
+    individual = photograph.individual
+    taken = {individual.marks[mark], individual.species.marks[mark]}
+    values = [value for value in VOCABULARY[mark] if value not in taken]
+    if mark in CANDIDATES:
+        now = np.array(PALETTE[individual.marks[mark]], float)
+        values = [
+            value
+            for value in values
+            if value in CANDIDATES[mark]
+            and np.linalg.norm(now - PALETTE[value]) >= CONTRAST["standard"]
+        ]
+    wanted = {one.marks[mark] for one in siblings}
+    shuffled = [str(value) for value in rng.permutation(values)] if values else []
+    return sorted(shuffled, key=lambda value: value not in wanted)
+
+
+def _part(photograph: Photograph, mark: str) -> np.ndarray:
+    """(side, side) bool: the visible parts on which a mark is drawn."""
+    numbers = [FACE if name == "face" else PART[name] for name in DRAWN_ON[mark]]
+    return np.isin(photograph.parts, numbers) & photograph.mask
+
+
+def _reach(photograph: Photograph, mark: str) -> int:
+    """How many pixels around its part a mark can change: by blur, and by the edges of shapes."""
+    sitting = photograph.sitting
+    reach = 2 + _radius(sitting.blur) + _radius(sitting.defocus)
+    if mark in OUTLINES:
+        reach += max(map(_radius, softness(sitting.scale))) + round(SHADOW * sitting.scale)
+    return reach
+
+
+def _radius(sigma: float) -> int:
+    """Of OpenCV's kernel for a Gaussian blur of 8-bit pictures."""
+    return round(6 * sigma + 1) // 2 if sigma else 0
+
+
+def _widened(mask: np.ndarray, reach: int) -> np.ndarray:
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    return cv2.dilate(mask.view(np.uint8), kernel) > 0
+
+
+def _difference(first: Photograph, second: Photograph) -> np.ndarray:
+    """(side, side) uint8: of the channel that differs most."""
+    return cv2.absdiff(first.image, second.image).max(axis=2)
