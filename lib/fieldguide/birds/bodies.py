@@ -331,7 +331,10 @@ class Strip:
         along[1:-1] = self.centre[2:] - self.centre[:-2]
         along[0], along[-1] = self.centre[1] - self.centre[0], self.centre[-1] - self.centre[-2]
         along /= np.maximum(np.sqrt((along * along).sum(axis=1, keepdims=True)), 1e-6)
-        self.along, self.length = along, float(np.sqrt((np.diff(self.centre, axis=0) ** 2).sum(1)).sum())
+        self.along, self.length = (
+            along,
+            float(np.sqrt((np.diff(self.centre, axis=0) ** 2).sum(1)).sum()),
+        )
         # Strips run from the front of the bird backwards, so "up" is a quarter turn clockwise.
         self.normal = np.stack([along[:, 1], -along[:, 0]], axis=1)
         self.last = samples - 1
@@ -348,8 +351,8 @@ class Strip:
     def band(self, s0, s1, t0, t1, feathered: float = 0.0, bulge: float = 0.0) -> np.ndarray:
         """Closed polygon over s0..s1 between the edges t0 and t1.
 
-        Where it reaches an edge or end of the strip, it reaches beyond. feathered: the height of the ragged edges t0 and t1; bulge: how far both ends round outwards
-        in s.
+        Where it reaches an edge or an end of the strip, it reaches beyond. feathered: the height of
+        the ragged edges t0 and t1; bulge: how far both ends round outwards in s.
         """
         steps = max(3, int((s1 - s0) * self.last * 0.6))
         s0, s1 = -0.1 if s0 <= 0 else s0, 1.1 if s1 >= 1 else s1
@@ -370,8 +373,9 @@ class Strip:
             np.concatenate([t[:steps], round_t, t[steps:], round_t[::-1]]),
         )
 
-    def outline(self) -> np.ndarray:
-        offset = self.normal * self.width[:, None]
+    def outline(self, margin: float = 0.0) -> np.ndarray:
+        """The closed outline, or one further out by a margin in body units."""
+        offset = self.normal * (self.width + margin)[:, None]
         return np.concatenate([self.centre + offset, (self.centre - offset)[::-1]])
 
 
@@ -445,11 +449,14 @@ class Globe:
             np.cos(elevation) * np.sin(azimuth),
         )
         depth = forward * self.sin_yaw + side * self.cos_yaw
-        hidden = depth < 0
-        if hidden.any():
+        rim = depth < 0.2
+        if rim.any():
             x = forward * self.cos_yaw - side * self.sin_yaw
-            size = (np.sqrt(x * x + up * up) + 1e-6) / BEYOND
-            x, up = np.where(hidden, x / size, x), np.where(hidden, up / size, up)
+            size = np.sqrt(x * x + up * up) + 1e-6
+            size = np.where(depth < 0, size, 1) / (
+                BEYOND - (BEYOND - 1) * np.clip(depth / 0.2, 0, 1)
+            )
+            x, up = np.where(rim, x / size, x), np.where(rim, up / size, up)
             stretch = 1 + (self.stretch - 1) * abs(self.cos_yaw)
             flat = np.stack([x * stretch, up], axis=1)
             return self.centre + self.radius * flat @ self.turn.T, depth

@@ -29,7 +29,7 @@ PARTS = (
     "throat",
 )
 PART = {name: number for number, name in enumerate(PARTS, start=1)}
-FACE = 0  # CUB has no cheek among its parts: the face between them belongs to none
+FACE = len(PARTS) + 1  # CUB has no cheek among its parts: the face between them belongs to none
 SUPERSAMPLE = 2
 SUBPIXEL_BITS = 4
 NEUTRAL_SHADE = 128  # the shade canvas holds brightness in 1/128

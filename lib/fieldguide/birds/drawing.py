@@ -28,7 +28,8 @@ def paint(bird: Bird, canvas: Canvas, streams: Streams) -> None:
         canvas.fill(bird.wing.outline() + WING_SHADOW, None, shade=82)
         with canvas.within(bird.wing.outline()):
             _paint_folded_wing(bird, canvas, PART[f"{near} wing"])
-    with canvas.within(bird.body.outline()):
+    # Two pixels further out than the body, or the wing below would show as a line along the back.
+    with canvas.within(bird.body.outline(2 / canvas.scale)):
         _paint_mantle(bird, canvas, streams("paint/back"))
     paint_head(bird, canvas, near, far)
     if bird.pose.wing == "raised":
@@ -142,7 +143,7 @@ def _paint_body(bird: Bird, canvas: Canvas, streams: Streams) -> None:
     breast = body.region(bird.s_neck * 0.72, mid - 0.03, -180, side, 0.05, 0.08)
     canvas.fill(breast, individual.colour("breast_color"), PART["breast"])
     _paint_breast_pattern(bird, canvas, streams("paint/breast"))
-    nape = body.region(0.0, bird.s_neck, 12, 180, 0.06, 0.07)
+    nape = body.region(0.0, bird.s_neck, 2, 180, 0.06, 0.07)
     canvas.fill(nape, individual.colour("nape_color"), PART["nape"])
     throat = body.region(0.0, bird.s_neck * 0.80, -180, 14, 0.06, 0.06)
     canvas.fill(throat, individual.colour("throat_color"), PART["throat"])

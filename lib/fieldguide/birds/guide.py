@@ -236,7 +236,7 @@ def _box(mask: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def least_visible(pixels: int) -> float:
-    """How many pixels of a part must be seen, in a picture of so many pixels, to call it visible."""
+    """How many pixels of a part make it visible in a picture of so many pixels."""
     return max(2, VISIBLE_SHARE * pixels)
 
 

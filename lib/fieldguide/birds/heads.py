@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from fieldguide.birds.bodies import BEYOND
-from fieldguide.birds.canvas import CIRCLE, FACE, PART, Canvas, contrasting, darker, lighter, luminance
+from fieldguide.birds.canvas import (
+    CIRCLE,
+    FACE,
+    PART,
+    Canvas,
+    contrasting,
+    darker,
+    lighter,
+    luminance,
+)
 from fieldguide.birds.posture import BILL_LENGTHS, Bird
 
 EYELID = (48, 44, 42)

@@ -10,7 +10,7 @@ from itertools import count
 import cv2
 import numpy as np
 
-from fieldguide.birds.canvas import NEUTRAL_SHADE, Canvas
+from fieldguide.birds.canvas import FACE, NEUTRAL_SHADE, Canvas
 from fieldguide.birds.drawing import paint
 from fieldguide.birds.posture import Bird, Pose
 from fieldguide.birds.scenes import background, paint_occluders, paint_perch, sketch_perch
@@ -81,6 +81,7 @@ class Photograph:
     image: np.ndarray  # (side, side, 3) uint8 RGB
     mask: np.ndarray  # bool, the bird
     parts: np.ndarray  # uint8: 0, or the number of a CUB part
+    face: np.ndarray  # bool, what of the head is none of CUB's parts
     individual: Individual
     sitting: Sitting | None = None  # None for a portrait
 
@@ -146,9 +147,15 @@ def take(sitting: Sitting) -> Photograph:
     image, alpha = _compose(scene, canvas, bird.tilt, streams("paint/grain"))
     hidden = paint_occluders(image, streams("occluders"), sitting.occluders, sitting.defocus)
     mask = (alpha >= 128) & ~hidden
-    parts = np.where(mask, canvas.parts, 0).astype(np.uint8)
-    image = _camera(image, sitting)
-    return Photograph(image, mask, parts, sitting.individual, sitting)
+    return Photograph(
+        _camera(image, sitting), mask, *_parts(canvas, mask), sitting.individual, sitting
+    )
+
+
+def _parts(canvas: Canvas, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The visible ones, and the visible face."""
+    face = (canvas.parts == FACE) & mask
+    return np.where(mask & ~face, canvas.parts, 0).astype(np.uint8), face
 
 
 def portrait(
@@ -176,9 +183,7 @@ def portrait(
     paint(bird, canvas, streams)
     image, alpha = _compose(scene, canvas, bird.tilt, streams("paint/grain"))
     mask = alpha >= 128
-    return Photograph(
-        image, mask, np.where(mask, canvas.parts, 0).astype(np.uint8), bird.individual
-    )
+    return Photograph(image, mask, *_parts(canvas, mask), bird.individual)
 
 
 def _pose(conditions: Conditions, rng, lamp) -> Pose:

@@ -11,49 +11,34 @@ mark changes is known to the pixel: outside `Twin.changed` both pictures are equ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
-from fieldguide.birds.attributes import COLOURS, MARKS, VOCABULARY
-from fieldguide.birds.canvas import FACE, PART
+from fieldguide.birds.attributes import MARKS, VOCABULARY
+from fieldguide.birds.canvas import PART
 from fieldguide.birds.guide import SHOWN_BY, least_visible
-from fieldguide.birds.photographs import Photograph, softness, take
+from fieldguide.birds.photographs import Photograph, Sitting, softness, take
 from fieldguide.birds.species import CANDIDATES, CONTRAST, PALETTE, Species
-from fieldguide.checks import one_of
+from fieldguide.checks import one_of, whole_numbers
+from fieldguide.twins import SEEN, NoTwin, Twin, difference, seen
 
+FACE = "face"  # what of the head is none of CUB's parts
 EXCHANGEABLE = tuple(mark for mark in MARKS if mark not in ("size", "shape"))
 # The parts on which a mark is drawn, where these are more than those that an annotator looks at.
 DRAWN_ON = SHOWN_BY | {
-    "nape_color": ("nape", "face"),
-    "throat_color": ("throat", "face"),
-    "head_pattern": ("crown", "forehead", "nape", "throat", "left eye", "right eye", "face"),
+    "nape_color": ("nape", FACE),
+    "throat_color": ("throat", FACE),
+    "head_pattern": ("crown", "forehead", "nape", "throat", "left eye", "right eye", FACE),
 }
 OUTLINES = ("bill_shape", "bill_length", "tail_shape", "wing_shape", "head_pattern")
 SHADOW = 0.037  # how far a wing's shadow lies from it, in body units
-SEEN = 16  # grey levels by which a pixel differs visibly
+EDGE = 3  # pixels by which a painted edge and the map of parts may differ
 SCENE = "scene"
 
 
-class NoTwin(ValueError):
-    """This mark cannot be exchanged for this value in this picture."""
-
-
-@dataclass(frozen=True)
-class Twin:
-    """Two pictures that differ in one thing. Masks are (side, side) bool."""
-
-    first: Photograph
-    second: Photograph
-    mark: str  # or "scene"
-    before: str  # its value in the first picture; "" for a scene
-    after: str
-    changed: np.ndarray  # where the pictures differ at all
-    part: np.ndarray  # the visible parts that show the mark, in either picture; all but the bird
-
-
-def twin(photograph: Photograph, mark: str, value: str) -> Twin:
+def twin(photograph: Photograph, mark: str, value: str) -> Twin[Photograph]:
     """The photograph again with one mark of the bird exchanged.
 
     photograph: from `field_photograph`; mark: one of EXCHANGEABLE; value: of the mark's vocabulary.
@@ -64,9 +49,7 @@ def twin(photograph: Photograph, mark: str, value: str) -> Twin:
     """
     one_of("mark", mark, EXCHANGEABLE)
     one_of(mark, value, VOCABULARY[mark])
-    individual, sitting = photograph.individual, photograph.sitting
-    if sitting is None:
-        raise ValueError("a portrait has no twin: give a photograph made by field_photograph")
+    individual, sitting = photograph.individual, _sitting(photograph)
     before = individual.marks[mark]
     if before == value:
         raise NoTwin(f"{mark} is {value} in this picture already: give another value")
@@ -77,31 +60,28 @@ def twin(photograph: Photograph, mark: str, value: str) -> Twin:
     other = replace(individual, marks=individual.marks | {mark: value})
     second = take(replace(sitting, individual=other))
     part |= _part(second, mark)
-    difference = _difference(photograph, second)
-    changed = difference > 0
-    if (difference >= SEEN).sum() < least_visible(part.size):
+    apart = difference(photograph.image, second.image)
+    changed = apart > 0
+    if not seen(apart):
         raise NoTwin(f"{mark} {value} instead of {before} is not to be seen: give another value")
     if (changed & ~_widened(part, _reach(photograph, mark))).any():
         raise NoTwin(f"{mark} {value} would change other marks too: give another value")
     return Twin(photograph, second, mark, before, value, changed, part)
 
 
-def scene_twin(photograph: Photograph, number: int = 1) -> Twin:
+def scene_twin(photograph: Photograph, number: int = 1) -> Twin[Photograph]:
     """The photograph again with another background and perch; number: which one, from 1 on.
 
     The bird's own pixels stay, away from its outline. Raises NoTwin where this scene looks the
     same.
     """
-    if photograph.sitting is None:
-        raise ValueError("a portrait has no twin: give a photograph made by field_photograph")
-    if number < 1:
-        raise ValueError(f"number must be a whole number of at least 1, not {number!r}")
-    streams = photograph.sitting.streams.exchange(SCENE, number)
-    second = take(replace(photograph.sitting, streams=streams))
-    difference, around = _difference(photograph, second), ~photograph.mask
-    if (difference[around] >= SEEN).mean() < 0.5:
+    sitting = _sitting(photograph)
+    whole_numbers({"number": number}, {"number": 1})
+    second = take(replace(sitting, streams=sitting.streams.exchange(SCENE, number)))
+    apart, around = difference(photograph.image, second.image), ~photograph.mask
+    if (apart[around] >= SEEN).mean() < 0.5:
         raise NoTwin(f"scene {number} looks like the first: take another number")
-    return Twin(photograph, second, SCENE, "", "", difference > 0, around)
+    return Twin(photograph, second, SCENE, "", "", apart > 0, around)
 
 
 def other_values(photograph: Photograph, mark: str, siblings: Sequence[Species], rng) -> list[str]:
@@ -125,16 +105,23 @@ def other_values(photograph: Photograph, mark: str, siblings: Sequence[Species],
     return sorted(shuffled, key=lambda value: value not in wanted)
 
 
+def _sitting(photograph: Photograph) -> Sitting:
+    if photograph.sitting is None:
+        raise ValueError("a portrait has no twin: give a photograph made by field_photograph")
+    return photograph.sitting
+
+
 def _part(photograph: Photograph, mark: str) -> np.ndarray:
     """(side, side) bool: the visible parts on which a mark is drawn."""
-    numbers = [FACE if name == "face" else PART[name] for name in DRAWN_ON[mark]]
-    return np.isin(photograph.parts, numbers) & photograph.mask
+    names = DRAWN_ON[mark]
+    part = np.isin(photograph.parts, [PART[name] for name in names if name != FACE])
+    return part | photograph.face if FACE in names else part
 
 
 def _reach(photograph: Photograph, mark: str) -> int:
     """How many pixels around its part a mark can change: by blur, and by the edges of shapes."""
-    sitting = photograph.sitting
-    reach = 2 + _radius(sitting.blur) + _radius(sitting.defocus)
+    sitting = _sitting(photograph)
+    reach = EDGE + _radius(sitting.blur) + _radius(sitting.defocus)
     if mark in OUTLINES:
         reach += max(map(_radius, softness(sitting.scale))) + round(SHADOW * sitting.scale)
     return reach
@@ -148,8 +135,3 @@ def _radius(sigma: float) -> int:
 def _widened(mask: np.ndarray, reach: int) -> np.ndarray:
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     return cv2.dilate(mask.view(np.uint8), kernel) > 0
-
-
-def _difference(first: Photograph, second: Photograph) -> np.ndarray:
-    """(side, side) uint8: of the channel that differs most."""
-    return cv2.absdiff(first.image, second.image).max(axis=2)

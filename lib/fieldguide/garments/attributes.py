@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fieldguide.garments.fabrics import COLOURS, PALETTE, PATTERNS, Fabric, luminance
+from fieldguide.streams import Streams
 
 STYLES = ("casual", "formal", "sporty", "boho")
 VOCABULARY = {
@@ -380,13 +381,17 @@ class Garment:
     def has(self, detail: str) -> bool:
         return detail in self.details
 
-    def cut(self) -> np.random.Generator:
-        """What attributes leave open: the same numbers in every picture of one garment."""
-        return np.random.default_rng([self.seed, self.number, 0xC07])
+    def stream(self, name: str) -> np.random.Generator:
+        """What attributes leave open: the same numbers in every picture of one garment.
+
+        Each name is for one thing, so that an attribute can be exchanged and the rest stays.
+        """
+        return Streams((self.seed, self.number))(name)
 
     def fabric(self) -> Fabric:
-        rng = np.random.default_rng([self.seed, self.number, 0xFAB])
-        colour, second = (_tinted(name, rng) for name in (self.colour, self.second))
+        colour = _tinted(self.colour, self.stream("cloth/colour"))
+        second = _tinted(self.second, self.stream("cloth/second"))
+        rng = self.stream("cloth/print")
         repeats = {
             "striped": (5, 10),
             "checkered": (4, 8),

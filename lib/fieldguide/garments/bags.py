@@ -30,7 +30,7 @@ TAN = (156, 104, 66)
 def sew_bag(garment: Garment, worn: bool) -> tuple[list, list]:
     """(handles behind the bag, the bag), each from far to near."""
     del worn  # a bag looks alike in every hand
-    cloth, rng = garment.fabric(), garment.cut()
+    cloth, rng = garment.fabric(), garment.stream("cut/bag")
     metal = (186, 182, 174) if garment.number % 2 else (200, 164, 92)
     strap = Fabric(
         TAN
@@ -316,8 +316,8 @@ def _backpack(garment, cloth, strap, metal, rng):
             0.014,
         ),
     ]
+    high, patched = rng.uniform(0.0, 0.16), rng.random() < 0.5
     if garment.has("pocketed"):
-        high = rng.uniform(0.0, 0.16)
         pocket = symmetric(
             [(0, high), (half - 0.16, high + 0.01)],
             [
@@ -342,7 +342,7 @@ def _backpack(garment, cloth, strap, metal, rng):
                 lift=0.3,
             ),
         ]
-    if rng.random() < 0.5:
+    if patched:
         patch = outline([(-0.10, -0.24), (0.10, -0.24)], [(0.10, -0.10)], [(-0.10, -0.10)])
         front.append(Piece(patch, Fabric(TAN, "leather"), puff=0.012, lift=0.15))
     return behind, front

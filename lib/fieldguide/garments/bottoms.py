@@ -54,7 +54,7 @@ def _back(waist: float, top: float, cloth: Fabric) -> Piece:
 
 
 def _sew_legs(garment: Garment, worn: bool) -> tuple[list, list]:
-    cloth, rng = garment.fabric(), garment.cut()
+    cloth, rng = garment.fabric(), garment.stream("cut/legs")
     denim, short = garment.material == "denim", garment.kind == "shorts"
     waist = 0.285 + rng.normal(0, 0.008)
     bottom = {"long": 0.92, "ankle": 0.74, "mini": -0.16}[garment.length] + rng.normal(0, 0.03)
@@ -138,9 +138,7 @@ def _sew_legs(garment: Garment, worn: bool) -> tuple[list, list]:
             )
         )
     leg = Piece(shape, cloth, 0, (0.0, TOP), tuple(folds), puff=0.085, lift=0.22)
-    details = _leg_details(
-        garment, cloth, rng, waist, hip, inner_hem, outer_hem, bottom, centre, knee
-    )
+    details = _leg_details(garment, cloth, waist, hip, inner_hem, outer_hem, bottom, centre, knee)
     front: list = []
     for right in (False, True):
         front += [part if right else flipped(part) for part in (leg, *details)]
@@ -173,9 +171,7 @@ def _sew_legs(garment: Garment, worn: bool) -> tuple[list, list]:
     return [_back(waist, TOP - 0.02, cloth)], front
 
 
-def _leg_details(
-    garment, cloth, rng, waist, hip, inner_hem, outer_hem, bottom, centre, knee
-) -> list:
+def _leg_details(garment, cloth, waist, hip, inner_hem, outer_hem, bottom, centre, knee) -> list:
     denim = garment.material == "denim"
     parts: list = []
     if garment.has("pocketed"):
@@ -224,6 +220,7 @@ def _leg_details(
     else:
         parts.append(Seam(run((inner_hem, bottom - 0.025), (outer_hem, bottom - 0.035)), 0.80))
     if garment.has("ripped"):
+        rng = garment.stream("cut/rips")
         for _ in range(2):
             x, y = centre["knee"] + rng.uniform(-0.05, 0.06), rng.uniform(-0.05, 0.30)
             w, h = rng.uniform(0.06, 0.09), rng.uniform(0.03, 0.05)
@@ -314,7 +311,7 @@ def _closing(garment: Garment, cloth: Fabric, waist: float) -> list:
 
 
 def _sew_skirt(garment: Garment, worn: bool) -> tuple[list, list]:
-    cloth, rng = garment.fabric(), garment.cut()
+    cloth, rng = garment.fabric(), garment.stream("cut/skirt")
     top, waist = -0.62, 0.275 + rng.normal(0, 0.01)
     bottom = {"mini": 0.02, "midi": 0.42, "maxi": 0.90}[garment.length] + rng.normal(0, 0.03)
     narrow = (
@@ -328,7 +325,7 @@ def _sew_skirt(garment: Garment, worn: bool) -> tuple[list, list]:
         else rng.uniform(0.50, 0.68) * (0.88 if bottom < 0.2 else 1.05)
     )
     hem *= 0.92 if worn else 1.0
-    front = skirt_panels(waist, top, hem, bottom, garment, cloth, rng)
+    front = skirt_panels(waist, top, hem, bottom, garment, cloth)
     front.append(_waistband(waist, top - 0.03, 0.08, cloth))
     if garment.has("buttoned"):
         front += [

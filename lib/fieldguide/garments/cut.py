@@ -43,7 +43,7 @@ class Cut:
 
 
 def measure(garment: Garment, worn: bool) -> Cut:
-    rng = garment.cut()
+    rng = garment.stream("cut/measures")
     kind = garment.kind
     loose = {
         "tshirt": 0.03,

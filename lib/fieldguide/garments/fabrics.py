@@ -218,6 +218,7 @@ def _wraps(place: float) -> tuple[int, ...]:
 def _weave(material: str, pixels: int) -> np.ndarray:
     """(pixels, pixels) float32: relative brightness of a material, around 0."""
     u, v = _axes(pixels)
+    fine = pixels / 96  # threads are as thick, seen larger, as in a tile of so many pixels
     if material == "knitted":
         wales, courses = 17, 15
         phase = (u * wales) % 1
@@ -227,23 +228,23 @@ def _weave(material: str, pixels: int) -> np.ndarray:
             np.float32
         )
     if material == "canvas":
-        threads = max(8, min(40, pixels // 5))
+        threads = max(8, min(24, pixels // 4))
         return (0.035 * np.cos(2 * np.pi * threads * u) * np.cos(2 * np.pi * threads * v)).astype(
             np.float32
         )
     strength, along, across, turned = {
-        "denim": (0.062, 3.2, 0.55, True),
-        "wool": (0.045, 1.4, 1.2, False),
+        "denim": (0.062, 3.2 * fine, 0.55 * fine, True),
+        "wool": (0.045, 1.4 * fine, 1.2 * fine, False),
         "suede": (0.026, 0.035 * pixels, 0.02 * pixels, False),
-        "leather": (0.022, 1.0, 1.0, False),
-        "cotton": (0.016, 0.6, 0.6, False),
+        "leather": (0.022, fine, fine, False),
+        "cotton": (0.016, 0.6 * fine, 0.6 * fine, False),
     }.get(material, (0.0, 1, 1, False))
     if material in SMOOTH:
         return np.zeros((pixels, pixels), np.float32)
     noise = np.random.default_rng(0xFAB).normal(0, 1, (pixels, pixels)).astype(np.float32)
-    noise = np.tile(noise, (3, 3)) if pixels < 200 else np.pad(noise, 40, mode="wrap")
+    start = pixels // 4  # further than the widest blur reaches
+    noise = np.pad(noise, start, mode="wrap")
     noise = cv2.GaussianBlur(noise, (0, 0), sigmaX=across, sigmaY=along)
-    start = pixels if pixels < 200 else 40
     noise = noise[start : start + pixels, start : start + pixels]
     if turned:  # twill runs aslant; shearing by whole pixels keeps the repeat
         rows = np.arange(pixels)[:, None]

@@ -34,7 +34,7 @@ def sew_shoe(garment: Garment, worn: bool) -> tuple[list, list]:
         "boots": _boot,
         "flats": _flat,
         "sandals": _sandal,
-    }[garment.kind](garment, garment.fabric(), garment.cut())
+    }[garment.kind](garment, garment.fabric(), garment.stream("cut/shoe"))
 
 
 def _sneaker(garment: Garment, cloth: Fabric, rng) -> tuple[list, list]:
@@ -333,11 +333,8 @@ def _boot(garment: Garment, cloth: Fabric, rng) -> tuple[list, list]:
     tall = garment.length == "kneehigh"
     heel = {"flat": 0.09, "heel": 0.34, "platform": 0.30}[garment.heel] + rng.normal(0, 0.02)
     front_sole = 0.16 if garment.heel == "platform" else 0.05
-    base, seat, collar = (
-        GROUND - front_sole,
-        GROUND - heel,
-        -1.32 if tall else -0.62 + rng.normal(0, 0.04),
-    )
+    low, bent, elastic = -0.62 + rng.normal(0, 0.04), rng.uniform(-0.95, -0.5, 2), rng.random()
+    base, seat, collar = GROUND - front_sole, GROUND - heel, -1.32 if tall else low
     flare = 0.09 if tall else 0.02
     toe = -0.84 if garment.heel != "heel" else -0.92
     upper = outline(
@@ -372,10 +369,7 @@ def _boot(garment: Garment, cloth: Fabric, rng) -> tuple[list, list]:
         Fold(run((-0.42, base - 0.05), (-0.40, base - 0.18), (-0.34, base - 0.30)), 0.05, -0.02),
     ]
     if tall:
-        bends += [
-            Fold(run((0.02, y), (0.3, y + 0.05), (0.6, y - 0.02)), 0.07, -0.02)
-            for y in rng.uniform(-0.95, -0.5, 2)
-        ]
+        bends += [Fold(run((0.02, y), (0.3, y + 0.05), (0.6, y - 0.02)), 0.07, -0.02) for y in bent]
     front: list = []
     if garment.heel == "platform":
         front.append(
@@ -448,7 +442,7 @@ def _boot(garment: Garment, cloth: Fabric, rng) -> tuple[list, list]:
             Seam(run((0.46, collar + 0.02), (0.45, base - 0.30)), 0.55, 0.03),
             Thread(run((0.46, collar + 0.02), (0.45, base - 0.30)), (206, 200, 186), 0.014, 0.014),
         ]
-    elif rng.random() < 0.5:  # elastic sides
+    elif elastic < 0.5:  # elastic sides
         front.append(
             Piece(
                 outline(

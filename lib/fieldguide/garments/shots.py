@@ -24,6 +24,8 @@ from fieldguide.garments.canvas import (
 from fieldguide.garments.fabrics import Fabric
 from fieldguide.garments.shoes import GROUND, sew_shoe
 from fieldguide.garments.tops import sew_top
+from fieldguide.pictures import SIZE
+from fieldguide.streams import Streams
 
 SHOTS = ("front", "worn", "detail", "styled")  # further shots are styled ones
 PAPER = (248, 247, 244)
@@ -45,23 +47,69 @@ BACKDROPS = (
     (212, 220, 228),
     (222, 216, 226),
 )
+# A sharp shadow close to the garment and a soft one further off: how far off and how soft, against
+# the side of the picture, and how dark.
+SHADOWS = ((0.010, 0.008, 0.20), (0.030, 0.028, 0.22))
 SKIN = Fabric((222, 205, 186), "mannequin")
 POLE = Fabric((128, 92, 64), "leather")
 HEEL_SEAT = {"flat": 0.08, "heel": 0.42, "platform": 0.38, "": 0.08}
 
 
 @dataclass(frozen=True)
+class Frame:
+    """How a garment is seen: nothing in it follows from an attribute that is exchanged later."""
+
+    view: str  # one of SHOTS
+    size: int  # pixels of a side
+    scale: float  # pixels of one garment unit
+    origin: tuple[float, float]  # pixel of the garment's origin
+    turn: float  # degrees
+    flip: bool
+    light: tuple[float, float, float]  # its direction, y down
+    streams: Streams
+
+
+@dataclass(frozen=True)
 class Photograph:
     image: np.ndarray  # (side, side, 3) uint8 RGB
     mask: np.ndarray  # (side, side) bool, where the garment is seen
+    garment: Garment
+    frame: Frame
 
 
-def photograph(garment: Garment, shot: int = 0, size: int = 128) -> Photograph:
+def photograph(garment: Garment, shot: int = 0, size: int = SIZE) -> Photograph:
     """Picture number `shot` of a garment, always the same one; size: pixels of a side."""
-    rng = np.random.default_rng([garment.seed, garment.number, shot, 0x5407])
+    return shoot(garment, _frame(garment, shot, size))
+
+
+def shoot(garment: Garment, frame: Frame) -> Photograph:
+    """The picture of a garment in a frame, which may be that of the same garment made otherwise."""
+    canvas, light = canvas_of(frame), frame.light
+    for part in layers(garment, frame.view):
+        part.draw(canvas)
+    scene = _scene(frame.view, frame.size, frame.streams("scene"))
+    _throw_shadow(scene, canvas, light, 0.5 if frame.view == "worn" else 1.0)
+    image = _camera(canvas.compose(scene, light), frame)
+    return Photograph(image, canvas.mask > 0.5, garment, frame)
+
+
+def canvas_of(frame: Frame) -> Canvas:
+    return Canvas(frame.size, frame.scale, frame.origin, frame.turn, frame.flip)
+
+
+def layers(garment: Garment, view: str) -> list:
+    """All that is drawn of a garment and its wearer, from far to near."""
+    worn = view == "worn"
+    behind, front = SEW[garment.semantic](garment, worn)
+    under, over = _mannequin(garment) if worn else ([], [])
+    return [*behind, *under, *front, *over]
+
+
+def _frame(garment: Garment, shot: int, size: int) -> Frame:
+    streams = Streams((garment.seed, garment.number, shot))
+    rng = streams("camera/framing")
     view = SHOTS[min(shot, len(SHOTS) - 1)]
     behind, front = SEW[garment.semantic](garment, view == "worn")
-    under, over = _mannequin(garment) if view == "worn" else ([], [])
     low, high = _extent(behind + front)
     if view == "worn":
         low, high = _room_for_the_wearer(garment, low, high)
@@ -79,16 +127,10 @@ def photograph(garment: Garment, shot: int = 0, size: int = 128) -> Photograph:
         scale *= rng.uniform(0.80, 0.98)
         turn, flip = rng.normal(0, 9), bool(rng.random() < 0.5)
         place = place + size * rng.normal(0, 0.025, 2)
-        side = rng.uniform(-2.6, -0.5)
+        side = streams("camera/light").uniform(-2.6, -0.5)
         light = (0.68 * float(np.cos(side)), 0.68 * float(np.sin(side)), 0.72)
-    canvas = Canvas(size, scale, (0, 0), turn, flip)
-    canvas.origin = place - canvas.matrix @ middle
-    for part in (*behind, *under, *front, *over):
-        part.draw(canvas)
-    scene = _scene(view, size, rng)
-    _throw_shadow(scene, canvas, light, 0.5 if view == "worn" else 1.0)
-    image = _camera(canvas.compose(scene, light), view, rng)
-    return Photograph(image, canvas.mask > 0.5)
+    x, y = (place - Canvas(1, scale, (0, 0), turn, flip).matrix @ middle).tolist()
+    return Frame(view, size, scale, (x, y), turn, flip, light, streams)
 
 
 def _extent(parts) -> tuple[np.ndarray, np.ndarray]:
@@ -247,7 +289,7 @@ def _scene(view: str, size: int, rng) -> np.ndarray:
     """(size, size, 3) float32."""
     if view == "styled":
         sheet = _floor(int(rng.integers(len(FLOORS))), size)
-        y, x = rng.integers(0, sheet.shape[0] - size + 1, 2)
+        y, x = (rng.random(2) * (sheet.shape[0] - size + 1)).astype(int)
         return sheet[y : y + size, x : x + size] * np.float32(rng.uniform(0.92, 1.04))
     if view == "worn":
         colour = np.array(BACKDROPS[int(rng.integers(len(BACKDROPS)))], np.float32)
@@ -333,13 +375,12 @@ def _floor(number: int, size: int) -> np.ndarray:
 
 
 def _throw_shadow(scene, canvas: Canvas, light, strength: float) -> None:
-    """A sharp shadow close to the garment and a soft one further off."""
     side = canvas.side
     alpha = cv2.resize(canvas.alpha, (side, side), interpolation=cv2.INTER_AREA).astype(
         np.float32
     ) * (1 / 255)
     dark = np.zeros_like(alpha)
-    for reach, sigma, depth in ((0.010, 0.008, 0.20), (0.030, 0.028, 0.22)):
+    for reach, sigma, depth in SHADOWS:
         shift = np.array(
             [[1, 0, -light[0] * reach * side / 0.7], [0, 1, -light[1] * reach * side / 0.7]]
         )
@@ -348,7 +389,8 @@ def _throw_shadow(scene, canvas: Canvas, light, strength: float) -> None:
     scene *= (1 - dark)[..., None]
 
 
-def _camera(image, view: str, rng) -> np.ndarray:
+def _camera(image, frame: Frame) -> np.ndarray:
+    view, rng = frame.view, frame.streams("camera/exposure")
     if view == "styled":
         warmth, exposure = rng.normal(0, 0.035), np.exp(rng.normal(0, 0.09))
         image = image * (np.array([1 + warmth, 1, 1 - warmth]) * exposure).astype(np.float32)

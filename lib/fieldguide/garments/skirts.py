@@ -10,12 +10,13 @@ from fieldguide.garments.fabrics import Fabric
 
 
 def skirt_panels(
-    waist: float, top: float, hem: float, bottom: float, garment: Garment, cloth: Fabric, rng
+    waist: float, top: float, hem: float, bottom: float, garment: Garment, cloth: Fabric
 ) -> list:
     """A skirt with folds that widen downwards.
 
     waist, top: half width and height of the waist; hem, bottom: those of the hem.
     """
+    rng = garment.stream("cut/skirt folds")
     wave = 0.012 if garment.material in ("leather", "denim", "wool") else 0.02
     fraction = np.linspace(0, 1, 17)
     edge = np.stack(

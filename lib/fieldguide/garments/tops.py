@@ -30,7 +30,7 @@ COLLAR_TOP = -0.74
 
 def sew_top(garment: Garment, worn: bool) -> tuple[list, list]:
     """(what lies behind the wearer's neck, what lies in front), each from far to near."""
-    cut, cloth, rng = measure(garment, worn), garment.fabric(), garment.cut()
+    cut, cloth = measure(garment, worn), garment.fabric()
     trim = _trim(garment, cloth)
     lining = Fabric(
         darker(cloth.colour, 0.34) if luminance(cloth.colour) > 80 else lighter(cloth.colour, 0.14),
@@ -43,10 +43,11 @@ def sew_top(garment: Garment, worn: bool) -> tuple[list, list]:
         )
     front: list = []
     if cut.sleeve:
+        rng = garment.stream("cut/sleeves")
         for right in (True, False):
             front += _sleeve(cut, garment, cloth, trim, rng, right)
-    front += _skirt_of_dress(cut, garment, cloth, rng) if garment.kind == "dress" else []
-    front += _body(cut, garment, cloth, lining, trim, rng)
+    front += _skirt_of_dress(cut, garment, cloth) if garment.kind == "dress" else []
+    front += _body(cut, garment, cloth, lining, trim)
     front += _neckline(cut, garment, cloth, trim)
     front += trimmings(cut, garment, cloth, trim)
     return behind, front
@@ -187,8 +188,8 @@ def _neck_inner(cut: Cut, garment: Garment) -> list:
     ]
 
 
-def _body(cut: Cut, garment: Garment, cloth: Fabric, lining: Fabric, trim: Fabric, rng) -> list:
-    folds = _body_folds(cut, garment, cloth, rng)
+def _body(cut: Cut, garment: Garment, cloth: Fabric, lining: Fabric, trim: Fabric) -> list:
+    folds = _body_folds(cut, garment, cloth)
     opened = worn_open(garment)
     bottom = cut.front(garment)
     if opened:
@@ -266,7 +267,8 @@ def _body(cut: Cut, garment: Garment, cloth: Fabric, lining: Fabric, trim: Fabri
     return parts
 
 
-def _body_folds(cut: Cut, garment: Garment, cloth: Fabric, rng) -> tuple[Fold, ...]:
+def _body_folds(cut: Cut, garment: Garment, cloth: Fabric) -> tuple[Fold, ...]:
+    rng = garment.stream("cut/body folds")
     folds, deep = [], cloth.drape * (1.15 if cut.worn else 1.0)
     bottom = cut.front(garment)
     for sign in (1, -1):
@@ -443,7 +445,8 @@ def _hood_front(cut: Cut, cloth: Fabric) -> list:
     return parts
 
 
-def _skirt_of_dress(cut: Cut, garment: Garment, cloth: Fabric, rng) -> list:
+def _skirt_of_dress(cut: Cut, garment: Garment, cloth: Fabric) -> list:
+    rng = garment.stream("cut/skirt")
     top, bottom = (
         0.10,
         {"mini": 0.70, "midi": 0.98, "maxi": 1.34}[garment.length] + rng.normal(0, 0.02),
@@ -452,4 +455,4 @@ def _skirt_of_dress(cut: Cut, garment: Garment, cloth: Fabric, rng) -> list:
         0.08 if garment.has("pleated") or garment.has("ruffled") else 0
     )
     flare *= 0.86 if cut.worn else 1.0
-    return skirt_panels(cut.side(0.13), top, flare, bottom, garment, cloth, rng)
+    return skirt_panels(cut.side(0.13), top, flare, bottom, garment, cloth)

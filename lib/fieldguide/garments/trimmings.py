@@ -224,7 +224,7 @@ def _belt(cut: Cut, garment: Garment, cloth: Fabric, metal) -> list:
 
 def _emblem(garment: Garment, cloth: Fabric) -> list:
     """A motif on the breast, different from garment to garment."""
-    rng = np.random.default_rng([garment.seed, garment.number, 0xE3B])
+    rng = garment.stream("emblem")
     colour, centre, size = cloth.second, np.array([0.0, -0.16]), rng.uniform(0.09, 0.13)
     count, angles = int(rng.integers(3, 8)), np.linspace(0, 2 * np.pi, 61)[:-1]
     kind = int(rng.integers(4))

@@ -1,10 +1,11 @@
 """Drawn garments and outfits in the layouts of Polyvore Outfits and DeepFashion's In-shop.
 
-    make_wardrobe(folder, outfits=1000, items=600, shots=4, size=128, seed=0)
+    make_wardrobe(folder, outfits=1000, items=600, shots=4, size=224, seed=0)
 
 The same parameters and library versions give the same bytes. A picture comes from
-(seed, item, shot) alone, so a larger wardrobe begins with the same pictures. One catalogue of
-garments is in both layouts:
+(seed, item, shot) alone, so a larger wardrobe begins with the same pictures, and each thing in it
+from a random stream of its own, so that one attribute can be exchanged alone (see twins.py). One
+catalogue of garments is in both layouts:
 
     polyvore_outfits/    each garment laid flat, with attributes; outfits; compatibility and
                          fill-in-the-blank files, also with partly exchanged outfits and ten choices
@@ -33,9 +34,9 @@ from fieldguide.garments.attributes import (
 )
 from fieldguide.garments.outfits import Outfit, compatibility_lines, make_outfits, questions
 from fieldguide.garments.shots import SHOTS, photograph
-from fieldguide.pictures import SMALLEST, jpeg
+from fieldguide.pictures import SIZE, SMALLEST, jpeg
 
-VERSION = 1  # raise it when the same parameters give other bytes
+VERSION = 2  # raise it when the same parameters give other bytes
 MANIFEST = "wardrobe.json"
 LOWEST = {"outfits": 200, "items": 150, "shots": 2, "size": SMALLEST, "seed": 0}
 SPLIT_SHARES = {"train": 0.60, "valid": 0.15, "test": 0.25}
@@ -54,7 +55,7 @@ def make_wardrobe(
     outfits: int = 1000,
     items: int = 600,
     shots: int = 4,
-    size: int = 128,
+    size: int = SIZE,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:

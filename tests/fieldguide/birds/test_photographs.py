@@ -56,6 +56,6 @@ def test_portrait_and_photograph():
     clean = portrait(species[0], 120)
     assert clean.image.shape == (120, 120, 3) and (clean.image[0, 0] == (247, 243, 232)).all()
     for one in species:
-        photograph = field_photograph(one, np.random.default_rng([0, 1]), 80, "hard")
+        photograph = field_photograph(one, (0, 1), 80, "hard")
         assert photograph.image.shape == (80, 80, 3) and photograph.image.dtype == np.uint8
         assert photograph.mask.mean() >= 0.03 and not photograph.parts[~photograph.mask].any()

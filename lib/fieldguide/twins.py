@@ -1,0 +1,50 @@
+"""Two pictures that differ in one thing: what twins of birds and of garments have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import cv2
+import numpy as np
+
+SEEN = 16  # grey levels by which a pixel differs visibly
+SEEN_SHARE = 0.00018  # of the pixels must do so: 9 of 224 x 224
+
+
+class Picture(Protocol):
+    @property
+    def image(self) -> np.ndarray: ...  # (side, side, 3) uint8 RGB
+
+    @property
+    def mask(self) -> np.ndarray: ...  # (side, side) bool: the visible bird or garment
+
+
+P = TypeVar("P", bound=Picture)
+
+
+class NoTwin(ValueError):
+    """This cannot be exchanged for that in this picture."""
+
+
+@dataclass(frozen=True)
+class Twin(Generic[P]):
+    """Two pictures that differ in one thing. Masks are (side, side) bool."""
+
+    first: P
+    second: P
+    mark: str  # the field mark or attribute, or "scene"
+    before: str  # its value in the first picture; "" for a scene
+    after: str
+    changed: np.ndarray  # where the pictures differ at all
+    part: np.ndarray  # what shows the mark, as far as it is visible in either picture
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(side, side) uint8: of the channel of two RGB pictures that differs most."""
+    return cv2.absdiff(first, second).max(axis=2)
+
+
+def seen(apart: np.ndarray) -> bool:
+    """Whether a difference is large enough, in enough pixels, to be seen."""
+    return bool((apart >= SEEN).sum() >= max(2, SEEN_SHARE * apart.size))
