@@ -4,6 +4,7 @@
 
     fieldguide.make_fieldguide("birds", classes=100, images=20)    # CUB-200-2011
     fieldguide.make_wardrobe("garments", items=600, outfits=1000)  # Polyvore Outfits and In-shop
+    fieldguide.make_twins("twins", pairs=1000)                     # one field mark exchanged
     fieldguide.draw_plate(classes=100)                             # (height, width, 3) RGB
     fieldguide.draw_window(items=600)
 
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
     from fieldguide.birds.plate import draw_plate
     from fieldguide.garments.wardrobe import make_wardrobe
     from fieldguide.garments.window import draw_window
+    from fieldguide.pairs import make_twins
 
-__all__ = ["draw_plate", "draw_window", "make_fieldguide", "make_wardrobe"]
+__all__ = ["draw_plate", "draw_window", "make_fieldguide", "make_twins", "make_wardrobe"]
 
 _MODULES = {
     "draw_plate": "birds.plate",
     "draw_window": "garments.window",
     "make_fieldguide": "birds.guide",
+    "make_twins": "pairs",
     "make_wardrobe": "garments.wardrobe",
 }
 

@@ -1,4 +1,4 @@
-"""python -m fieldguide: draws birds, garments, a plate or a shop window."""
+"""python -m fieldguide: draws birds, garments, twins of them, a plate or a shop window."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from PIL import Image
 
-from fieldguide import draw_plate, draw_window, make_fieldguide, make_wardrobe
+from fieldguide import draw_plate, draw_window, make_fieldguide, make_twins, make_wardrobe
 from fieldguide.pictures import JPEG_QUALITY
 
 # Options of a command: name and help; type and default are those of the function it calls.
@@ -28,6 +28,14 @@ GARMENTS = {
     "shots": "pictures of each garment",
     "size": "pixels of a side",
     "seed": "the same seed gives the same bytes",
+}
+TWINS = {
+    "pairs": "pairs of pictures",
+    "exchange": "mark: of a bird; scene: behind a bird; attribute: of a garment",
+    "classes": "species; with attribute: garments",
+    "size": "pixels of a side",
+    "seed": "the guide's or the wardrobe's; the same seed gives the same bytes",
+    "difficulty": "the guide's",
 }
 PLATE = {
     "classes": "species of the guide",
@@ -91,6 +99,12 @@ def garments(folder: Path, progress: Progress, options: dict) -> str:
     )
 
 
+def twins(folder: Path, progress: Progress, options: dict) -> str:
+    made = make_twins(folder, progress=progress, **options)
+    size, what = options["size"], options["exchange"]
+    return f"{options['pairs']:,} pairs of {size} x {size} px, another {what} in each, in {made}"
+
+
 def plate(file: Path, progress: Progress, options: dict) -> str:
     return _save(draw_plate(**options), file)
 
@@ -128,6 +142,7 @@ def parser() -> argparse.ArgumentParser:
 
     command(birds, make_fieldguide, BIRDS, "DIR", "a data set of birds, CUB-200-2011 layout")
     command(garments, make_wardrobe, GARMENTS, "DIR", "outfits, Polyvore and In-shop layouts")
+    command(twins, make_twins, TWINS, "DIR", "pairs of pictures that differ in one thing")
     command(plate, draw_plate, PLATE, "FILE", "a page of a field guide, as a picture")
     command(window, draw_window, WINDOW, "FILE", "a shop window of garments, as a picture")
     return top

@@ -18,9 +18,12 @@ def jpeg(image: np.ndarray) -> bytes:
     return _encoded(".jpg", image[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
 
 
-def png(mask: np.ndarray) -> bytes:
-    """A (height, width) bool mask as a PNG file of 0 and 255."""
-    return _encoded(".png", mask.view(np.uint8) * 255, cv2.IMWRITE_PNG_COMPRESSION, 3)
+def png(picture: np.ndarray) -> bytes:
+    """A PNG file of a (height, width) bool mask, as 0 and 255, or a (height, width, 3) RGB picture,
+    to the bit."""
+    if picture.dtype == bool:
+        return _encoded(".png", picture.view(np.uint8) * 255, cv2.IMWRITE_PNG_COMPRESSION, 3)
+    return _encoded(".png", picture[..., ::-1], cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 
 def _encoded(extension: str, image: np.ndarray, *settings: int) -> bytes:

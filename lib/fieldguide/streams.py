@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from zlib import crc32
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class Streams:
         group, number = self.exchanged
         version = number if name.split("/")[0] == group else 0
         # The name ends the seed: numpy takes seeds that differ by zeros at the end for the same.
-        return np.random.default_rng([*self.key, version, *name.encode()])
+        return np.random.default_rng([*self.key, version, crc32(name.encode())])
 
     def exchange(self, group: str, number: int = 1) -> Streams:
         """The same streams, but for those of a group."""

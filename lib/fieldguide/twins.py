@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 
 SEEN = 16  # grey levels by which a pixel differs visibly
-SEEN_SHARE = 0.00018  # of the pixels must do so: 9 of 224 x 224
 
 
 class Picture(Protocol):
@@ -45,6 +44,6 @@ def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return cv2.absdiff(first, second).max(axis=2)
 
 
-def seen(apart: np.ndarray) -> bool:
-    """Whether a difference is large enough, in enough pixels, to be seen."""
-    return bool((apart >= SEEN).sum() >= max(2, SEEN_SHARE * apart.size))
+def seen(apart: np.ndarray, share: float) -> bool:
+    """Whether a difference is large enough to be seen in at least this share of the pixels."""
+    return bool((apart >= SEEN).sum() >= max(2, share * apart.size))

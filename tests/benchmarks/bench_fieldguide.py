@@ -14,7 +14,7 @@ import fieldguide
 CLASSES = 50
 
 
-def main(size: int = 128, images: int = 20) -> None:
+def main(size: int = 224, images: int = 20) -> None:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"  # before numpy is loaded
     import cv2

@@ -14,7 +14,7 @@ import fieldguide
 ITEMS = 300
 
 
-def main(size: int = 128, shots: int = 4) -> None:
+def main(size: int = 224, shots: int = 4) -> None:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"  # before numpy is loaded
     import cv2

@@ -36,9 +36,8 @@ def test_names_load_when_first_used():
 
 
 def test_the_public_names():
-    assert {"make_fieldguide", "make_wardrobe", "draw_plate", "draw_window"} == set(
-        fieldguide.__all__
-    )
+    names = {"make_fieldguide", "make_twins", "make_wardrobe", "draw_plate", "draw_window"}
+    assert names == set(fieldguide.__all__)
     for name in fieldguide.__all__:
         assert callable(getattr(fieldguide, name)) and name in dir(fieldguide)
     with pytest.raises(AttributeError, match="has no attribute 'make_fish'"):

@@ -18,7 +18,7 @@ import numpy as np
 
 from fieldguide.birds.attributes import MARKS, VOCABULARY
 from fieldguide.birds.canvas import PART
-from fieldguide.birds.guide import SHOWN_BY, least_visible
+from fieldguide.birds.guide import SHOWN_BY, VISIBLE_SHARE, least_visible
 from fieldguide.birds.photographs import Photograph, Sitting, softness, take
 from fieldguide.birds.species import CANDIDATES, CONTRAST, PALETTE, Species
 from fieldguide.checks import one_of, whole_numbers
@@ -62,7 +62,7 @@ def twin(photograph: Photograph, mark: str, value: str) -> Twin[Photograph]:
     part |= _part(second, mark)
     apart = difference(photograph.image, second.image)
     changed = apart > 0
-    if not seen(apart):
+    if not seen(apart, VISIBLE_SHARE):
         raise NoTwin(f"{mark} {value} instead of {before} is not to be seen: give another value")
     if (changed & ~_widened(part, _reach(photograph, mark))).any():
         raise NoTwin(f"{mark} {value} would change other marks too: give another value")

@@ -218,7 +218,7 @@ def _wraps(place: float) -> tuple[int, ...]:
 def _weave(material: str, pixels: int) -> np.ndarray:
     """(pixels, pixels) float32: relative brightness of a material, around 0."""
     u, v = _axes(pixels)
-    fine = pixels / 96  # threads are as thick, seen larger, as in a tile of so many pixels
+    fine = pixels / 192  # threads are as thick, seen larger, as in a tile of so many pixels
     if material == "knitted":
         wales, courses = 17, 15
         phase = (u * wales) % 1

@@ -27,8 +27,8 @@ LAYOUTS: dict[str, Callable[..., ImageSet]] = {  # of (root, absent=False)
 }
 # The options of the generated sets, with their defaults.
 GENERATED: dict[str, dict] = {
-    "fieldguide": {"classes": 100, "images": 20, "size": 128, "seed": 0, "difficulty": "standard"},
-    "wardrobe": {"items": 600, "outfits": 1000, "size": 128, "seed": 0},
+    "fieldguide": {"classes": 100, "images": 20, "size": 224, "seed": 0, "difficulty": "standard"},
+    "wardrobe": {"items": 600, "outfits": 1000, "size": 224, "seed": 0},
 }
 
 

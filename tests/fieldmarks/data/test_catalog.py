@@ -54,7 +54,7 @@ def test_generated_parameters_are_complete():
     assert catalog.generated_parameters("fieldguide", {"seed": 3, "classes": 5}) == {
         "classes": 5,
         "images": 20,
-        "size": 128,
+        "size": 224,
         "seed": 3,
         "difficulty": "standard",
     }
