@@ -238,7 +238,7 @@ def test_dry_run(fieldmarks, tmp_path):
     )
     assert lines[1].startswith(f"        -> {tmp_path}/runs/vapnet-table1/L_a-fieldguide-7-")
     assert lines[-2].startswith("all: method=vapnet") and "lr=0.001" in lines[-2]
-    assert "generated={'classes': 6, 'images': 20, 'size': 128, 'seed': 0" in lines[-2]
+    assert "generated={'classes': 6, 'images': 20, 'size': 224, 'seed': 0" in lines[-2]
     assert (
         lines[-1] == "estimate: none, as no run of this card and profile has been done here before"
     )

@@ -374,8 +374,9 @@ class Strip:
         )
 
     def outline(self, margin: float = 0.0) -> np.ndarray:
-        """The closed outline, or one further out by a margin in body units."""
-        offset = self.normal * (self.width + margin)[:, None]
+        """The closed outline, or one further out by a margin in body units, but not beyond what
+        `band` covers."""
+        offset = self.normal * np.minimum(self.width + margin, 0.98 * BEYOND * self.width)[:, None]
         return np.concatenate([self.centre + offset, (self.centre - offset)[::-1]])
 
 

@@ -16,6 +16,7 @@ from fieldguide.birds.canvas import (
     luminance,
 )
 from fieldguide.birds.posture import BILL_LENGTHS, Bird
+from fieldguide.birds.species import Individual
 
 EYELID = (48, 44, 42)
 
@@ -61,7 +62,7 @@ def _paint_plumage(bird: Bird, canvas: Canvas) -> None:
     ):
         centre = head.centre + offset * head.radius * np.array([x, y])
         canvas.fill(centre + size * (disc - head.centre), None, shade=shade)
-    _paint_markings(bird, canvas, crown, face)
+    _paint_markings(bird, canvas)
 
 
 def _paint_crest(bird: Bird, canvas: Canvas, crown) -> None:
@@ -78,11 +79,24 @@ def _paint_crest(bird: Bird, canvas: Canvas, crown) -> None:
     canvas.line(points, darker(crown, 0.3), 0.01)
 
 
-def _paint_markings(bird: Bird, canvas: Canvas, crown, face) -> None:
+def marking_colour(individual: Individual) -> np.ndarray | None:
+    """What the head pattern is drawn in, so that it shows on its ground; None: in nothing else."""
+    crown, nape = individual.colour("crown_color"), individual.colour("nape_color")
+    pattern = individual.marks["head_pattern"]
+    if pattern in ("plain", "crested", "capped"):
+        return None
+    if pattern == "unique_pattern":
+        accent = individual.colour(individual.species.accent)
+        return accent if np.abs(accent - nape).sum() > 90 else contrasting(nape)
+    if pattern == "malar":
+        return contrasting(individual.colour("throat_color"))
+    return contrasting(crown if pattern in ("striped", "eyebrow") else nape)
+
+
+def _paint_markings(bird: Bird, canvas: Canvas) -> None:
     """The head patterns of CUB; each on both sides, the far one only as far as it shows."""
     head, pattern, individual = bird.head, bird.individual.marks["head_pattern"], bird.individual
-    accent = individual.colour(individual.species.accent)
-    ink = contrasting(face)
+    ink = marking_colour(individual)
     if bird.form.front_eyes:  # the facial discs of an owl
         throat = individual.colour("throat_color")
         for side in (1, -1):
@@ -95,9 +109,10 @@ def _paint_markings(bird: Bird, canvas: Canvas, crown, face) -> None:
                 points, depth = head.points(
                     np.array([-7.0, 7, 173, 187]), np.array([35.0, 35, 40, 40])
                 )
+                crown = individual.colour("crown_color")
                 canvas.fill(points, contrasting(crown, light="buff"))
             else:
-                canvas.fill(head.patch(azimuth * 2.4, 38, 140, 14), contrasting(crown))
+                canvas.fill(head.patch(azimuth * 2.4, 38, 140, 14), ink)
     if pattern == "spotted":
         a, e = np.meshgrid(np.arange(-160, 161, 32.0), (-25.0, -2.0, 22.0, 45.0, 66.0))
         points, depth = head.points((a + e * 0.3).ravel(), e.ravel())
@@ -105,24 +120,15 @@ def _paint_markings(bird: Bird, canvas: Canvas, crown, face) -> None:
         canvas.fill_many(shown[:, None, :] + 0.085 * head.radius * CIRCLE, ink)
     for side in (1, -1):
         if pattern == "eyebrow":
-            canvas.fill(
-                head.patch(side * 72, 34, 140, 16, 2.2, -0.06 * side),
-                contrasting(crown, light="white"),
-            )
+            canvas.fill(head.patch(side * 72, 34, 140, 16, 2.2, -0.06 * side), ink)
         elif pattern == "eyeline":
             canvas.fill(head.patch(side * 78, 11, 146, 13, 2.2, -0.06 * side), ink)
         elif pattern == "masked":
             canvas.fill(head.patch(side * 58, 8, 116, 36, 2.4), ink)
         elif pattern == "malar":
-            canvas.fill(
-                head.patch(side * 52, -36, 78, 20, 2.0, -0.35 * side),
-                contrasting(individual.colour("throat_color")),
-            )
+            canvas.fill(head.patch(side * 52, -36, 78, 20, 2.0, -0.35 * side), ink)
         elif pattern == "unique_pattern":
-            canvas.fill(
-                head.patch(side * 100, -12, 64, 46, 2.2),
-                accent if np.abs(accent - face).sum() > 90 else ink,
-            )
+            canvas.fill(head.patch(side * 100, -12, 64, 46, 2.2), ink)
 
 
 def _paint_eye(bird: Bird, canvas: Canvas, sign: int, part: int) -> None:
@@ -135,8 +141,7 @@ def _paint_eye(bird: Bird, canvas: Canvas, sign: int, part: int) -> None:
     iris = individual.colour("eye_color")
     ringed = individual.marks["head_pattern"] == "eyering"
     canvas.fill(
-        points + (1.75 if ringed else 1.28) * oval,
-        contrasting(individual.colour("nape_color"), light="white") if ringed else EYELID,
+        points + (1.75 if ringed else 1.28) * oval, marking_colour(individual) if ringed else EYELID
     )
     canvas.fill(points + oval, iris, part, 122)
     canvas.fill(points + (0.60 if luminance(iris) > 60 else 0.8) * oval, (14, 12, 14))

@@ -19,6 +19,7 @@ import numpy as np
 from fieldguide.birds.attributes import MARKS, VOCABULARY
 from fieldguide.birds.canvas import PART
 from fieldguide.birds.guide import SHOWN_BY, VISIBLE_SHARE, least_visible
+from fieldguide.birds.heads import marking_colour
 from fieldguide.birds.photographs import Photograph, Sitting, softness, take
 from fieldguide.birds.species import CANDIDATES, CONTRAST, PALETTE, Species
 from fieldguide.checks import one_of, whole_numbers
@@ -45,7 +46,7 @@ def twin(photograph: Photograph, mark: str, value: str) -> Twin[Photograph]:
 
     Raises ValueError for another mark or value, and its subclass NoTwin where the mark has this
     value already, its part is not visible, the exchange could not be seen, or it would change
-    another mark too (a line over the eye that is black on white and white on black).
+    something else too (a line over the eye that is black on white and white on black).
     """
     one_of("mark", mark, EXCHANGEABLE)
     one_of(mark, value, VOCABULARY[mark])
@@ -58,6 +59,9 @@ def twin(photograph: Photograph, mark: str, value: str) -> Twin[Photograph]:
         parts = " and ".join(DRAWN_ON[mark])
         raise NoTwin(f"{mark}: {parts} not visible in this picture: take another mark or picture")
     other = replace(individual, marks=individual.marks | {mark: value})
+    inks = [marking_colour(one) for one in (individual, other)]
+    if mark != "head_pattern" and not np.array_equal(*inks):
+        raise NoTwin(f"{mark} {value} would change the head pattern's colour too: give another")
     second = take(replace(sitting, individual=other))
     part |= _part(second, mark)
     apart = difference(photograph.image, second.image)
@@ -65,7 +69,7 @@ def twin(photograph: Photograph, mark: str, value: str) -> Twin[Photograph]:
     if not seen(apart, VISIBLE_SHARE):
         raise NoTwin(f"{mark} {value} instead of {before} is not to be seen: give another value")
     if (changed & ~_widened(part, _reach(photograph, mark))).any():
-        raise NoTwin(f"{mark} {value} would change other marks too: give another value")
+        raise NoTwin(f"{mark} {value} would change other parts too: give another value")
     return Twin(photograph, second, mark, before, value, changed, part)
 
 

@@ -354,6 +354,7 @@ def _linen(size: int, rng, colour) -> np.ndarray:
     )
 
 
+FLOOR_SIDE = 672  # pixels in which floors are painted, whatever the size of the picture
 FLOORS = (
     (_wood, (204, 172, 138)),
     (_marble, (240, 239, 238)),
@@ -369,9 +370,9 @@ FLOORS = (
 def _floor(number: int, size: int) -> np.ndarray:
     """A floor or table, (1.5 size, 1.5 size, 3) float32, to be cut from at random."""
     paint, colour = FLOORS[number]
-    return np.clip(
-        paint(size * 3 // 2, np.random.default_rng([0xF100, number]), colour), 0, 255
-    ).astype(np.float32)
+    sheet = paint(FLOOR_SIDE, np.random.default_rng([0xF100, number]), colour)
+    sheet = np.clip(sheet, 0, 255).astype(np.float32)
+    return cv2.resize(sheet, (size * 3 // 2,) * 2, interpolation=cv2.INTER_AREA)
 
 
 def _throw_shadow(scene, canvas: Canvas, light, strength: float) -> None:

@@ -98,11 +98,14 @@ def generate(name: str, generated: Mapping | None = None, progress: Progress = N
     the folder in the cache holds something else."""
     parameters = generated_parameters(name, generated)
     if name == "fieldguide":
+        from fieldguide.birds.guide import VERSION
         from fieldguide.birds.guide import make_fieldguide as make
     else:
+        from fieldguide.garments.wardrobe import VERSION
         from fieldguide.garments.wardrobe import make_wardrobe as make
-    first, second, size, *others = parameters.values()  # fieldguide-100x20-128px-0-standard
-    folder = "-".join(map(str, (name, f"{first}x{second}", f"{size}px", *others)))
+    first, second, size, *others = parameters.values()  # fieldguide-100x20-224px-0-standard-v2
+    words = (name, f"{first}x{second}", f"{size}px", *others, f"v{VERSION}")
+    folder = "-".join(map(str, words))
     return make(cache_home() / folder, **parameters, progress=progress)
 
 

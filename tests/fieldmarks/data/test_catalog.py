@@ -91,13 +91,13 @@ def test_generated_parameters_that_cannot_be(cache, name, generated, message):
 def test_generate_draws_once_into_the_cache(cache):
     calls = []
     folder = catalog.generate("fieldguide", TINY, progress=lambda *at: calls.append(at))
-    assert folder == cache / "fieldguide-2x2-32px-0-standard" and calls[-1] == (4, 4)
+    assert folder == cache / "fieldguide-2x2-32px-0-standard-v2" and calls[-1] == (4, 4)
     assert catalog.generate("fieldguide", TINY, progress=pytest.fail) == folder
     images = catalog.load("fieldguide", generated=TINY, progress=pytest.fail)
     assert len(images) == 4 and images.name == "fieldguide" and images.root == folder
     assert images.fingerprint == catalog.load("fieldguide", folder).fingerprint
     other = catalog.generate("fieldguide", TINY | {"seed": 1, "difficulty": "hard"})
-    assert other == cache / "fieldguide-2x2-32px-1-hard"
+    assert other == cache / "fieldguide-2x2-32px-1-hard-v2"
 
 
 def test_values_out_of_range_are_the_generators_to_refuse(cache):
@@ -115,7 +115,7 @@ def test_the_wardrobe_has_a_folder_of_its_own(cache, monkeypatch):
         lambda folder, **options: given.append(options) or folder,
     )
     options = {"items": 150, "outfits": 200, "size": 32, "seed": 7}
-    assert catalog.generate("wardrobe", options) == cache / "wardrobe-150x200-32px-7"
+    assert catalog.generate("wardrobe", options) == cache / "wardrobe-150x200-32px-7-v2"
     assert given == [options | {"progress": None}]
 
 

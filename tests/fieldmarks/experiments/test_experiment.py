@@ -68,7 +68,7 @@ def test_a_module_without_an_experiment_is_refused(name, message):
 def test_data_are_drawn_into_the_cache_once(tmp_path, monkeypatch):
     monkeypatch.setenv("FIELDMARKS_CACHE", str(tmp_path / "cache"))
     experiment = NearestMean(parameters(tmp_path / "a"))
-    folder = tmp_path / "cache" / "fieldguide-4x4-32px-0-standard"
+    folder = tmp_path / "cache" / "fieldguide-4x4-32px-0-standard-v2"
     assert all(path.is_relative_to(folder) for path in experiment.train_set.paths)
     drawn = {path: path.stat().st_mtime_ns for path in folder.rglob("*.jpg")}
     assert drawn
