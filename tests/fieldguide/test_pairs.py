@@ -73,6 +73,7 @@ def test_the_files_are_what_the_table_says(folder):
     assert manifest["parameters"] == SMALL | {"exchange": kind, "difficulty": "standard"}
 
 
+@pytest.mark.slow
 def test_the_same_again_in_another_process_and_more_pairs_begin_with_these(folder, tmp_path):
     options = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
     words = ["twins", str(tmp_path / "again"), "--exchange", folder.name, *options]
@@ -95,6 +96,7 @@ def test_finished_twins_are_returned_as_they_are(folder):
         make_twins(folder, exchange=folder.name, **SMALL | {"seed": 4})
 
 
+@pytest.mark.slow
 def test_marks_vary_and_a_siblings_value_is_preferred(tmp_path):
     table = rows(make_twins(tmp_path / "twins", 30, classes=12, size=64))
     assert len({row["mark"] for row in table}) > 10

