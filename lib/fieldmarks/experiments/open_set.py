@@ -164,7 +164,8 @@ class OpenSet(Experiment):
             return p.method
         terms = ["L_a"] * p.classification
         terms += {"mean": ["mean L_c"], "direct": ["L_c"], "none": []}[p.constraint]
-        return f"vapnet ({' + '.join(terms)})"
+        taught = "" if p.teacher == "printed" else f", {p.teacher}"
+        return f"vapnet ({' + '.join(terms)}{taught})"
 
     def compare_with(self) -> tuple[str, Method]:
         """The name and the method of a run with L_a alone beside this one, or of the run that
