@@ -6,6 +6,7 @@ UV := uv==0.13.9
 
 ADDRESS ?= 127.0.0.1
 PORT ?= 8866
+VISITORS ?= 20
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage quick check lab serve lock clean
@@ -17,7 +18,8 @@ help:
 	@echo "make coverage  all but the notebooks, with line coverage printed"
 	@echo "make check  ruff (format and lint) and types"
 	@echo "make lab    open JupyterLab at the tour"
-	@echo "make serve  show notebooks/explore.ipynb to a classroom: read-only, with a token (ADDRESS=0.0.0.0 opens it to other machines)"
+	@echo "make serve  show notebooks/explore.ipynb to a classroom: read-only, with a token, for VISITORS=20 at a time"
+	@echo "            (ADDRESS=0.0.0.0 opens it to other machines)"
 	@echo "make lock   renew requirements.lock from pyproject.toml"
 
 demo: $(VENV)/ready
@@ -44,11 +46,8 @@ check: $(VENV)/ready
 lab: $(VENV)/ready
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks --LabApp.default_url=/lab/tree/tour.ipynb
 
-# Code is neither shown nor accepted: Voila lets through only what widgets say. No file beside the notebook is served, no message may be larger
-# than 10 MB (the limit of its web server), and a kernel that nobody has used for half an hour is ended.
 serve: $(VENV)/ready
-	$(BIN)/voila notebooks/explore.ipynb --token --no-browser --Voila.ip=$(ADDRESS) --port=$(PORT) --VoilaConfiguration.file_denylist='.*' \
-		--VoilaConfiguration.allow_template_override=NO --MappingKernelManager.cull_idle_timeout=1800
+	$(BIN)/python -m fieldlab.serve notebooks/explore.ipynb --address $(ADDRESS) --port $(PORT) --visitors $(VISITORS)
 
 lock: $(VENV)/uv
 	$(BIN)/uv pip compile pyproject.toml --extra test --extra peers --universal --generate-hashes --no-emit-index-url --no-header \

@@ -103,6 +103,7 @@ def enlarge(explorer: Explorer, count: int) -> None:
         else:
             finder.rows = rows + 0.05 * rows.std() * torch.randn(rows.shape)
             vars(finder).pop("_units", None)  # kept for the rows before
+            vars(finder).pop("plane", None)
     explorer.gallery = gallery
     explorer._thumbnails.clear()
     gallery.pixels(explorer.finders[0].model.resize)

@@ -6,8 +6,10 @@ finders = [open_finder(run, gallery) for run in runs]
 results = finders[0].find(7, k=10)
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from fieldlab.cards.finished import FinishedRun
 from fieldlab.cascade import Hit, Reason, strongest_concepts
-from fieldlab.explorer.gallery import PAIRS, Gallery, Picture
+from fieldlab.explorer.gallery import PAIRS, Gallery, Picture, common_gallery, own_gallery
 from fieldlab.models import Model, PairModel, load_model, load_pair_model
 from fieldlab.own_pictures import DecodedPictures
 from fieldlab.report.tables import run_name
@@ -31,6 +33,7 @@ from fieldmarks.methods.method import Method
 from fieldmarks.methods.vapnet import patch_boxes, sample_patch_index
 from fieldmarks.random import seeded
 from fieldmarks.resampling import crop_and_resize
+from fieldmarks.show import maps
 from fieldmarks.show.examples import shown
 from fieldmarks.show.pairs import pair_board
 from fieldmarks.training import choose_device
@@ -93,6 +96,11 @@ class Finder:
     def _units(self) -> Tensor:
         """Once, not for every query: of 10,000 pictures that takes half a second."""
         return F.normalize(self.rows, dim=1)
+
+    @cached_property
+    def plane(self) -> np.ndarray:
+        """Where the pictures `on_the_map` lie on it: (n, 2)."""
+        return maps.project(self.rows[on_the_map(self.gallery).to(self.rows.device)])
 
     def _nearest(self, row: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Scores and positions of the k best, best first; of equal ones the lower position."""
@@ -164,6 +172,55 @@ def open_frozen(run: FinishedRun, gallery: Gallery, device: str = "auto") -> Fin
         backbone.to(choose_device(device), memory_format=torch.channels_last)
     model = Model(run.folder, run.result, Method(backbone).eval())
     return Finder(f"frozen {backbone.name}", model, gallery, _rows(model, gallery))
+
+
+class OpenRuns(NamedTuple):
+    """Runs side by side: the pictures they are compared on, a finder of each, the baseline's."""
+
+    gallery: Gallery
+    finders: list[Finder]
+    baseline: Finder
+
+
+_kept: dict[tuple, OpenRuns] = {}
+
+
+def open_runs(
+    runs: Sequence[FinishedRun],
+    own_pictures: str = "",
+    device: str = "auto",
+    say: Callable[[str], None] = lambda text: None,
+) -> OpenRuns:
+    """Open runs on a folder of pictures, or on those of their data that none has learned from.
+
+    Args:
+        say: told what takes time.
+    Raises:
+        ValueError, OSError: runs or pictures cannot be used, one line.
+    """
+    if opened := _kept.get(_key(runs, own_pictures, device)):
+        return opened
+    gallery = own_gallery(Path(own_pictures)) if own_pictures else common_gallery(list(runs))
+    finders = []
+    for run in runs:
+        say(f"{run_name(run.result)} reads {gallery.name} (only once: this is kept) ...")
+        finders.append(open_finder(run, gallery, device))
+    names = [finder.name for finder in finders]
+    for finder in finders:
+        if names.count(finder.name) > 1:
+            finder.name += f" ({finder.model.run.name})"
+    return OpenRuns(gallery, finders, open_frozen(runs[0], gallery, device))
+
+
+def keep(opened: OpenRuns, *arguments) -> None:
+    """Let `open_runs` of the same arguments, in this process and those forked from it, return these
+    as they are now."""
+    _kept[_key(*arguments)] = opened
+
+
+def _key(runs: Sequence[FinishedRun], *rest) -> tuple:
+    """Runs by their place and by when they ended: another may be made at the same place."""
+    return *((run.folder, run.result["finished"]) for run in runs), *rest
 
 
 def _rows(model: Model, gallery: Gallery) -> Tensor:

@@ -17,7 +17,6 @@ from fieldlab.cascade import in_stages
 from fieldlab.explorer import exploring, gallery, widgets
 from fieldlab.explorer.exploring import CodeFinder, Erasing, Finder, PairFinder
 from fieldlab.explorer.gallery import Gallery, Picture
-from fieldlab.report.tables import run_name
 from fieldmarks.decoding import ImageError
 from fieldmarks.show import maps
 from fieldmarks.show.names import readable
@@ -142,18 +141,9 @@ class Explorer:
     def open(self) -> None:
         """Open the runs that are picked: their models, and the pictures to compare them on."""
         picked = self._picker.value
-        own = self.own_pictures
-        pictures = gallery.own_gallery(own) if own else gallery.common_gallery(picked)
-        finders = []
-        for run in picked:
-            text = f"{run_name(run.result)} reads {pictures.name} (only once: this is kept) ..."
-            self._runs_message.say(text)
-            finders.append(exploring.open_finder(run, pictures, self.device))
-        baseline = exploring.open_frozen(picked[0], pictures, self.device)
-        names = [finder.name for finder in finders]
-        for finder in finders:
-            if names.count(finder.name) > 1:
-                finder.name += f" ({finder.model.run.name})"
+        pictures, finders, baseline = exploring.open_runs(
+            picked, self.own_pictures, self.device, self._runs_message.say
+        )
         self.gallery, self.finders, self.baseline, self.query = pictures, finders, baseline, None
         self._thumbnails.clear()
         bad = [path.name for path in pictures.left_out]
@@ -389,7 +379,7 @@ class Explorer:
             pictures = f"{len(self._on_map):,} pictures"
             text = f"Laying out {pictures}, which takes some seconds ..."
             self._map_message.say(text)
-            plane = maps.project(finder.rows[self._on_map.to(finder.rows.device)])
+            plane = finder.plane
             with self._map.hold_sync():
                 self._map.chosen, self._map.hovered, self._map.card = -1, -1, {}
                 self._map.special = []
