@@ -10,7 +10,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-NOTEBOOK = "FIELDMARKS_NOTEBOOK"  # the variable that tells the fork server what to open
+from fieldlab.serve import NOTEBOOK
+
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
 )

@@ -21,6 +21,10 @@ Then reload this page.</p></body></html>"""
 class Door(TornadoVoilaHandler):
     """The page of the notebook, or the one that says that there is no place."""
 
+    async def get(self, path: str | None = None) -> None:
+        _ = self.xsrf_token  # sets the cookie, without which a page that closes cannot say so
+        await super().get(path)
+
     def write_error(self, status_code: int, **kwargs) -> None:
         if status_code != 503:
             super().write_error(status_code, **kwargs)

@@ -30,7 +30,7 @@ from traitlets.config import Config
 
 import fieldlab.explorer.panels  # noqa: F401  what the notebook imports
 from fieldlab.explorer import exploring, gallery
-from fieldlab.serve.kernel import NOTEBOOK
+from fieldlab.serve import NOTEBOOK
 
 SETTINGS = Config(
     {

@@ -1,49 +1,21 @@
-"""A real browser, JupyterLab on a copy of the notebooks, Voila as `make serve` has it, tiny runs.
+"""A real browser, JupyterLab on a copy of the notebooks, `make serve`, tiny runs.
 
 Screenshots are kept where FIELDMARKS_SCREENSHOTS says, else in pytest's own folder.
 """
 
-import json
 import os
 import secrets
-import shlex
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from helpers.experiments import arguments
 from helpers.pages import WIDE
+from helpers.serving import free_port, make_workplace, serve_command, serving, token_of
 
-REPOSITORY = Path(__file__).parents[3]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FCAENET = {"method": "fcaenet", "max_classes": 6, "passes": 1, "epochs": 1}
-PAN = {"ways": 3, "shots": 2, "queries": 6, "episodes": 20, "validation_episodes": 10, "epochs": 20}
-OTHER = {"method": "scda", "resize": 64, "size": 48}
-RUNS = {
-    "scda": ("open_set", {**OTHER, "generated": {"classes": 6, "images": 4, "size": 64}}),
-    "fcaenet-12": ("hashing", {**FCAENET, "bits": 12}),
-    "fcaenet-24": ("hashing", {**FCAENET, "bits": 24}),
-    "pan": ("fewshot", PAN),
-    "vapnet": ("open_set", {"epochs": 1}),
-}
-SHARED = {"generated": {"classes": 24, "images": 8}, "progress": "none", "device": "cpu"}
-PROGRAM = """
-import json, sys
-from fieldmarks.experiments.experiment import experiment_class
-
-for kind, words in json.loads(sys.argv[1]):
-    assert experiment_class(kind).main(words) == 0, words
-"""
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +37,23 @@ def chromium():
 
 
 @pytest.fixture
-def page(chromium):
-    context = chromium.new_context(viewport=WIDE)
-    context.set_default_timeout(30_000)
-    yield context.new_page()
-    context.close()
+def visitor(chromium):
+    """Called, it gives a page in a browser of its own, as far as sites can tell."""
+    contexts = []
+
+    def come():
+        contexts.append(chromium.new_context(viewport=WIDE))
+        contexts[-1].set_default_timeout(30_000)
+        return contexts[-1].new_page()
+
+    yield come
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def page(visitor):
+    return visitor()
 
 
 @pytest.fixture(scope="session")
@@ -112,21 +96,7 @@ def environment(tmp_path_factory) -> dict[str, str]:
 def workplace(tmp_path_factory, environment) -> Path:
     """A folder with `notebooks`, copied, and finished `runs`."""
     folder = tmp_path_factory.mktemp("workplace")
-    shutil.copytree(
-        REPOSITORY / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*")
-    )
-    calls = [
-        (kind, arguments({**SHARED, **values, "out": str(folder / "runs" / name)}))
-        for name, (kind, values) in RUNS.items()
-    ]
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(calls)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    make_workplace(folder, environment)
     return folder
 
 
@@ -153,70 +123,16 @@ def lab(workplace, environment):
 
 
 @pytest.fixture(scope="module")
-def voila(workplace, environment):
-    """Voila as `make serve` starts it, on the copied notebook: `url` with its token or `bare`."""
-    port = free_port()
-    recipe = subprocess.run(
-        ["make", "--dry-run", "serve", f"PORT={port}"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    (line,) = [line for line in recipe.replace("\\\n", " ").splitlines() if "/voila " in line]
-    command = [sys.executable, "-m", *shlex.split(line)]
-    command[2] = "voila"
-    with serving(command, f"http://127.0.0.1:{port}/login", environment, workplace) as log:
-        token = next(
-            word.split("token=")[1] for word in log.read_text().split() if "token=" in word
-        )
+def voila(workplace, environment, tmp_path_factory):
+    """What `make serve` starts, for two visitors, on the copied notebook: `url` with its token or
+    `bare`; `kept` are the folders that it could leave something in."""
+    port, temporary = free_port(), tmp_path_factory.mktemp("tmp")
+    environment = {**environment, "TMPDIR": str(temporary)}
+    command = serve_command(port, VISITORS=2)
+    with serving(command, f"http://127.0.0.1:{port}/login", environment, workplace) as server:
         yield SimpleNamespace(
             bare=f"http://127.0.0.1:{port}",
-            url=f"http://127.0.0.1:{port}/?token={token}",
+            url=f"http://127.0.0.1:{port}/?token={token_of(server[0])}",
             port=port,
+            kept=[temporary, workplace, Path(environment["FIELDMARKS_CACHE"]).parent],
         )
-
-
-@contextmanager
-def serving(command: list[str], address: str, environment: dict[str, str], folder: Path):
-    """A server, once it answers: its log. On the way out it is ended, and with it its kernels."""
-    log = folder / f"{command[2]}.log"
-    with open(log, "w") as stream:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        until = time.monotonic() + 60
-        while not answers(address):
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"{address} does not answer:\n{log.read_text()[-3000:]}")
-            time.sleep(0.2)
-        yield log
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def answers(address: str) -> bool:
-    try:
-        urllib.request.urlopen(address, timeout=2).close()
-    except urllib.error.HTTPError:
-        return True  # it asks for the token
-    except OSError:
-        return False
-    return True
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -274,3 +275,43 @@ def no_code_gets_through(page, voila, workplace):
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{voila.bare}/api/kernels/{kernel}")
     assert refused.value.code == 403
+
+
+def test_visitors_are_apart_and_no_more_than_there_are_places(page, visitor, voila):
+    """Two at a time, each with a picture of their own, and then a third; nothing stays behind."""
+    others = visitor(), visitor()
+    before = files(voila.kept)
+    for one in (page, others[0]):
+        one.goto(voila.url, wait_until="commit", timeout=LOAD)
+    for one, name in ((page, "mine.jpg"), (others[0], "yours.jpg")):
+        row(one, "vapnet").wait_for(timeout=LOAD)
+        upload(one, name, picture(len(name) * 20), f"Searching with {name}")
+        one.get_by_text(f"The query: {name}").wait_for()
+    assert "yours.jpg" not in page.content() and "mine.jpg" not in others[0].content()
+    assert query_picture(page) != query_picture(others[0])
+
+    answer = others[1].goto(voila.url)
+    assert answer.status == 503 and answer.headers["retry-after"] == "60"
+    words = others[1].locator("body").inner_text()
+    assert "All 2 places are taken" in words and "30 minutes" in words and "reload" in words
+
+    page.close(run_before_unload=True)
+    began = time.monotonic()
+    while others[1].goto(voila.url, wait_until="commit", timeout=LOAD).status == 503:
+        assert time.monotonic() - began < 30, "a closed page keeps its place"
+        others[1].wait_for_timeout(200)
+    row(others[1], "vapnet").wait_for(timeout=LOAD)
+    assert "mine.jpg" not in others[1].content()
+    for one in others:
+        one.close(run_before_unload=True)
+    while files(voila.kept) != before:
+        assert time.monotonic() - began < 60, files(voila.kept) - before
+        time.sleep(0.2)
+
+
+def query_picture(page):
+    return page.get_by_alt_text(re.compile("^The query")).get_attribute("src")
+
+
+def files(folders):
+    return {path for folder in folders for path in folder.rglob("*")}
