@@ -3,13 +3,13 @@
     PYTHONPATH=tests python tests/benchmarks/classroom.py [--folder DIR] [--visitors 20]
         [--every 3] [--command "voila notebooks/explore.ipynb --token --no-browser --port={port}"]
 
-DIR holds `notebooks/explore.ipynb` and finished `runs`; without it small ones are made. Printed:
-of each visitor, the seconds from opening the page until the first result is seen, and from a click
-on another query until its results are; of the server with all its processes and of each kernel, the
-memory as PSS, once each visitor has also asked why, drawn the map and uploaded a picture; what one
-more visitor sees; and how long it takes until a place is free once a page is closed. `--command`
-measures another server. The browser takes its share of the processors, but does not count as
-memory.
+DIR holds `notebooks/explore.ipynb` and finished `runs`; without it small ones are made. Printed: of
+each visitor, the seconds from opening the page until the first result is seen, and from a click on
+another query until its results are; the memory as PSS, of the server with all its processes and of
+each kernel, before and after each visitor has asked why, drawn the map and uploaded a picture; what
+one visitor too many sees; how long it takes until a place is free once a page is closed.
+`--command` measures another server. The browser takes its share of the processors, which are also
+counted, but does not count as memory.
 """
 
 import argparse
@@ -73,11 +73,15 @@ async def visits(url: str, server: int, count: int, every: float, full: bool) ->
             executable_path=shutil.which("chromium"),
             args=["--no-sandbox", "--disable-dev-shm-usage"],
         )
+        before = processor_seconds(server)
         coming = [visit(browser, url, number * every) for number in range(count)]
         visitors = await asyncio.gather(*coming)
         report("opening to first result", [opened for _, opened, _ in visitors])
         report("another query to its results", [answered for *_, answered in visitors])
         memory("all pages open", server)
+        spent = [after - b for after, b in zip(processor_seconds(server), before, strict=True)]
+        words = "processor seconds a visitor: server and kernel {:.1f}, browser {:.1f}"
+        print(words.format(*(seconds / count for seconds in spent)), flush=True)
         pages = [page for page, *_ in visitors]
         for number, page in enumerate(pages):
             await use(page, number)
@@ -143,6 +147,13 @@ def row(page: Page, name: str):
 def report(what: str, seconds: list[float]) -> None:
     middle = statistics.median(seconds)
     print(f"{what}: median {middle:.2f} s, worst {max(seconds):.2f} s, of {len(seconds)}")
+
+
+def processor_seconds(server: int) -> tuple[float, float]:
+    """Of the server with its kernels, and of everything else that was started: the browser."""
+    ours = set(all_of(server))
+    parts = ours, set(all_of(os.getpid())[1:]) - ours
+    return tuple(sum(sum(one.cpu_times()[:2]) for one in part) for part in parts)
 
 
 def memory(when: str, server: int) -> None:

@@ -239,6 +239,7 @@ def test_as_voila_serves_it(page, voila, workplace, screenshots):
     photograph(page, screenshots, "voila-upload", section(page, "A query"))
     no_traceback(page)
     no_code_gets_through(page, voila, workplace)
+    page.close(run_before_unload=True)
 
 
 def no_code_gets_through(page, voila, workplace):
@@ -277,36 +278,42 @@ def no_code_gets_through(page, voila, workplace):
     assert refused.value.code == 403
 
 
-def test_visitors_are_apart_and_no_more_than_there_are_places(page, visitor, voila):
+def test_visitors_are_apart_and_no_more_than_there_are_places(page, visitor, voila, screenshots):
     """Two at a time, each with a picture of their own, and then a third; nothing stays behind."""
-    others = visitor(), visitor()
-    before = files(voila.kept)
-    for one in (page, others[0]):
-        one.goto(voila.url, wait_until="commit", timeout=LOAD)
-    for one, name in ((page, "mine.jpg"), (others[0], "yours.jpg")):
+    second, third, before = visitor(), visitor(), files(voila.kept)
+    enter(page, voila)
+    enter(second, voila)
+    for one, name in ((page, "mine.jpg"), (second, "yours.jpg")):
         row(one, "vapnet").wait_for(timeout=LOAD)
-        upload(one, name, picture(len(name) * 20), f"Searching with {name}")
+        upload(one, name, picture(20 * len(name)), f"Searching with {name}")
         one.get_by_text(f"The query: {name}").wait_for()
-    assert "yours.jpg" not in page.content() and "mine.jpg" not in others[0].content()
-    assert query_picture(page) != query_picture(others[0])
+    assert "yours.jpg" not in page.content() and "mine.jpg" not in second.content()
+    assert query_picture(page) != query_picture(second)
 
-    answer = others[1].goto(voila.url)
+    answer = third.goto(voila.url)
+    words = third.locator("body").inner_text()
     assert answer.status == 503 and answer.headers["retry-after"] == "60"
-    words = others[1].locator("body").inner_text()
     assert "All 2 places are taken" in words and "30 minutes" in words and "reload" in words
+    third.screenshot(path=screenshots / "voila-full.png")
 
     page.close(run_before_unload=True)
-    began = time.monotonic()
-    while others[1].goto(voila.url, wait_until="commit", timeout=LOAD).status == 503:
-        assert time.monotonic() - began < 30, "a closed page keeps its place"
-        others[1].wait_for_timeout(200)
-    row(others[1], "vapnet").wait_for(timeout=LOAD)
-    assert "mine.jpg" not in others[1].content()
-    for one in others:
+    enter(third, voila)
+    row(third, "vapnet").wait_for(timeout=LOAD)
+    assert "mine.jpg" not in third.content()
+    for one in (second, third):
         one.close(run_before_unload=True)
-    while files(voila.kept) != before:
-        assert time.monotonic() - began < 60, files(voila.kept) - before
+    until, left = time.monotonic() + 60, None
+    while left := files(voila.kept) - before:
+        assert time.monotonic() < until, left
         time.sleep(0.2)
+
+
+def enter(page, voila):
+    """Open the page, again while all places are taken: not for long, as somebody has left."""
+    until = time.monotonic() + 60
+    while page.goto(voila.url, wait_until="commit", timeout=LOAD).status == 503:
+        assert time.monotonic() < until, "a page that is closed keeps its place"
+        page.wait_for_timeout(200)
 
 
 def query_picture(page):

@@ -20,6 +20,7 @@ from fieldmarks.evaluation.recall import nearest
 from fieldmarks.experiments.fewshot import FewShot, few_shot_split
 from fieldmarks.experiments.hashing import Hashing
 from fieldmarks.experiments.open_set import OpenSet
+from fieldmarks.show import maps
 from helpers.experiments import arguments
 
 BIRDS = {"classes": 12, "images": 8, "size": 64}
@@ -377,6 +378,23 @@ def test_views_are_cells_of_the_chosen_grids(runs, pictures):
     assert torch.equal(drawn.boxes, exploring.draw_views(finder, 0, (2, 4), 8, seed=1).boxes)
     with pytest.raises(ValueError, match="no grid is chosen"):
         exploring.draw_views(finder, 0, (), 8, seed=1)
+
+
+def test_runs_that_are_kept_are_there_at_once(folder, monkeypatch):
+    monkeypatch.setattr(exploring, "_kept", {})
+    chosen = gallery.first_choice(gallery.explorable(folder)[0])
+    opened = exploring.open_runs(chosen, "", "cpu")
+    assert exploring.open_runs(chosen, "", "cpu") is not opened  # nobody has asked to keep it
+    exploring.keep(opened, chosen, "", "cpu")
+    assert exploring.open_runs(chosen, "", "cpu") is opened
+    assert exploring.open_runs(chosen[:1], "", "cpu") is not opened
+    anew = [run._replace(result={**run.result, "finished": "later"}) for run in chosen]
+    assert exploring.open_runs(anew, "", "cpu") is not opened
+    shown = Explorer(folder, device="cpu")
+    assert shown.gallery is opened.gallery and shown.baseline is opened.baseline
+    first = opened.finders[0]
+    plane = maps.project(first.rows[exploring.on_the_map(opened.gallery)])
+    assert np.array_equal(first.plane, plane)
 
 
 # ---- panels
