@@ -1,15 +1,16 @@
-"""A classroom at `make serve`: visitors come one after another, each with a page in a real browser.
+"""A classroom at `make serve`: visitors come one after another, some of them in a real browser.
 
     PYTHONPATH=tests python tests/benchmarks/classroom.py [--folder DIR] [--visitors 20]
-        [--every 3] [--command "voila notebooks/explore.ipynb --token --no-browser --port={port}"]
+        [--browsers 4] [--every 3]
+        [--command "voila notebooks/explore.ipynb --token --no-browser --port={port}"]
 
 DIR holds `notebooks/explore.ipynb` and finished `runs`; without it small ones are made. Printed: of
 each visitor, the seconds from opening the page until the first result is seen, and from a click on
 another query until its results are; the memory as PSS, of the server with all its processes and of
 each kernel, before and after each visitor has asked why, drawn the map and uploaded a picture; what
 one visitor too many sees; how long it takes until a place is free once a page is closed.
-`--command` measures another server. The browser takes its share of the processors, which are also
-counted, but does not count as memory.
+`--command` measures another server. A browser of each visitor's own would not be on the server's
+machine, so most visitors exchange the same messages without one; its memory does not count.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.async_api import Browser, Page, async_playwright
 
+from helpers.plain_visitor import PlainVisitor
 from helpers.serving import (
     all_of,
     free_port,
@@ -39,6 +41,8 @@ from helpers.serving import (
     token_of,
 )
 
+SIZE = {"width": 1280, "height": 800}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -46,6 +50,7 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--visitors", type=int, default=20)
+    parser.add_argument("--browsers", type=int, default=4, help="so many of them in a browser")
     parser.add_argument("--every", type=float, default=3, help="seconds")
     parser.add_argument("--command", help="another server, with {port}")
     options = parser.parse_args()
@@ -63,53 +68,70 @@ def main() -> None:
         with serving(command, f"{address}/login", environment, folder) as (log, process):
             print(f"the server answers after {time.perf_counter() - began:.0f} s")
             url = f"{address}/?token={token_of(log)}"
-            full = not options.command
-            asyncio.run(visits(url, process.pid, options.visitors, options.every, full))
+            asyncio.run(visits(url, process.pid, options))
 
 
-async def visits(url: str, server: int, count: int, every: float, full: bool) -> None:
+async def visits(url: str, server: int, options: argparse.Namespace) -> None:
     async with async_playwright() as driver:
         browser = await driver.chromium.launch(
             executable_path=shutil.which("chromium"),
             args=["--no-sandbox", "--disable-dev-shm-usage"],
         )
+        count, every = options.visitors, options.every
+        step = max(1, count // max(1, options.browsers))
+        real = set(range(0, count, step)) if options.browsers else set()
         before = processor_seconds(server)
-        coming = [visit(browser, url, number * every) for number in range(count)]
+        coming = [
+            visit(url, number, number * every, browser if number in real else None)
+            for number in range(count)
+        ]
         visitors = await asyncio.gather(*coming)
-        report("opening to first result", [opened for _, opened, _ in visitors])
-        report("another query to its results", [answered for *_, answered in visitors])
+        for kind, drawn in (("in the browser", True), ("without one", False)):
+            times = [each for each in visitors if isinstance(each[0], Page) == drawn]
+            if times:
+                report(f"opening to first result, {kind}", [opened for _, opened, _ in times])
+                report(f"another query to its results, {kind}", [found for *_, found in times])
         memory("all pages open", server)
         spent = [after - b for after, b in zip(processor_seconds(server), before, strict=True)]
-        words = "processor seconds a visitor: server and kernel {:.1f}, browser {:.1f}"
-        print(words.format(*(seconds / count for seconds in spent)), flush=True)
-        pages = [page for page, *_ in visitors]
-        for number, page in enumerate(pages):
-            await use(page, number)
+        print(f"processor seconds of the server and each kernel: {spent[0] / count:.2f} a visitor")
+        print(f"of the browser: {spent[1] / max(1, len(real)):.2f} a page", flush=True)
+        for number, (visitor, *_) in enumerate(visitors):
+            await (use if isinstance(visitor, Page) else use_plainly)(visitor, number)
         memory("and used", server)
-        if full:
-            await one_more(browser, url, pages[0])
+        if not options.command:
+            await one_more(browser, url, visitors[0][0])
         await browser.close()
 
 
-async def visit(browser: Browser, url: str, after: float) -> tuple[Page, float, float]:
-    """A page, seconds until its first result was seen, and until those of another query were."""
+async def visit(url: str, number: int, after: float, browser: Browser | None) -> tuple:
+    """A page, seconds until its first result was there, and until those of another query were."""
     await asyncio.sleep(after)
-    context = await browser.new_context(viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(300_000)
-    page = await context.new_page()
     began = time.perf_counter()
-    await page.goto(url, wait_until="commit")
-    result = row(page, "vapnet").locator("img").first
-    await result.wait_for()
-    opened, source = time.perf_counter() - began, await result.get_attribute("src")
+    if browser is None:
+        page = await PlainVisitor.open(url)
+        result = page.find("label", "vapnet")
+        assert page.states[result]["items"]
+    else:
+        page = await (await browser.new_context(viewport=SIZE)).new_page()
+        page.set_default_timeout(300_000)
+        await page.goto(url, wait_until="commit")
+        result = row(page, "vapnet").locator("img").first
+        await result.wait_for()
+    opened = time.perf_counter() - began
     await asyncio.sleep(1)
-    began = time.perf_counter()
-    await row(page, "Click a picture").get_by_role("button").nth(5).click()
-    while await result.get_attribute("src") == source:
-        await asyncio.sleep(0.02)
-    answered = time.perf_counter() - began
-    print(f"  {opened:.1f} s, {1000 * answered:.0f} ms", flush=True)
-    return page, opened, answered
+    choose, began = 1 + number % 20, time.perf_counter()
+    if browser is None:
+        await page.set(page.find("label", "Click a picture"), chosen=choose)
+        await page.until(lambda name, values: name == result and "items" in values)
+    else:
+        source = await result.get_attribute("src")
+        await row(page, "Click a picture").get_by_role("button").nth(choose).click()
+        while await result.get_attribute("src") == source:
+            await asyncio.sleep(0.02)
+    found = time.perf_counter() - began
+    where = "without a browser" if browser is None else "in the browser"
+    print(f"  {number + 1}: {opened:.1f} s, {1000 * found:.0f} ms, {where}", flush=True)
+    return page, opened, found
 
 
 async def use(page: Page, number: int) -> None:
@@ -118,20 +140,36 @@ async def use(page: Page, number: int) -> None:
     await page.get_by_alt_text("what in the query makes it like the other").wait_for()
     await page.get_by_role("button", name="Draw the map").click()
     await page.locator("canvas[role=application]").wait_for()
-    with io.BytesIO() as stream:
-        Image.effect_noise((3000, 2000), 20 + number).convert("RGB").save(stream, "JPEG")
-        picture = {"name": "mine.jpg", "mimeType": "image/jpeg", "buffer": stream.getvalue()}
+    picture = {"name": "mine.jpg", "mimeType": "image/jpeg", "buffer": photograph(number)}
     await page.locator('input[type="file"]').set_input_files(picture)
     await page.get_by_text("The query: mine.jpg").wait_for()
 
 
-async def one_more(browser: Browser, url: str, first: Page) -> None:
+async def use_plainly(page: PlainVisitor, number: int) -> None:
+    await page.set(page.find("label", "vapnet"), chosen=1)
+    await page.until(lambda _, values: "Grad-CAM" in str(values.get("value")))
+    await page.tell(page.find("description", "Draw the map"), {"event": "click"})
+    await page.until(lambda _, values: "points" in values)
+    upload = page.find("label", "Or upload")
+    await page.tell(upload, {"name": "mine.jpg", "size": 1}, photograph(number))
+    await page.until(lambda _, values: "The query: mine.jpg" in str(values.get("value")))
+
+
+def photograph(number: int) -> bytes:
+    with io.BytesIO() as stream:
+        Image.effect_noise((3000, 2000), 20 + number).convert("RGB").save(stream, "JPEG")
+        return stream.getvalue()
+
+
+async def one_more(browser: Browser, url: str, first: Page | PlainVisitor) -> None:
     """Come when all places are taken, and again when one is free."""
     page = await (await browser.new_context()).new_page()
     began = time.perf_counter()
     answer = await page.goto(url)
     words = " ".join((await page.locator("body").inner_text()).split())
     print(f"one more, after {time.perf_counter() - began:.1f} s: {answer.status}, {words}")
+    if not isinstance(first, Page):
+        return  # its place comes free too, but only after a while
     began = time.perf_counter()
     await first.close(run_before_unload=True)
     while (await page.goto(url)).status == 503:

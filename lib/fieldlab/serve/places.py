@@ -1,6 +1,5 @@
 """Places in a classroom: each visitor's kernel takes one."""
 
-import asyncio
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,15 @@ from typing import Any
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from tornado.ioloop import IOLoop
 from tornado.web import HTTPError
 from traitlets import Integer
 
 from fieldlab.serve.kernel import Kernel
 
-LEFT = 120  # seconds without a connection after which a page is taken for closed
+# Seconds without a connection after which a page is taken for closed: one that was open, and one
+# that is still loading, which takes long where all come at once.
+LEFT, NEVER_CAME = 120, 600
 
 
 class ForkedProvisioner(LocalProvisioner):
@@ -47,7 +49,6 @@ class Places(AsyncMappingKernelManager):
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self._starting: set[str] = set()
-        self._looking: set[asyncio.Task] = set()
 
     async def start_kernel(self, **kwargs: Any) -> str:
         """Raises HTTPError 503 where no place is free."""
@@ -60,21 +61,14 @@ class Places(AsyncMappingKernelManager):
             await super().start_kernel(kernel_id=name, **kwargs)
         finally:
             self._starting.remove(name)
-        self._end_if_left(name)
+        IOLoop.current().call_later(NEVER_CAME, self._end_if_left, name)
         return name
 
     def notify_disconnect(self, kernel_id: str) -> None:
         super().notify_disconnect(kernel_id)
-        self._end_if_left(kernel_id)
+        IOLoop.current().call_later(LEFT, self._end_if_left, kernel_id)
 
-    def _end_if_left(self, kernel_id: str) -> None:
+    async def _end_if_left(self, kernel_id: str) -> None:
         """A page says that it closes, but not when the browser crashes or the network is gone."""
-
-        async def look() -> None:
-            await asyncio.sleep(LEFT)
-            if self._kernel_connections.get(kernel_id) == 0:
-                await self.shutdown_kernel(kernel_id)
-
-        task = asyncio.create_task(look())
-        self._looking.add(task)  # asyncio itself holds tasks only weakly
-        task.add_done_callback(self._looking.discard)
+        if self._kernel_connections.get(kernel_id) == 0:
+            await self.shutdown_kernel(kernel_id)

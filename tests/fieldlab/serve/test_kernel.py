@@ -187,6 +187,7 @@ def test_of_many_at_once_as_many_start_as_there_are_places(tmp_path):
 
 def test_a_page_that_is_gone_frees_its_place(tmp_path, monkeypatch):
     monkeypatch.setattr(places, "LEFT", 0.5)
+    monkeypatch.setattr(places, "NEVER_CAME", 0.5)
 
     async def leave():
         kernels = Places(places=2, connection_dir=str(tmp_path))
