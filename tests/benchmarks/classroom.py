@@ -124,9 +124,9 @@ async def visit(url: str, number: int, after: float, browser: Browser | None) ->
         await page.set(page.find("label", "Click a picture"), chosen=choose)
         await page.until(lambda name, values: name == result and "items" in values)
     else:
-        source = await result.get_attribute("src")
+        before = await row(page, "vapnet").inner_html()
         await row(page, "Click a picture").get_by_role("button").nth(choose).click()
-        while await result.get_attribute("src") == source:
+        while await row(page, "vapnet").inner_html() == before:
             await asyncio.sleep(0.02)
     found = time.perf_counter() - began
     where = "without a browser" if browser is None else "in the browser"

@@ -6,7 +6,10 @@ import re
 from collections.abc import Callable
 from uuid import uuid4
 
-from jupyter_server.services.kernels.connection.base import serialize_binary_message
+from jupyter_server.services.kernels.connection.base import (
+    deserialize_binary_message,
+    serialize_binary_message,
+)
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.websocket import websocket_connect
 
@@ -75,7 +78,8 @@ class PlainVisitor:
     async def _next(self) -> dict:
         message = await self.socket.read_message()
         assert message is not None, "the server has closed the connection"
-        return json.loads(message)["content"] if isinstance(message, str) else {}
+        binary = isinstance(message, bytes)
+        return (deserialize_binary_message if binary else json.loads)(message)["content"]
 
     async def _send(self, kind: str, content: dict, metadata=None, buffers=()) -> None:
         header = {"msg_id": uuid4().hex, "username": "", "session": "plain", "msg_type": kind}

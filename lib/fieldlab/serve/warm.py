@@ -21,6 +21,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
 
+import ipywidgets
 import matplotlib.pyplot  # noqa: F401  each kernel would
 import nbformat
 import torch
@@ -91,6 +92,7 @@ def run_kernel(connection_file: str, folder: str, environment: dict[str, str]) -
     threading.Thread(target=_end_with_others, args=(os.getppid(),), daemon=True).start()
     app = IPKernelApp.instance(connection_file=connection_file, config=SETTINGS)
     app.initialize([])
+    ipywidgets.register_comm_target()  # it does so when imported, but then there was no kernel yet
     app.start()
 
 

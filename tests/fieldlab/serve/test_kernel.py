@@ -102,6 +102,8 @@ def test_each_kernel_has_a_state_of_its_own(tmp_path):
             assert await value(client, "__import__('torch').get_num_threads()") == "1"
             assert await value(client, "__import__('os').environ['NAME']") == repr(folder.name)
             assert await value(client, "__import__('os').getcwd()") == repr(str(folder))
+            targets = "sorted(__import__('comm').get_comm_manager().targets)"
+            assert "jupyter.widget.control" in await value(client, targets)
             places.append(eval(await value(client, "__import__('tempfile').gettempdir()")))
             assert Path(places[-1]).parent == folder
         # what torch and numba do in a kernel, backwards too, does not wait for a lost thread
