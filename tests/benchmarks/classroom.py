@@ -7,10 +7,11 @@
 DIR holds `notebooks/explore.ipynb` and finished `runs`; without it small ones are made. Printed: of
 each visitor, the seconds from opening the page until the first result is seen, and from a click on
 another query until its results are; the memory as PSS, of the server with all its processes and of
-each kernel, before and after each visitor has asked why, drawn the map and uploaded a picture; what
-one visitor too many sees; how long it takes until a place is free once a page is closed.
+each kernel, before and after those in a browser have asked why, drawn the map and uploaded a
+picture; what one visitor too many sees; how long it takes until a place is free once a page is closed.
 `--command` measures another server. A browser of each visitor's own would not be on the server's
-machine, so most visitors exchange the same messages without one; its memory does not count.
+machine, so most visitors load the page, complete when its cells have run, and stay connected
+without one; its memory does not count.
 """
 
 import argparse
@@ -28,8 +29,9 @@ from pathlib import Path
 
 from PIL import Image
 from playwright.async_api import Browser, Page, async_playwright
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.websocket import websocket_connect
 
-from helpers.plain_visitor import PlainVisitor
 from helpers.serving import (
     all_of,
     free_port,
@@ -89,14 +91,16 @@ async def visits(url: str, server: int, options: argparse.Namespace) -> None:
         for kind, drawn in (("in the browser", True), ("without one", False)):
             times = [each for each in visitors if isinstance(each[0], Page) == drawn]
             if times:
-                report(f"opening to first result, {kind}", [opened for _, opened, _ in times])
-                report(f"another query to its results, {kind}", [found for *_, found in times])
+                report(f"opening to the first result, {kind}", [opened for _, opened, _ in times])
+            if drawn and times:
+                report("another query to its results", [found for *_, found in times])
         memory("all pages open", server)
         spent = [after - b for after, b in zip(processor_seconds(server), before, strict=True)]
         print(f"processor seconds of the server and each kernel: {spent[0] / count:.2f} a visitor")
         print(f"of the browser: {spent[1] / max(1, len(real)):.2f} a page", flush=True)
         for number, (visitor, *_) in enumerate(visitors):
-            await (use if isinstance(visitor, Page) else use_plainly)(visitor, number)
+            if isinstance(visitor, Page):
+                await use(visitor, number)
         memory("and used", server)
         if not options.command:
             await one_more(browser, url, visitors[0][0])
@@ -104,34 +108,39 @@ async def visits(url: str, server: int, options: argparse.Namespace) -> None:
 
 
 async def visit(url: str, number: int, after: float, browser: Browser | None) -> tuple:
-    """A page, seconds until its first result was there, and until those of another query were."""
+    """A page, seconds until its first result was there, and, in a browser, until those of another
+    query were."""
     await asyncio.sleep(after)
     began = time.perf_counter()
     if browser is None:
-        page = await PlainVisitor.open(url)
-        result = page.find("label", "vapnet")
-        assert page.states[result]["items"]
-    else:
-        page = await (await browser.new_context(viewport=SIZE)).new_page()
-        page.set_default_timeout(300_000)
-        await page.goto(url, wait_until="commit")
-        result = row(page, "vapnet").locator("img").first
-        await result.wait_for()
+        page = await load(url)
+        opened = time.perf_counter() - began
+        print(f"  {number + 1}: {opened:.1f} s, without a browser", flush=True)
+        return page, opened, None
+    page = await (await browser.new_context(viewport=SIZE)).new_page()
+    page.set_default_timeout(300_000)
+    await page.goto(url, wait_until="commit")
+    await row(page, "vapnet").locator("img").first.wait_for()
     opened = time.perf_counter() - began
     await asyncio.sleep(1)
-    choose, began = 1 + number % 20, time.perf_counter()
-    if browser is None:
-        await page.set(page.find("label", "Click a picture"), chosen=choose)
-        await page.until(lambda name, values: name == result and "items" in values)
-    else:
-        before = await row(page, "vapnet").inner_html()
-        await row(page, "Click a picture").get_by_role("button").nth(choose).click()
-        while await row(page, "vapnet").inner_html() == before:
-            await asyncio.sleep(0.02)
+    before, began = await row(page, "vapnet").inner_html(), time.perf_counter()
+    await row(page, "Click a picture").get_by_role("button").nth(1 + number % 20).click()
+    while await row(page, "vapnet").inner_html() == before:
+        await asyncio.sleep(0.02)
     found = time.perf_counter() - began
-    where = "without a browser" if browser is None else "in the browser"
-    print(f"  {number + 1}: {opened:.1f} s, {1000 * found:.0f} ms, {where}", flush=True)
+    print(f"  {number + 1}: {opened:.1f} s, {1000 * found:.0f} ms, in the browser", flush=True)
     return page, opened, found
+
+
+async def load(url: str):
+    """The page, complete when its cells have run, and the connection that keeps its kernel."""
+    address, token = url.split("/?token=")
+    page = await AsyncHTTPClient().fetch(url, request_timeout=300)
+    kernel = re.search(r'"kernelId": "([^"]+)"', page.body.decode())[1]
+    channels = f"{address.replace('http', 'ws')}/api/kernels/{kernel}/channels"
+    return await websocket_connect(
+        HTTPRequest(channels, headers={"Authorization": f"token {token}"})
+    )
 
 
 async def use(page: Page, number: int) -> None:
@@ -145,23 +154,13 @@ async def use(page: Page, number: int) -> None:
     await page.get_by_text("The query: mine.jpg").wait_for()
 
 
-async def use_plainly(page: PlainVisitor, number: int) -> None:
-    await page.set(page.find("label", "vapnet"), chosen=1)
-    await page.until(lambda _, values: "Grad-CAM" in str(values.get("value")))
-    await page.tell(page.find("description", "Draw the map"), {"event": "click"})
-    await page.until(lambda _, values: "points" in values)
-    upload = page.find("label", "Or upload")
-    await page.tell(upload, {"name": "mine.jpg", "size": 1}, photograph(number))
-    await page.until(lambda _, values: "The query: mine.jpg" in str(values.get("value")))
-
-
 def photograph(number: int) -> bytes:
     with io.BytesIO() as stream:
         Image.effect_noise((3000, 2000), 20 + number).convert("RGB").save(stream, "JPEG")
         return stream.getvalue()
 
 
-async def one_more(browser: Browser, url: str, first: Page | PlainVisitor) -> None:
+async def one_more(browser: Browser, url: str, first: Page) -> None:
     """Come when all places are taken, and again when one is free."""
     page = await (await browser.new_context()).new_page()
     began = time.perf_counter()
