@@ -9,9 +9,9 @@ each visitor, the seconds from opening the page until the first result is seen, 
 another query until its results are; the memory as PSS, of the server with all its processes and of
 each kernel, before and after those in a browser have asked why, drawn the map and uploaded a
 picture; what one visitor too many sees; how long it takes until a place is free once a page is
-closed. `--command` measures another server. A browser of each visitor's own would not be on the server's
-machine, so most visitors load the page, complete when its cells have run, and stay connected
-without one; its memory does not count.
+closed. `--command` measures another server. A browser of each visitor's own would not be on the
+server's machine, so most visitors load the page, complete when its cells have run, and stay
+connected without one; its memory does not count.
 """
 
 import argparse
