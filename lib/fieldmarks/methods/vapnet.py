@@ -89,6 +89,9 @@ class VAPNet(Method):
                 nn.init.zeros_(self.classifier.weight)
         if constraint != "none":
             biased = teacher not in BY_PROTOTYPES
+            if not biased and constraint_weight:  # its weight is for the features: prototypes have
+                alone = (1 / constraint_weight, False)  # no other term, and would hardly turn
+                self.rates = dict.fromkeys(("local_encoder", "global_encoder"), alone)
             self.local_encoder = nn.Linear(channels, attributes, bias=biased)  # T_L
             self.global_encoder = nn.Linear(channels, attributes, bias=biased)  # T_G
         if constraint == "mean":  # E[T_L] and E[T_G] start as their encoders do
