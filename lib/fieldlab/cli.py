@@ -8,6 +8,7 @@ import inspect
 import re
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
@@ -138,9 +139,7 @@ def run(
     --set overrules a parameter, dataset=NAME and seed=N choose. The folder of an official data set
     is given by --set root.NAME=DIR, or in the variable FIELDMARKS_NAME (as in FIELDMARKS_CUB).
     """
-    limit = _seconds(time_limit)
-    if scheduler and workers > 1:
-        raise ValueError("--workers is for this machine, a scheduler has its own: give one of both")
+    limit = _limit(time_limit, workers, scheduler)
     runs = _plan(cards, profile, out, settings)
     from fieldlab.sweep.estimate import expected_seconds
 
@@ -148,6 +147,46 @@ def run(
     if dry_run:
         _show_plan(runs, expected, None if scheduler else workers)
         return 0
+    with _sweep(out, workers, scheduler, retries, limit) as run_all:
+        return _sum_up(run_all(runs, expected), out)
+
+
+@app.command()
+def tune(
+    card: Path = Argument(metavar="CARD", help="A lab card with a key tune."),
+    trials: int = Option(min=1, metavar="N", help="Of each row on each of its data sets."),
+    profile: str = Option("demo", help="One of the card's: paper, recipe, demo, smoke."),
+    settings: list[str] = Option((), "--set", metavar="KEY=VALUE", help="As of fieldmarks run."),
+    out: Path = Option("runs", metavar="DIR", help="Where results go, the trials in DIR/tune."),
+    workers: int = Option(1, min=1, metavar="N", help="Runs at a time, each with a GPU if any."),
+    scheduler: str = Option(None, metavar="ADDRESS", help="Of a Dask scheduler: tcp://host:8786."),
+    retries: int = Option(0, min=0, metavar="N", help="How often a failed run is tried again."),
+    time_limit: str = Option("24h", metavar="TIME", help="For each run: 90s, 30m, 12h."),
+    dry_run: bool = Option(False, "--dry-run", help="Only print the plan and an estimate."),
+) -> int:
+    """Tune all rows of a card alike, then run them with the best values, under fresh seeds.
+
+    Every row has the same search space and number of trials, scored on validation data, never on
+    test data. The values go to DIR/tuned.json. A tuning that was stopped resumes; more trials go
+    on from what is there.
+    """
+    limit = _limit(time_limit, workers, scheduler)
+    from fieldlab.cards.card import load_card
+    from fieldlab.sweep.estimate import estimate, expected_seconds
+    from fieldlab.sweep.tuning import Tuning
+
+    tuning = Tuning(load_card(card), profile, out, trials, settings).open(keep=not dry_run)
+    print(*tuning.lines(), sep="\n", flush=True)
+    if dry_run:
+        print(estimate(expected_seconds(tuning.left()), None if scheduler else workers))
+        return 0
+    with _sweep(out, workers, scheduler, retries, limit) as run_all:
+        return _sum_up(tuning.run(run_all), out)
+
+
+@contextmanager
+def _sweep(out: Path, workers: int, scheduler: str | None, retries: int, limit: float):
+    """Yields what executes runs: run_all(runs, the seconds that each may take) -> outcomes."""
     from fieldlab.sweep import cluster, sweep
     from fieldlab.sweep.board import open_board
 
@@ -157,9 +196,12 @@ def run(
         except OSError as error:
             reason = f"{error.strerror}; give another folder by --out"
             raise ValueError(f"no results can be written to '{out}': {reason}") from None
-        with open_board(runs, expected) as board:
-            outcomes = sweep.run_all(client, runs, limit, board, retries)
-    return _sum_up(outcomes, out)
+
+        def run_all(runs: list, expected: Sequence[float | None] = ()) -> list:
+            with open_board(runs, expected) as board:
+                return sweep.run_all(client, runs, limit, board, retries)
+
+        yield run_all
 
 
 def _plan(cards: list[Path], profile: str, out: Path, settings: list[str]) -> list:
@@ -199,6 +241,13 @@ def _sum_up(outcomes: list, out: Path) -> int:
     parts = [f"{count} {titles[state]}" for state, count in counts.items() if count]
     print(f"{len(outcomes)} run{'s' * (len(outcomes) != 1)}: {', '.join(parts)}; results in {out}")
     return 130 if counts["stopped"] else 1 if counts["failed"] else 0
+
+
+def _limit(time_limit: str, workers: int, scheduler: str | None) -> float:
+    """Seconds for each run, where the options go together."""
+    if scheduler and workers > 1:
+        raise ValueError("--workers is for this machine, a scheduler has its own: give one of both")
+    return _seconds(time_limit)
 
 
 def _seconds(text: str) -> float:

@@ -20,6 +20,9 @@
         seeds: [0]                                  # optional: these seeds
     published:                                      # row, data set, metric: fractions
       L_a: {cub: {recall@1: 0.695}, cars: {recall@1: 0.893}}
+    tune:                                           # optional: what `fieldmarks tune` searches
+      space: {lr: {low: 1e-3, high: 0.1, log: true}, views: {choices: [2, 4]}}
+      metric: recall@1                              # optional: on validation data; else `metric`
     claims:                                         # optional: datasets: [cub], those it is made on
       - {text: Means help, metric: recall@1, higher: L_a + mean L_c, lower: L_a}
       - {text: As good, metric: recall@1, row: L_c, within: 0.003, of: L_a}   # 0.3 points
@@ -44,6 +47,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic import BeforeValidator as Before
 
 from fieldlab.cards.notebook import parameters_cell
+from fieldlab.cards.space import Searched, Tune
 from fieldmarks.checks import nearest_name
 
 GENERATED = ("fieldguide", "wardrobe")  # data sets that are drawn where they are given no folder
@@ -127,6 +131,7 @@ class Card(_Strict):
     seeds: Annotated[list[int], NotEmpty, Different] = [0]
     published: dict[str, dict[str, dict[str, Fraction]]] = {}
     claims: list[Claim] = []
+    tune: Tune | None = None
 
     @property
     def name(self) -> str:
@@ -178,6 +183,12 @@ class Card(_Strict):
         places = (self.parameters, p.parameters, p.datasets.get(dataset, {}), self.grid[row])
         named = {k: v for place in (*places, p.grid.get(row, {})) for k, v in place.items()}
         return named | {"dataset": dataset}
+
+    def searched(self, profile: str, row: str) -> dict[str, Searched]:
+        """What tuning searches for a row: all of the space but what the row itself fixes."""
+        fixed = self.grid[row] | self.profiles[profile].grid.get(row, {})
+        space = self.tune.space if self.tune else {}
+        return {name: where for name, where in space.items() if name not in fixed}
 
     def check_run(self, profile: str, row: str, parameters: dict) -> dict:
         """All parameters of a run, as plain values, with defaults for those that are not given.
@@ -321,10 +332,29 @@ def _check_parameters(card: Card) -> None:
             check_values(kind, parameters)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
+    _check_space(card)
     for name, profile in card.profiles.items():
         for dataset, row in product(profile.datasets, profile.only or card.grid):
             root = "" if dataset in GENERATED else "."
-            card.check_run(name, row, card.merged(name, row, dataset) | {"root": root})
+            values = card.merged(name, row, dataset) | {"root": root}
+            card.check_run(name, row, values)
+            for searched, where in card.searched(name, row).items():
+                for end in where.ends:
+                    card.check_run(name, row, values | {searched: end})
+
+
+def _check_space(card: Card) -> None:
+    for name, where in (card.tune.space if card.tune else {}).items():
+        try:
+            if name in (*OF_THE_RUN, "tuned"):
+                raise ValueError(f"it cannot be searched: {OF_THE_RUN.get(name, 'tuning sets it')}")
+            for end in where.ends:
+                check_values(card.parameters_class, {name: end})
+            if not any(name in card.searched(p, row) for p in card.profiles for row in card.grid):
+                raise ValueError("every row fixes it: leave it out here, or there")
+            where.distribution(card.defaults[name])
+        except ValueError as error:
+            raise ValueError(f"tune.space.{name}: {error}") from None
 
 
 MESSAGES = {
@@ -349,7 +379,12 @@ def _message(error: ValidationError) -> str:
     above, kind = first["loc"][:-1], first["type"]
     place = ".".join(str(part) for part in first["loc"] if part != "[key]")
     if kind == "extra_forbidden":
-        model = {"profiles": Profile, "claims": Claim}.get(above[0] if above else "", Card)
+        models = {
+            "profiles": Profile,
+            "claims": Claim,
+            "tune": Tune if len(above) < 2 else Searched,
+        }
+        model = models.get(above[0] if above else "", Card)
         return f"unknown key '{place}'{nearest_name(str(first['loc'][-1]), _keys(model))}"
     if kind == "missing":
         return f"'{place}' is missing"

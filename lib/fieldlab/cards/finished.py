@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fieldlab.cards.card import Card, load_card
-from fieldmarks.experiments.result import SCHEMA, read_result
+from fieldmarks.experiments.result import SCHEMA, TRIAL, read_result
 
 # Runs that differ in these alone are the same experiment.
 NOT_SETTING = ("seed", "out", "card", "progress", "device", "baseline", "root")
@@ -38,6 +38,7 @@ class FinishedRun(NamedTuple):
 
 def find_results(folder: Path) -> list[FinishedRun]:
     """The complete runs anywhere below a folder: by card, then in the order in which they ended.
+    Trials of a tuning are passed over: they say nothing of test data.
 
     Raises:
         FileNotFoundError: there is none.
@@ -45,6 +46,7 @@ def find_results(folder: Path) -> list[FinishedRun]:
     """
     folders = [file.parent for file in Path(folder).rglob("result.json")]
     runs = [FinishedRun(each, result) for each in folders if (result := read_result(each))]
+    runs = [run for run in runs if run.result.get("parameters", {}).get("tuned") != TRIAL]
     for run in runs:
         if absent := [name for name in (*RUN, *OUTCOME) if name not in run.result]:
             lacks = f"'{run.folder / 'result.json'}' lacks {', '.join(absent)}"

@@ -4,9 +4,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from fieldlab.cards.card import GENERATED, OF_THE_RUN, Card, check_values, read_value
 from fieldlab.cards.notebook import fingerprint
@@ -39,10 +40,19 @@ class Run:
         return f"{self.card}  {self.row}  {self.dataset}  seed {self.seed}"
 
 
-def plan(card: Card, profile: str, out: Path, settings: Sequence[str] = ()) -> list[Run]:
+def plan(
+    card: Card,
+    profile: str,
+    out: Path,
+    settings: Sequence[str] = (),
+    chosen: Mapping[tuple[str, str], dict] = MappingProxyType({}),
+    seeds: Sequence[int] | None = None,
+) -> list[Run]:
     """All runs of a card, in the order of its rows; nothing is written.
 
     Args:
+        chosen: further parameters by (row, data set), which overrule all others.
+        seeds: in place of all others.
         settings: "name=value" or "name.dataset=value", which overrule the card. "dataset=name" runs
             on that data set alone, and "seed=3" or "seed=[0, 1]" with these seeds alone.
 
@@ -53,19 +63,20 @@ def plan(card: Card, profile: str, out: Path, settings: Sequence[str] = ()) -> l
     if profile not in card.profiles:
         near = nearest_name(profile, card.profiles)
         raise ValueError(f"{card.name} has no profile '{profile}'{near}")
-    chosen = card.profiles[profile]
+    of_profile = card.profiles[profile]
     given = [_read_setting(text, card) for text in settings]
     common = {name: value for name, only, value in given if not only}
-    datasets = [common.pop("dataset")] if "dataset" in common else list(chosen.datasets)
-    seeds = _as_list(common.pop("seed")) if "seed" in common else chosen.seeds or card.seeds
+    datasets = [common.pop("dataset")] if "dataset" in common else list(of_profile.datasets)
+    given_seeds = _as_list(common.pop("seed", [])) or of_profile.seeds or card.seeds
     _check_settings(card, given, common, datasets)
     content, folder, runs = fingerprint(card.notebook_file), Path(out).absolute() / card.name, []
     for dataset in datasets:
         own = {name: value for name, only, value in given if only == dataset}
-        for row in chosen.only or card.grid:
+        for row in of_profile.only or card.grid:
             values = card.merged(profile, row, dataset) | common | own
+            values |= chosen.get((row, dataset), {})
             values["root"] = _root(dataset, values.get("root", ""))
-            for seed in seeds:
+            for seed in seeds or given_seeds:
                 values["seed"] = seed
                 full = card.check_run(profile, row, values)
                 digest = hashlib.sha256(json.dumps([content, full], sort_keys=True).encode())

@@ -45,7 +45,7 @@ from fieldmarks.processes import is_main, main_first, processes
 from fieldmarks.progress import counter
 from fieldmarks.training import History, Settings, choose_device, choose_precision, embed_all, fit
 
-NOT_IDENTITY = ("out", "card", "progress", "device", "baseline")
+NOT_IDENTITY = ("out", "card", "progress", "device", "baseline", "tuned")
 ATTENDED = 200  # images whose attention is compared with masks
 COUNTS = ("train", "query", "gallery", "classes", "train_classes")  # of result.json
 
@@ -69,6 +69,7 @@ class RunParameters:
     out: str = ""  # output folder; empty: runs/<kind>-<hash of the parameters>
     card: str = ""  # the lab card that the run belongs to
     baseline: str = ""  # a finished run to compare with; empty: a fitting one beside this
+    tuned: str = ""  # how values were chosen, as "20 trials ..."; empty: as given
     kind: ClassVar[str]  # the module's name, and what run folders are called
 
     if TYPE_CHECKING:  # the options that `composed_of` adds
@@ -144,6 +145,10 @@ class Experiment:
     monitor: str  # the metric that curves follow and the best epoch is chosen by
     saved_file: str  # holds what `measure` reads
     alike: tuple[str, ...] = ("backbone", "weights", "size", "resize", "seed")  # of runs to compare
+    # What values may be chosen by, in words; empty: there is no such data. With the parameters
+    # `tuning`, if any, a run's metrics are on these; else what `validate` gives while it trains is.
+    validation_data: ClassVar[str] = ""
+    tuning: ClassVar[dict] = {}
     rival: ClassVar[dict] = {}  # parameters of the run to compare with, where there is one
 
     parameters: Any
@@ -169,6 +174,13 @@ class Experiment:
         return cls(reading.from_notebook(cls.Parameters, namespace))
 
     # What an experiment is made of
+
+    @classmethod
+    def parts(cls, parameters: RunParameters) -> Sequence[ImageSet]:
+        """`split` of these parameters, without decoding an image or making a folder."""
+        experiment = cls.__new__(cls)
+        experiment.parameters, experiment.left_out = parameters, {}
+        return experiment.split()
 
     def prepare(self) -> None:
         """Set `method`, `stream`, `data` and whatever else the experiment needs."""

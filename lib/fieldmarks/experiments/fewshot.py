@@ -78,6 +78,7 @@ class FewShot(PairExperiment):
     Parameters = Parameters
     monitor = "accuracy"
     saved_file = "episodes.safetensors"
+    validation_data = "validation classes"
 
     def split(self) -> Sequence[ImageSet]:
         """Base, validation and novel classes, with the attributes that are known."""

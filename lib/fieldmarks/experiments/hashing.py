@@ -6,6 +6,7 @@ part asks. The settings of the paper stand in the cards under labs/fcaenet."""
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -66,6 +67,8 @@ class Hashing(Experiment):
     monitor = "map"
     saved_file = "codes.safetensors"
     alike = ("bits", *Experiment.alike)
+    validation_data = "held-out training images"
+    tuning: ClassVar[dict] = {"validation": 0.25}
     rival = {"method": "adsh"}
 
     def prepare(self) -> None:

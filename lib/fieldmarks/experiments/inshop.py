@@ -67,6 +67,7 @@ class InShop(PairExperiment):
     Parameters = Parameters
     monitor = "recall@1"
     saved_file = "rankings.safetensors"
+    validation_data = "held-out training items"
 
     def prepare(self) -> None:
         p = self.parameters

@@ -5,13 +5,13 @@ VAPNet against its baselines. The settings of the paper stand in the cards under
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from fieldmarks.backbones import Backbone
-from fieldmarks.checks import one_of
+from fieldmarks.checks import one_of, share
 from fieldmarks.data.batches import TrainingStream
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.evaluation.information import attribute_information
@@ -38,6 +38,7 @@ class Parameters(ImageParameters):
     kind = "open_set"
 
     split: Literal["open", "closed"] = "open"  # by classes, or the official one
+    validation: float = 0.0  # share of the training classes searched instead of the test classes
     method: str = "vapnet"  # vapnet or one of BASELINES
     ks: tuple[int, ...] = (1, 2, 4, 8)  # the Ks of Recall@K
 
@@ -45,6 +46,7 @@ class Parameters(ImageParameters):
         super().__post_init__()
         one_of("method", self.method, ("vapnet", *BASELINES))
         check_ks(self.ks)
+        share(validation=self.validation)
         if self.method == "vapnet" and self.constraint != "none":
             patch_boxes(self.size, self.size, self.grids)
 
@@ -59,19 +61,22 @@ class OpenSet(Experiment):
 
     Parameters = Parameters
     saved_file = "embeddings.safetensors"
+    validation_data = "held-out training classes"
+    tuning: ClassVar[dict] = {"validation": 0.25}
 
     @property
     def monitor(self) -> str:
         return f"recall@{self.parameters.ks[0]}"
 
     def split(self) -> Sequence[ImageSet]:
-        """Classes to learn from and classes to retrieve."""
+        """Classes to learn from and classes to retrieve: for validation, some of those to learn
+        from, and then no image of a test class is looked at."""
         p, images = self.parameters, self.load_images()
         sets = images.open_split() if p.split == "open" else images.closed_split()
-        if not p.max_classes:
-            return sets
-        kept = [s.labels.unique()[: p.max_classes] for s in sets]
-        return [s.subset(torch.isin(s.labels, k)) for s, k in zip(sets, kept, strict=True)]
+        if p.max_classes:
+            kept = [s.labels.unique()[: p.max_classes] for s in sets]
+            sets = [s.subset(torch.isin(s.labels, k)) for s, k in zip(sets, kept, strict=True)]
+        return hold_out_classes(sets[0], p.validation) if p.validation else sets
 
     def prepare(self) -> None:
         p = self.parameters
@@ -186,6 +191,23 @@ def build(p: ImageParameters, backbone: Backbone, classes: int) -> Method:
     if p.method == "vapnet":
         return VAPNet(backbone, classes, **p.options(VAPNet))
     return create_baseline(p.method, backbone, classes, **p.options(create_baseline))
+
+
+def hold_out_classes(images: ImageSet, part: float) -> tuple[ImageSet, ImageSet]:
+    """(rest, held out): a share of the classes, rounded, at least two on each side; the same for
+    every method and seed. Held-out classes have two images or more, so that each finds something.
+
+    Raises:
+        ValueError: fewer than four classes, or fewer than two of several images."""
+    classes, several = images.labels.unique(), (images.class_counts() > 1).nonzero().squeeze(1)
+    if len(classes) < 4 or len(several) < 2:
+        there = f"{len(classes)} training classes, {len(several)} of them with several images"
+        needed = "validation needs at least 4 training classes, 2 of them with several images"
+        raise ValueError(f"{needed}, and {images.name} has {there}")
+    count = min(max(2, round(part * len(classes))), len(classes) - 2)
+    chosen = several[torch.randperm(len(several), generator=seeded(0, 52))[:count]]
+    held = torch.isin(images.labels, chosen)
+    return images.subset(~held), images.subset(held)
 
 
 def check_test_set(test: ImageSet) -> None:

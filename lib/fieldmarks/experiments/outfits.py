@@ -68,6 +68,7 @@ class OutfitMatching(PairExperiment):
     Parameters = Parameters
     monitor = "validation"
     saved_file = "scores.safetensors"
+    validation_data = "validation outfits"
     alike = ("encoder", "neighbours", *PairExperiment.alike)
     rival = {"method": "multitask"}
 
