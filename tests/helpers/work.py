@@ -15,6 +15,7 @@ class Parameters:
     grids: tuple[int, ...] = (2, 4)
     flag: bool = True
     behaviour: str = "good"
+    tuned: str = ""
     seed: int = 0
     out: str = ""
     card: str = ""

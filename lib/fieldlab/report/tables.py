@@ -140,11 +140,15 @@ def row_of(card: Card, run: FinishedRun) -> str | None:
 
 def _shared(run: FinishedRun, card: Card | None) -> str:
     """The setting that all runs of a table have. Without a card nothing is known to be shared."""
-    varied = set(run.setting)
+    varied, setting = set(run.setting), run.setting
     if card:
         grids = [card.grid, *(profile.grid for profile in card.profiles.values())]
         varied = {name for grid in grids for own in grid.values() for name in own}
-    return _text({name: value for name, value in run.setting.items() if name not in varied})
+        if tuned := setting.get("tuned"):
+            varied |= set(card.tune.space if card.tune else ())
+            # What follows tells of the row alone.
+            setting = setting | {"tuned": tuned.partition(";")[0]}
+    return _text({name: value for name, value in setting.items() if name not in varied})
 
 
 def _table(name: str, card: Card | None, dataset: str, runs: list[FinishedRun]) -> Table:

@@ -194,13 +194,21 @@ def basis(verdict: Verdict) -> str:
 
 
 def outcome(verdict: Verdict) -> str:
-    """As "+1.1 points [−1.5, 3.5], over seeds 0, 1, 2; published: +6.7 on cub"."""
+    """As "+1.1 points [−1.5, 3.5], paired over 3 seeds (0, 1, 2), over queries [0.2, 2.0]; p 0.04,
+    0.08 corrected for 2 claims; not tuned; published: +6.7 on cub"."""
     text = verdict.basis
     if verdict.difference is not None:
         interval = f" {bounds(*verdict.interval)}" if verdict.interval else ""
         text = f"{points(verdict.difference)} points{interval}, {text}"
+    if verdict.over_queries:
+        text += f", over queries {bounds(*verdict.over_queries)}"
+    parts = [text]
+    if verdict.p is not None:
+        corrected = f", {verdict.corrected:.2g} corrected for {verdict.tested} claims"
+        parts.append(f"p {verdict.p:.2g}{corrected * (verdict.tested > 1)}")
+    parts += [verdict.tuned] * bool(verdict.tuned)
     printed = [f"{points(value)} on {column}" for column, value in verdict.published.items()]
-    return f"{text}; published: {', '.join(printed)}" if printed else text
+    return "; ".join(parts + [f"published: {', '.join(printed)}"] * bool(printed))
 
 
 def tally(verdicts: list[Verdict]) -> str:

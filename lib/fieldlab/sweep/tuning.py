@@ -197,13 +197,14 @@ class Tuning:
                 return outcomes
         self._write()
         best = {s.key: s.values(s.best(self.trials).params) for s in self.searches if s.space}
-        chosen = {s.key: {**best.get(s.key, {}), "tuned": self.in_words} for s in self.searches}
+        chosen = {s.key: best.get(s.key, {}) | {"tuned": self._told(s)} for s in self.searches}
         return sweep(plan(self.card, self.profile, self.out, self.settings, chosen))
 
-    @property
-    def in_words(self) -> str:
-        """What final runs say of it."""
-        return f"{self.trials} trials on {self.kind.validation_data}, see {TUNED}"
+    def _told(self, search: Search) -> str:
+        """What a row's final runs say of it; up to ";" the same for all rows, which makes them one
+        table in a report."""
+        text = f"{self.trials} trials on {self.kind.validation_data}, see {TUNED}"
+        return text + "; this row fixes all that is searched" * (not search.space)
 
     def _batch(self, first: int, last: int, sweep: Sweep) -> list[Outcome] | None:
         """Trials first .. last - 1 of all rows; the outcomes where it cannot go on."""
@@ -260,7 +261,7 @@ class Tuning:
                 row["failed"] = states.count(TrialState.FAIL)
                 row |= {"values": search.values(best.params), "score": best.value}
             rows.append(row)
-        space = {n: w.model_dump(exclude_none=True) for n, w in self.card.tune.space.items()}
+        space = {n: w.model_dump(exclude_defaults=True) for n, w in self.card.tune.space.items()}
         entry = {"profile": self.profile, "settings": list(self.settings), "space": space}
         entry |= {"metric": self.metric, "measured_on": self.kind.validation_data}
         entry |= {"trials": self.trials, "seed": self.seed, "seeds": self.seeds, "rows": rows}

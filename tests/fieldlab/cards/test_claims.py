@@ -3,8 +3,18 @@ import random
 import pytest
 
 from fieldlab.cards.card import load_card
-from fieldlab.cards.claims import CONTRADICTED, NOT_TESTED, SUPPORTED, UNDECIDED, decide, judge
+from fieldlab.cards.claims import (
+    CONTRADICTED,
+    NOT_TESTED,
+    SUPPORTED,
+    UNDECIDED,
+    decide,
+    judge,
+    p_value,
+)
 from fieldlab.report.tables import arrange
+from fieldlab.report.wording import bounds, outcome
+from fieldmarks.evaluation.statistics import bootstrap_interval, seed_interval, seed_p
 from helpers.runs import bare, measured
 
 
@@ -14,7 +24,10 @@ def only_verdict(lab, runs, values=None):
     (table,) = arrange(runs, {"paper-table1": card})
 
     def again(folder, result):
-        found = (values or {})[result["parameters"]["steps"], result["parameters"]["seed"]]
+        key = result["parameters"]["steps"], result["parameters"]["seed"]
+        if key not in (values or {}):
+            raise ValueError("nothing was saved")
+        found = values[key]
         return (
             found if hasattr(found, "values") and not isinstance(found, list) else measured(found)
         )
@@ -63,7 +76,7 @@ def test_several_seeds_give_students_interval_of_the_differences(lab):
     assert verdict.difference == pytest.approx(0.10) and verdict.interval == pytest.approx(
         (0.10 - half, 0.10 + half)
     )
-    assert verdict.word == SUPPORTED and verdict.basis == "over seeds 0, 1, 2"
+    assert verdict.word == SUPPORTED and verdict.basis == "paired over 3 seeds (0, 1, 2)"
     assert (
         over_seeds(lab, [0.40, 0.42, 0.38]).word == CONTRADICTED
         and over_seeds(lab, [0.40, 0.62, 0.58]).word == UNDECIDED
@@ -79,7 +92,9 @@ def test_seeds_are_compared_with_themselves(lab):
         bare("one + two", {"recall@1": 0.75}, 1),
     ]
     verdict = only_verdict(lab, runs)
-    assert verdict.difference == pytest.approx(0.04) and verdict.basis == "over seeds 0, 1"
+    assert (
+        verdict.difference == pytest.approx(0.04) and verdict.basis == "paired over 2 seeds (0, 1)"
+    )
 
 
 # ---- over queries
@@ -94,7 +109,8 @@ def test_one_seed_gives_the_paired_bootstrap_over_queries(lab):
     means = sorted(sum(chance.choice(gains) for _ in gains) / len(gains) for _ in range(2000))
     assert verdict.difference == pytest.approx(sum(gains) / len(gains))
     assert verdict.interval == pytest.approx((means[50], means[1949]), abs=0.01)
-    assert verdict.word == SUPPORTED and verdict.basis == "paired over 300 queries, seed 0"
+    assert verdict.word == SUPPORTED
+    assert verdict.basis == "one seed (0): the interval is over 300 queries, paired"
 
 
 def test_pairing_sees_what_two_separate_intervals_would_not(lab):
@@ -112,7 +128,7 @@ def test_queries_without_a_value_are_left_out_of_both(lab):
         [bare("one"), bare("one + two")],
         {(1, 0): [0.0, float("nan"), 0.0, 0.5], (2, 0): [1.0, 1.0, float("nan"), 1.0]},
     )
-    assert verdict.difference == pytest.approx(0.75) and "paired over 2 queries" in verdict.basis
+    assert verdict.difference == pytest.approx(0.75) and "over 2 queries, paired" in verdict.basis
 
 
 def test_seeds_that_all_say_the_same_are_no_seeds(lab):
@@ -122,7 +138,9 @@ def test_seeds_that_all_say_the_same_are_no_seeds(lab):
         for seed in (0, 1)
     ]
     values = {(1, 0): [0.0, 0.0, 0.0, 1.0], (2, 0): [1.0, 0.0, 1.0, 1.0]}
-    assert only_verdict(lab, runs, values).basis == "paired over 4 queries, seed 0"
+    values |= {(1, 1): values[1, 0], (2, 1): values[2, 0]}
+    basis = "all 2 seeds differ alike: the interval is over 4 queries, paired"
+    assert only_verdict(lab, runs, values).basis == basis
 
 
 @pytest.mark.parametrize(
@@ -207,3 +225,97 @@ def test_the_papers_own_difference_stands_beside(lab):
     for dataset, expected in (("cub", {"cub": 0.05}), ("fieldguide", {"cub": 0.05, "cars": -0.01})):
         (verdict,) = judge(arrange([bare("one", dataset=dataset)], {"paper-table1": card})[0])
         assert verdict.published == pytest.approx(expected)
+
+
+# ---- queries beside seeds, several claims, tuning
+
+
+def test_queries_stand_beside_seeds_each_with_its_mean_over_them(lab):
+    runs = [bare("one", {"recall@1": 0.25 * s}, s) for s in (0, 1)]
+    runs += [bare("one + two", {"recall@1": 0.5 + 0.5 * s}, s) for s in (0, 1)]
+    values = {(1, 0): [0.0, 0.0, 0.0, 0.0], (1, 1): [0.0, 0.0, 0.0, 1.0]}
+    values |= {(2, 0): [1.0, 0.0, 1.0, 0.0], (2, 1): [1.0, 1.0, 1.0, 1.0]}
+    verdict = only_verdict(lab, runs, values)
+    assert verdict.basis == "paired over 2 seeds (0, 1)"
+    gains = [1.0, 0.5, 1.0, 0.0]  # over the seeds
+    assert verdict.over_queries == tuple(bootstrap_interval(gains)[1:])
+    assert f"over queries {bounds(*verdict.over_queries)}" in outcome(verdict)
+
+
+def test_a_p_value_is_below_5_percent_just_where_the_interval_decides():
+    chance = random.Random(3)
+    for within in (None, 0.3):
+        decided = 0
+        for _ in range(300):
+            true = chance.choice([0, 0.2, 1])
+            values = [chance.gauss(true, 0.2) for _ in range(5)]
+            p = p_value(lambda border, values=values: seed_p(values, border), within)
+            word = decide(*seed_interval(values)[1:], within)
+            assert (p < 0.05) == (word != UNDECIDED)
+            decided += word != UNDECIDED
+        assert 20 < decided < 280
+
+
+def claims_of(lab, count: int):
+    """Differences of 0.010, 0.018 and 0.005 over seeds, p about 0.03; and other claims, not run."""
+    claim = lab.card["claims"][0]
+    lab.card["claims"] = [claim | {"text": f"claim {n}"} for n in range(count)]
+    gains = (0.010, 0.018, 0.005, 0.004, 0.011)
+    runs = [bare("one", {"recall@1": 0.5}, seed) for seed in range(5)]
+    runs += [bare("one + two", {"recall@1": 0.5 + g}, seed) for seed, g in enumerate(gains)]
+    (table,) = arrange(runs, {"paper-table1": load_card(lab.write())})
+
+    def again(folder, result):
+        raise ValueError("nothing was saved")
+
+    return judge(table, again)
+
+
+def test_a_claim_holds_only_after_the_correction_for_the_number_of_claims(lab):
+    (alone,) = claims_of(lab, 1)
+    assert alone.word == SUPPORTED and 0.01 < alone.p < 0.05 and alone.corrected == alone.p
+    assert "corrected" not in outcome(alone)
+    several = claims_of(lab, 6)
+    for verdict in several:
+        assert verdict.interval == alone.interval and verdict.p == alone.p
+        assert verdict.word == UNDECIDED and verdict.corrected == pytest.approx(6 * alone.p)
+    assert f"{6 * alone.p:.2g} corrected for 6 claims" in outcome(several[0])
+
+
+def test_claims_that_cannot_be_tested_do_not_count_for_the_correction(lab):
+    lab.card["grid"]["three"] = {"steps": 3}
+    lab.card["claims"] += [
+        {"text": "No", "metric": "recall@1", "higher": "three", "lower": "one"}
+    ] * 9
+    runs = [bare("one", {"recall@1": 0.5}, seed) for seed in range(3)]
+    runs += [bare("one + two", {"recall@1": v}, s) for s, v in enumerate((0.6, 0.62, 0.58))]
+    lab.card["published"] = {}
+    (table,) = arrange(runs, {"paper-table1": load_card(lab.write())})
+
+    def again(folder, result):
+        raise ValueError("nothing was saved")
+
+    first, *others = judge(table, again)
+    assert first.word == SUPPORTED and first.tested == 1
+    assert {verdict.word for verdict in others} == {NOT_TESTED}
+
+
+def test_a_claim_says_how_its_rows_were_tuned(lab):
+    lab.card["tune"] = {"space": {"lr": {"low": 0.1, "high": 1.0}}}
+    how, fixes = "20 trials on held-out training classes", "; this row fixes all"
+    for first, second, words in (
+        ("", "", "not tuned"),
+        (how, how, f"both rows tuned: {how}"),
+        (how, how + fixes, f"one + two: {how}{fixes}; one: {how}"),
+    ):
+        # What was searched differs from row to row, and makes no table of its own.
+        runs = [bare("one", tuned=first, lr=0.5), bare("one + two", tuned=second, lr=0.5)]
+        if how in first:
+            runs[1].result["parameters"]["lr"] = 0.7
+        verdict = only_verdict(lab, runs, {(1, 0): [0.0, 1.0], (2, 0): [1.0, 1.0]})
+        assert verdict.tuned == words and words in outcome(verdict)
+
+
+def test_tuned_runs_and_others_are_not_compared(lab):
+    runs = [bare("one", tuned="20 trials"), bare("one + two", tuned="")]
+    assert len(arrange(runs, {"paper-table1": load_card(lab.write())})) == 2

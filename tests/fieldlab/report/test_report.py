@@ -278,7 +278,7 @@ def test_a_page_and_markdown_say_what_was_measured_on_what_and_what_it_means(run
         "✓ supported",
         "More is better",
         "one + two &gt; one on recall@1: +",
-        "paired over 20 queries, seed 0",
+        "one seed (0): the interval is over 20 queries, paired; p 0.001; not tuned",
         "published on cub",
         "69.5",
     ):

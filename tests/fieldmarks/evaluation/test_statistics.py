@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from fieldmarks.evaluation.statistics import bootstrap_interval, paired_bootstrap, seed_interval
+from fieldmarks.evaluation.statistics import (
+    bootstrap_interval,
+    bootstrap_p,
+    holm,
+    paired_bootstrap,
+    seed_interval,
+    seed_p,
+)
 
 
 def test_intervals_cover_the_true_mean_as_often_as_they_say():
@@ -109,3 +116,81 @@ def test_groups_of_one_are_queries_and_infinity_is_refused():
     )
     with pytest.raises(ValueError, match="1 of 2 values are NaN or infinite, first at 1"):
         seed_interval([0.1, math.inf])
+
+
+# ---- p-values, several of them
+
+
+def test_seed_p_is_scipys_paired_t_test():
+    from scipy.stats import ttest_rel
+
+    generator = np.random.default_rng(0)
+    for count in (2, 3, 5, 20):
+        one, other = generator.normal(0.1, 0.2, count), generator.normal(0, 0.2, count)
+        for border in (0.0, 0.05, -0.3):
+            sides = [
+                ttest_rel(one, other + border, alternative=name).pvalue
+                for name in ("greater", "less")
+            ]
+            assert seed_p(one - other, border) == pytest.approx(sides)
+
+
+def test_seed_p_and_seed_interval_say_the_same():
+    from scipy.stats import ttest_1samp
+
+    values = [0.01, 0.03, 0.02, -0.01]
+    interval = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert seed_interval(values)[1:] == pytest.approx((interval.low, interval.high))
+    _, low, high = seed_interval(values)
+    assert seed_p(values, low)[0] == pytest.approx(0.025)
+    assert seed_p(values, high)[1] == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize("values", [[0.1], [0.1, 0.1]])
+def test_seed_p_needs_seeds_that_differ(values):
+    with pytest.raises(ValueError, match="two or more seeds with different values"):
+        seed_p(values)
+
+
+def test_bootstrap_p_counts_the_samples_on_the_other_side():
+    values = np.random.default_rng(1).normal(0.02, 0.1, 60)
+    drawn = np.random.default_rng(9).choice(values, (20_000, 60)).mean(1)
+    above, below = bootstrap_p(values, 0.01, resamples=20_000)
+    assert above == pytest.approx((drawn <= 0.01).mean(), abs=0.01)
+    assert below == pytest.approx((drawn >= 0.01).mean(), abs=0.01)
+    assert bootstrap_p([1.0, 1.0], resamples=99) == (0.01, 1.0)
+    classes = np.arange(60) // 20
+    groups = np.array([values[classes == c].mean() for c in range(3)])
+    found = bootstrap_p(values, 0.01, groups=classes, resamples=20_000)
+    drawn = np.random.default_rng(9).choice(groups, (20_000, 3)).mean(1)
+    assert found[0] == pytest.approx((drawn <= 0.01).mean(), abs=0.02)
+
+
+def naive_holm(p_values, level: float) -> list[bool]:
+    """Which are rejected: the smallest against level / m, the next against level / (m - 1), ...,
+    up to the first that is not."""
+    rejected = [False] * len(p_values)
+    for step, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if p_values[place] > level / (len(p_values) - step):
+            break
+        rejected[place] = True
+    return rejected
+
+
+def test_holm_rejects_what_the_step_down_rejects():
+    generator = np.random.default_rng(0)
+    for _ in range(300):
+        p = (generator.random(generator.integers(1, 9)) ** 3).round(2).tolist()
+        for level in (0.0493, 0.1007, 0.5003):  # at none of the corrected values
+            assert [c <= level for c in holm(p)] == naive_holm(p, level)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([0.02]) == [0.02] and holm([]) == []
+
+
+@pytest.mark.parametrize("p", [[0.1, 1.2], [-0.1], [float("nan")]])
+def test_holm_refuses_what_is_no_p_value(p):
+    with pytest.raises(ValueError, match="p-values lie between 0 and 1"):
+        holm(p)
