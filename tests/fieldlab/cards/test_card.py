@@ -23,7 +23,7 @@ def complaint(lab, text: str | None = None) -> str:
 def put(tree: dict, path: str, value) -> None:
     *above, last = path.split("/")
     for key in above:
-        tree = tree[int(key) if isinstance(tree, list) else key]
+        tree = tree[int(key)] if isinstance(tree, list) else tree.setdefault(key, {})
     tree[last] = value
 
 
@@ -152,6 +152,78 @@ def test_the_fingerprint_is_that_of_code_and_text_not_of_outputs(lab):
         ("seeds", [], "seeds: it must not be empty, not []"),
         ("seeds", [0, 1, 0], "seeds: 0 is there twice"),
         ("grid", {}, "grid: it must not be empty, not {}"),
+        ("tune", {}, "'tune.space' is missing"),
+        (
+            "tune",
+            {"space": {"lr": {"low": 1, "high": 2}}, "metrc": "recall@1"},
+            "unknown key 'tune.metrc': did you mean 'metric'?",
+        ),
+        ("tune/space", {}, "tune.space: it must not be empty, not {}"),
+        (
+            "tune/space/lr",
+            {"low": 1, "hihg": 2},
+            "unknown key 'tune.space.lr.hihg': did you mean 'high'?",
+        ),
+        (
+            "tune/space/lrr",
+            {"low": 1, "high": 2},
+            "tune.space.lrr: unknown parameter 'lrr': did you mean 'lr'?",
+        ),
+        (
+            "tune/space/seed",
+            {"low": 1, "high": 2},
+            "tune.space.seed: it cannot be searched: give seeds",
+        ),
+        (
+            "tune/space/lr",
+            {"low": 0.1, "high": 0.1},
+            "tune.space.lr: low is 0.1 and high is 0.1: low must be below high",
+        ),
+        (
+            "tune/space/lr",
+            {"low": 0.2, "high": 0.1},
+            "tune.space.lr: low is 0.2 and high is 0.1: low must be below high",
+        ),
+        (
+            "tune/space/lr",
+            {"low": "a", "high": 1},
+            "tune.space.lr: low and high must be numbers, not 'a'",
+        ),
+        (
+            "tune/space/lr",
+            {"low": 0, "high": 1, "log": True},
+            "tune.space.lr: low is 0: with log it must be above 0",
+        ),
+        (
+            "tune/space/lr",
+            {"low": 1},
+            "tune.space.lr: it has low: give either low and high, or choices",
+        ),
+        (
+            "tune/space/lr",
+            {"low": 1, "high": 2, "choices": [1, 2]},
+            "tune.space.lr: it has low, high, choices: give either low and high, or choices",
+        ),
+        (
+            "tune/space/lr",
+            {"choices": [0.1]},
+            "tune.space.lr: choices is [0.1]: give two or more different values",
+        ),
+        (
+            "tune/space/lr",
+            {"choices": [0.1, "x"]},
+            "tune.space.lr: parameter 'lr' is 'x': it must be a number",
+        ),
+        (
+            "tune/space/flag",
+            {"low": 0, "high": 1},
+            "tune.space.flag: parameter 'flag' is 0: it must be true or false",
+        ),
+        (
+            "tune/space/steps",
+            {"low": 1, "high": 9},
+            "tune.space.steps: every row fixes it: leave it out here, or there",
+        ),
         ("grid/one", 3, "grid.one: it must be a mapping (name: value), not 3"),
         ("grid/one", {"stesp": 3}, "grid.one: unknown parameter 'stesp': did you mean 'steps'?"),
         (
@@ -352,3 +424,21 @@ def test_a_notebook_that_will_not_do(lab):
     assert "is not a readable notebook" in complaint(lab)
     with pytest.raises(ValueError, match="is not a readable notebook"):
         parameters_cell(lab.folder / "absent.ipynb")
+
+
+def test_a_row_or_its_profile_takes_a_parameter_out_of_the_search(lab):
+    lab.card["grid"]["one"]["lr"] = 0.1
+    lab.card["profiles"]["demo"]["grid"] = {"one + two": {"flag": False}}
+    choice, low = {"choices": [True, False]}, {"low": 0.1, "high": 1}
+    lab.card["tune"] = {"space": {"lr": low, "flag": choice}}
+    card = load_card(lab.write())
+    assert list(card.searched("demo", "one")) == ["flag"]
+    assert list(card.searched("demo", "one + two")) == ["lr"]
+    assert list(card.searched("paper", "one + two")) == ["lr", "flag"]
+
+
+def test_searched_values_must_go_with_each_row(lab):
+    lab.card["profiles"]["demo"]["parameters"]["steps"] = 1
+    lab.card["grid"] = {"one": {"steps": 2000}, "one + two": {"flag": True}}
+    lab.card["tune"] = {"space": {"flag": {"choices": [True, False]}}}
+    assert complaint(lab).endswith("steps is 2000: it must be at most 1000 without flag")

@@ -14,7 +14,7 @@ from fieldguide.birds.guide import make_fieldguide
 from fieldmarks import load_run
 from fieldmarks.data import catalog
 from fieldmarks.evaluation.recall import recall_at_k
-from fieldmarks.experiments.open_set import OpenSet, Parameters
+from fieldmarks.experiments.open_set import OpenSet, Parameters, hold_out_classes
 from fieldmarks.experiments.parameters import parse
 from fieldmarks.experiments.result import read_result
 from fieldmarks.files import release
@@ -379,3 +379,63 @@ def test_the_whole_experiment_from_a_command_line(birds, tmp_path):
     wrong = start("fieldmarks.experiments.open_set", *arguments(given), "epoch=3")
     assert wrong.returncode == 2
     assert wrong.stderr == "open_set: unknown parameter 'epoch': did you mean 'epochs'?\n"
+
+
+# ---- validation classes
+
+
+@pytest.fixture(scope="module")
+def many_birds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "many"
+    return make_fieldguide(folder, classes=20, images=3, size=64, seed=0)
+
+
+@pytest.mark.parametrize("share, held", [(0.01, 2), (0.25, 2), (0.3, 3), (0.5, 5), (0.99, 8)])
+def test_validation_holds_out_training_classes(many_birds, tmp_path, share, held):
+    given = parameters(many_birds, tmp_path / "run")
+    (train, test), held_out = OpenSet.parts(given), set()
+    for method, seed in (("vapnet", 0), ("scda", 3)):
+        p = dataclasses.replace(given, validation=share, method=method, seed=seed)
+        kept, searched = OpenSet.parts(p)
+        assert set(kept.paths) | set(searched.paths) == set(train.paths)
+        classes = [set(part.labels.tolist()) for part in (kept, searched, test)]
+        assert len(classes[1]) == held and len(classes[0]) == 10 - held
+        assert not classes[0] & classes[1] and not (classes[0] | classes[1]) & classes[2]
+        held_out.add(searched.fingerprint)
+    assert len(held_out) == 1, "the same classes for every method and seed"
+
+
+def test_validation_runs_and_its_data_are_others(many_birds, tmp_path):
+    given = parameters(many_birds, tmp_path / "run", epochs=1, method="normsoftmax")
+    experiment = OpenSet(dataclasses.replace(given, validation=0.3))
+    _, history, scores = run(experiment)
+    result = json.loads(experiment.finish(history, scores).read_text())
+    assert result["counts"]["train_classes"] == 7 and result["counts"]["classes"] == 3
+    parts = OpenSet.parts(given)
+    assert result["data_fingerprint"] != " ".join(part.fingerprint for part in parts)
+    release(experiment.folder)
+
+
+def test_classes_of_one_image_are_never_held_out(many_birds, tmp_path):
+    train = OpenSet.parts(parameters(many_birds, tmp_path / "run"))[0]
+    classes = train.labels.unique().tolist()
+    kept = [(train.labels == label).nonzero()[0].item() for label in classes[:7]]
+    kept += torch.isin(train.labels, torch.tensor(classes[7:])).nonzero().flatten().tolist()
+    rest, held = hold_out_classes(train.subset(kept), 0.3)
+    assert held.labels.unique().tolist() == classes[7:] and len(rest) == 7
+
+
+@pytest.mark.parametrize("classes, several", [(3, 3), (4, 1)])
+def test_validation_needs_four_classes(many_birds, tmp_path, classes, several):
+    train = OpenSet.parts(parameters(many_birds, tmp_path / "run"))[0]
+    keep = []
+    for place, label in enumerate(train.labels.unique().tolist()[:classes]):
+        keep += (train.labels == label).nonzero().flatten().tolist()[: 3 if place < several else 1]
+    with pytest.raises(ValueError, match="at least 4 training classes, 2 of them") as raised:
+        hold_out_classes(train.subset(keep), 0.25)
+    assert f"{classes} training classes, {several} of them" in str(raised.value)
+
+
+def test_validation_is_a_share(tmp_path):
+    with pytest.raises(ValueError, match="validation is 1.0: it is a share"):
+        parameters("", tmp_path, validation=1.0)
