@@ -8,7 +8,6 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
@@ -140,15 +139,15 @@ def run(
     is given by --set root.NAME=DIR, or in the variable FIELDMARKS_NAME (as in FIELDMARKS_CUB).
     """
     limit = _limit(time_limit, workers, scheduler)
-    runs = _plan(cards, profile, out, settings)
-    from fieldlab.sweep.estimate import expected_seconds
-
-    expected = expected_seconds(runs)
+    runs = (planned := _plan(cards, profile, out, settings))()
     if dry_run:
-        _show_plan(runs, expected, None if scheduler else workers)
+        _show_plan(runs, None if scheduler else workers)
         return 0
+    from fieldlab.sweep.plan import run_planned
+
     with _sweep(out, workers, scheduler, retries, limit) as run_all:
-        return _sum_up(run_all(runs, expected), out)
+        outcomes = run_planned(runs, planned, run_all)
+    return _sum_up(outcomes, out)
 
 
 @app.command()
@@ -186,9 +185,10 @@ def tune(
 
 @contextmanager
 def _sweep(out: Path, workers: int, scheduler: str | None, retries: int, limit: float):
-    """Yields what executes runs: run_all(runs, the seconds that each may take) -> outcomes."""
+    """Yields what executes runs: run_all(runs) -> outcomes."""
     from fieldlab.sweep import cluster, sweep
     from fieldlab.sweep.board import open_board
+    from fieldlab.sweep.estimate import expected_seconds
 
     with cluster.connected(scheduler) if scheduler else cluster.embedded(workers) as client:
         try:
@@ -197,15 +197,15 @@ def _sweep(out: Path, workers: int, scheduler: str | None, retries: int, limit: 
             reason = f"{error.strerror}; give another folder by --out"
             raise ValueError(f"no results can be written to '{out}': {reason}") from None
 
-        def run_all(runs: list, expected: Sequence[float | None] = ()) -> list:
-            with open_board(runs, expected) as board:
+        def run_all(runs: list) -> list:
+            with open_board(runs, expected_seconds(runs)) as board:
                 return sweep.run_all(client, runs, limit, board, retries)
 
         yield run_all
 
 
-def _plan(cards: list[Path], profile: str, out: Path, settings: list[str]) -> list:
-    """Everything is checked before the first run starts."""
+def _plan(cards: list[Path], profile: str, out: Path, settings: list[str]):
+    """What plans the runs of cards, all of which are checked before the first run starts."""
     from fieldlab.cards.card import load_card
     from fieldlab.sweep.plan import plan
 
@@ -215,16 +215,16 @@ def _plan(cards: list[Path], profile: str, out: Path, settings: list[str]) -> li
             both = f"'{loaded[card.name].file}' and '{card.file}'"
             raise ValueError(f"two cards with the name {card.name}: {both}")
         loaded[card.name] = card
-    return [each for card in loaded.values() for each in plan(card, profile, out, settings)]
+    return lambda: [run for card in loaded.values() for run in plan(card, profile, out, settings)]
 
 
-def _show_plan(runs: list, expected: list, workers: int | None) -> None:
-    from fieldlab.sweep.estimate import estimate
+def _show_plan(runs: list, workers: int | None) -> None:
+    from fieldlab.sweep.estimate import estimate, expected_seconds
     from fieldlab.sweep.runner import finished
 
     first, left = runs[0].parameters, []
     shared = {n for n in first if all(each.parameters.get(n, ...) == first[n] for each in runs)}
-    for each, seconds in zip(runs, expected, strict=True):
+    for each, seconds in zip(runs, expected_seconds(runs), strict=True):
         hidden = shared | {"dataset", "seed"}
         own = [f"{n}={value}" for n, value in each.parameters.items() if n not in hidden]
         state = "to run" if finished(each) is None else "earlier"

@@ -9,6 +9,7 @@
     grid:                                           # the table's rows, and what makes them differ
       L_a:            {classification: true, constraint: none}
       L_a + mean L_c: {classification: true, constraint: mean}
+      L_a, as long:   {classification: true, constraint: none, same_time_as: L_a + mean L_c}
     seeds: [0, 1, 2]
     profiles:
       paper:
@@ -27,6 +28,8 @@
       - {text: Means help, metric: recall@1, higher: L_a + mean L_c, lower: L_a}
       - {text: As good, metric: recall@1, row: L_c, within: 0.003, of: L_a}   # 0.3 points
 
+A row with `same_time_as` is trained for the time of the row named there: for as many epochs as take
+that long in its twin, the row that has the same parameters but for this one.
 A run takes one row, one data set and one seed. Where two places give the same parameter, the later
 counts: the card's `parameters`, the profile's, the data set's, the row's, the row's in the profile.
 """
@@ -184,6 +187,15 @@ class Card(_Strict):
         named = {k: v for place in (*places, p.grid.get(row, {})) for k, v in place.items()}
         return named | {"dataset": dataset}
 
+    def twin(self, row: str) -> str:
+        """The row with the same parameters, for as many epochs as the others, of one that has
+        `same_time_as`. Raises ValueError where there is none."""
+        own = {name: value for name, value in self.grid[row].items() if name != "same_time_as"}
+        if twins := [name for name, parameters in self.grid.items() if parameters == own]:
+            return twins[0]
+        lacking = "no row has the same parameters without same_time_as"
+        raise ValueError(f"{lacking}: add it, for how long an epoch takes is measured there")
+
     def searched(self, profile: str, row: str) -> dict[str, Searched]:
         """What tuning searches for a row: all of the space but what the row itself fixes."""
         fixed = self.grid[row] | self.profiles[profile].grid.get(row, {})
@@ -321,6 +333,7 @@ def _unrelated(parameters_class: type) -> type:
 def _check_parameters(card: Card) -> None:
     kind, places = card.parameters_class, {"parameters": card.parameters}
     places |= {f"grid.{row}": own for row, own in card.grid.items()}
+    rows = {f"grid.{row}": row for row in card.grid}
     for name, profile in card.profiles.items():
         places[f"profiles.{name}.parameters"] = profile.parameters
         for key, groups in (("grid", profile.grid), ("datasets", profile.datasets)):
@@ -330,6 +343,10 @@ def _check_parameters(card: Card) -> None:
             for name in OF_THE_RUN.keys() & parameters:
                 raise ValueError(f"'{name}' cannot be given here: {OF_THE_RUN[name]}")
             check_values(kind, parameters)
+            if other := parameters.get("same_time_as"):
+                if place not in rows:
+                    raise ValueError("same_time_as can be given in the card's grid only")
+                _check_same_time(card, rows[place], other)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
     _check_space(card)
@@ -343,10 +360,18 @@ def _check_parameters(card: Card) -> None:
                     card.check_run(name, row, values | {searched: end})
 
 
+def _check_same_time(card: Card, row: str, other: str) -> None:
+    if other not in card.grid:
+        raise ValueError(f"same_time_as: there is no row '{other}'{nearest_name(other, card.grid)}")
+    if "same_time_as" in card.grid[other]:
+        raise ValueError(f"same_time_as: the time of '{other}' is itself that of another row")
+    card.twin(row)
+
+
 def _check_space(card: Card) -> None:
     for name, where in (card.tune.space if card.tune else {}).items():
         try:
-            if name in (*OF_THE_RUN, "tuned"):
+            if name in (*OF_THE_RUN, "tuned", "same_time_as"):
                 raise ValueError(f"it cannot be searched: {OF_THE_RUN.get(name, 'tuning sets it')}")
             for end in where.ends:
                 check_values(card.parameters_class, {name: end})

@@ -17,6 +17,8 @@ from fieldlab.cards.card import Card
 from fieldlab.cards.finished import FinishedRun
 from fieldmarks.evaluation.statistics import seed_interval
 
+LENGTHS = ("epochs", "step_epochs", "milestones")  # of a run that takes as long as others
+
 
 class Measurement(NamedTuple):
     """A mean with its 95 % interval, if any, and over what that is: "seeds", "queries" or ""."""
@@ -125,9 +127,24 @@ def arrange(runs: Sequence[FinishedRun], cards: dict[str, Card | None]) -> list[
     groups = defaultdict(list)
     for run in runs:
         name = run.result["card"]
-        shared = _shared(run, cards.get(name))
+        card = cards.get(name)
+        shared = _shared(_as_others(run, runs, card), card)
         groups[name, run.dataset, run.result.get("data_fingerprint"), shared].append(run)
     return [_table(key[0], cards.get(key[0]), key[1], group) for key, group in groups.items()]
+
+
+def _as_others(run: FinishedRun, runs: Sequence[FinishedRun], card: Card | None) -> dict:
+    """A run's setting; where its epochs come from the time of another row, with that row's."""
+    if not (card and (name := run.setting.get("same_time_as"))):
+        return run.setting
+    data = run.result["card"], run.dataset, run.result.get("data_fingerprint")
+    alike = [
+        other.setting
+        for other in runs
+        if (other.result["card"], other.dataset, other.result.get("data_fingerprint")) == data
+        and row_of(card, other) == name
+    ]
+    return run.setting | {n: alike[-1][n] for n in LENGTHS if alike and n in alike[-1]}
 
 
 def row_of(card: Card, run: FinishedRun) -> str | None:
@@ -138,9 +155,9 @@ def row_of(card: Card, run: FinishedRun) -> str | None:
     return max(fitting, key=lambda row: len(card.grid[row]), default=None)
 
 
-def _shared(run: FinishedRun, card: Card | None) -> str:
+def _shared(setting: dict, card: Card | None) -> str:
     """The setting that all runs of a table have. Without a card nothing is known to be shared."""
-    varied, setting = set(run.setting), run.setting
+    varied = set(setting)
     if card:
         grids = [card.grid, *(profile.grid for profile in card.profiles.values())]
         varied = {name for grid in grids for own in grid.values() for name in own}

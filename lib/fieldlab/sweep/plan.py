@@ -4,14 +4,17 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 
 from fieldlab.cards.card import GENERATED, OF_THE_RUN, Card, check_values, read_value
 from fieldlab.cards.notebook import fingerprint
 from fieldmarks.checks import nearest_name
+from fieldmarks.experiments.result import read_result
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,12 @@ def plan(
 ) -> list[Run]:
     """All runs of a card, in the order of its rows; nothing is written.
 
+    Rows that take as long as another are left out, with a warning, while it is not known how long
+    that is: until the other and the row's twin have been run with the first of the seeds.
+
     Args:
-        chosen: further parameters by (row, data set), which overrule all others.
+        chosen: further parameters by (row, data set), which overrule all others; if given, these
+            alone are planned.
         seeds: in place of all others.
         settings: "name=value" or "name.dataset=value", which overrule the card. "dataset=name" runs
             on that data set alone, and "seed=3" or "seed=[0, 1]" with these seeds alone.
@@ -70,21 +77,63 @@ def plan(
     given_seeds = _as_list(common.pop("seed", [])) or of_profile.seeds or card.seeds
     _check_settings(card, given, common, datasets)
     content, folder, runs = fingerprint(card.notebook_file), Path(out).absolute() / card.name, []
-    for dataset in datasets:
+    seeds = seeds or given_seeds
+
+    def run(row: str, dataset: str, seed: int, **lengths) -> Run:
         own = {name: value for name, only, value in given if only == dataset}
-        for row in of_profile.only or card.grid:
-            values = card.merged(profile, row, dataset) | common | own
-            values |= chosen.get((row, dataset), {})
-            values["root"] = _root(dataset, values.get("root", ""))
-            for seed in seeds or given_seeds:
-                values["seed"] = seed
-                full = card.check_run(profile, row, values)
-                digest = hashlib.sha256(json.dumps([content, full], sort_keys=True).encode())
-                name = f"{_slug(row)}-{_slug(dataset)}-{seed}-{digest.hexdigest()[:10]}"
-                parameters = {name: full[name] for name in values}
-                place = (card.notebook_file, parameters, folder / name, card.metric)
-                runs.append(Run(card.name, profile, row, dataset, seed, *place))
+        values = card.merged(profile, row, dataset) | common | own | lengths
+        values |= chosen.get((row, dataset), {})
+        values |= {"root": _root(dataset, values.get("root", "")), "seed": seed}
+        full = card.check_run(profile, row, values)
+        digest = hashlib.sha256(json.dumps([content, full], sort_keys=True).encode())
+        name = f"{_slug(row)}-{_slug(dataset)}-{seed}-{digest.hexdigest()[:10]}"
+        parameters = {name: full[name] for name in values}
+        place = (card.notebook_file, parameters, folder / name, card.metric)
+        return Run(card.name, profile, row, dataset, seed, *place)
+
+    for dataset, row in product(datasets, of_profile.only or card.grid):
+        if chosen and (row, dataset) not in chosen:
+            continue
+        lengths: dict | None = {}
+        if other := card.grid[row].get("same_time_as"):
+            both = [run(each, dataset, seeds[0]) for each in (card.twin(row), other)]
+            lengths = _same_time(*both)
+        if lengths is None:
+            known = f"known once {both[0].row} and {other} have been run with seed {seeds[0]}"
+            warnings.warn(f"{card.name}  {row}  {dataset}: its epochs are {known}", stacklevel=2)
+            continue
+        runs += [run(row, dataset, seed, **lengths) for seed in seeds]
     return runs
+
+
+def _same_time(twin: Run, other: Run) -> dict | None:
+    """The epochs, and what else is counted in them, in which a row like `twin` trains for the time
+    of `other`, as far as whole epochs come to that; None where one of both has no result yet."""
+    results = [read_result(run.folder) for run in (twin, other)]
+    if None in results:
+        return None
+    own, wanted = (result["timing"]["train_seconds"] for result in results)
+    if not (own > 0 and wanted > 0):
+        raise ValueError(f"{twin.row} or {other.row} learns nothing: it takes no time to compare")
+    given, longer = results[0]["parameters"], wanted / own
+    lengths = {"epochs": max(1, round(longer * given["epochs"]))}
+    if given.get("schedule") == "step":
+        lengths["step_epochs"] = max(1, round(longer * given["step_epochs"]))
+    if given.get("schedule") == "milestones":
+        lengths["milestones"] = [round(longer * epoch) for epoch in given["milestones"]]
+    return lengths
+
+
+def run_planned(
+    runs: list[Run], plan_again: Callable[[], list[Run]], sweep: Callable[[list[Run]], list]
+) -> list:
+    """Execute runs, and then those that could only be planned when these were done; the outcomes of
+    all."""
+    outcomes, folders = sweep(runs), {run.folder for run in runs}
+    if not any(outcome.state == "stopped" for outcome in outcomes):
+        later = [run for run in plan_again() if run.folder not in folders]
+        outcomes += sweep(later) if later else []
+    return outcomes
 
 
 def _slug(name: str) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fieldlab.cards.card import Card
 from fieldlab.cards.space import Searched
-from fieldlab.sweep.plan import Run, plan
+from fieldlab.sweep.plan import Run, plan, run_planned
 from fieldlab.sweep.runner import Outcome
 from fieldmarks.checks import nearest_name
 from fieldmarks.experiments.experiment import experiment_class
@@ -118,7 +119,9 @@ class Tuning:
             ValueError: the data have too few classes or images to hold some out.
             RuntimeError: another process tunes it there.
         """
-        runs = self._trials({(run.row, run.dataset): {} for run in self.finals})
+        longer = [row for row, own in self.card.grid.items() if "same_time_as" in own]
+        keys = [(run.row, run.dataset) for run in self.finals if run.row not in longer]
+        runs = self._trials(dict.fromkeys(keys, {}))
         for run in {run.dataset: run for run in runs}.values():
             if self.kind.tuning:
                 self.kind.parts(parse(self.kind.Parameters, run.parameters))
@@ -134,8 +137,8 @@ class Tuning:
         chosen = {
             key: {**values, **self.kind.tuning, "tuned": TRIAL} for key, values in drawn.items()
         }
-        runs = plan(self.card, self.profile, self.folder.parent, self.settings, chosen, [self.seed])
-        return [run for run in runs if (run.row, run.dataset) in drawn]
+        out = self.folder.parent
+        return plan(self.card, self.profile, out, self.settings, chosen, [self.seed])
 
     def _search(self, run: Run, storage: str | None) -> Search:
         space, all_of_it = self.card.searched(self.profile, run.row), self.card.tune.space
@@ -198,7 +201,11 @@ class Tuning:
         self._write()
         best = {s.key: s.values(s.best(self.trials).params) for s in self.searches if s.space}
         chosen = {s.key: best.get(s.key, {}) | {"tuned": self._told(s)} for s in self.searches}
-        return sweep(plan(self.card, self.profile, self.out, self.settings, chosen))
+        card, twins = self.card, [r for r, own in self.card.grid.items() if "same_time_as" in own]
+        for row in twins:  # that take as long as another row have the values of those like them
+            chosen |= {(row, d): v for (r, d), v in chosen.items() if r == card.twin(row)}
+        again = partial(plan, card, self.profile, self.out, self.settings, chosen)
+        return run_planned(again(), again, sweep)
 
     def _told(self, search: Search) -> str:
         """What a row's final runs say of it; up to ";" the same for all rows, which makes them one

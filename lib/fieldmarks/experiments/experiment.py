@@ -45,7 +45,7 @@ from fieldmarks.processes import is_main, main_first, processes
 from fieldmarks.progress import counter
 from fieldmarks.training import History, Settings, choose_device, choose_precision, embed_all, fit
 
-NOT_IDENTITY = ("out", "card", "progress", "device", "baseline", "tuned")
+NOT_IDENTITY = ("out", "card", "progress", "device", "baseline", "tuned", "same_time_as")
 ATTENDED = 200  # images whose attention is compared with masks
 COUNTS = ("train", "query", "gallery", "classes", "train_classes")  # of result.json
 
@@ -70,6 +70,7 @@ class RunParameters:
     card: str = ""  # the lab card that the run belongs to
     baseline: str = ""  # a finished run to compare with; empty: a fitting one beside this
     tuned: str = ""  # how values were chosen, as "20 trials ..."; empty: as given
+    same_time_as: str = ""  # the row of the card whose training time set the epochs; empty: none
     kind: ClassVar[str]  # the module's name, and what run folders are called
 
     if TYPE_CHECKING:  # the options that `composed_of` adds
