@@ -29,7 +29,8 @@ SPACE = {"lr": {"low": 0.001, "high": 0.1, "log": True}, "batch_size": {"choices
 # and "broken" always. An epoch of proxynca++ takes 3.1 seconds, of others 1.
 STAND_IN = """
 import json, math, os, pathlib, sys, time, yaml
-p = {"batch_size": 32, "tuned": "", "validation": 0, **yaml.safe_load(open(sys.argv[4]))}
+p = {"batch_size": 32, "lr": 0.01, "tuned": "", "validation": 0, "same_time_as": ""}
+p |= {"schedule": "cosine", **yaml.safe_load(open(sys.argv[4]))}
 folder = pathlib.Path(p["out"])
 with open(folder.parent / "executed", "a") as log:
     log.write(f"{folder.name} {'again' if (folder / 'result.json').exists() else 'first'}\\n")

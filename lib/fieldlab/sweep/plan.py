@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from types import MappingProxyType
 
 from fieldlab.cards.card import GENERATED, OF_THE_RUN, Card, check_values, read_value
 from fieldlab.cards.notebook import fingerprint
@@ -48,7 +47,7 @@ def plan(
     profile: str,
     out: Path,
     settings: Sequence[str] = (),
-    chosen: Mapping[tuple[str, str], dict] = MappingProxyType({}),
+    chosen: Mapping[tuple[str, str], dict] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> list[Run]:
     """All runs of a card, in the order of its rows; nothing is written.
@@ -82,7 +81,7 @@ def plan(
     def run(row: str, dataset: str, seed: int, **lengths) -> Run:
         own = {name: value for name, only, value in given if only == dataset}
         values = card.merged(profile, row, dataset) | common | own | lengths
-        values |= chosen.get((row, dataset), {})
+        values |= (chosen or {}).get((row, dataset), {})
         values |= {"root": _root(dataset, values.get("root", "")), "seed": seed}
         full = card.check_run(profile, row, values)
         digest = hashlib.sha256(json.dumps([content, full], sort_keys=True).encode())
@@ -92,7 +91,7 @@ def plan(
         return Run(card.name, profile, row, dataset, seed, *place)
 
     for dataset, row in product(datasets, of_profile.only or card.grid):
-        if chosen and (row, dataset) not in chosen:
+        if chosen is not None and (row, dataset) not in chosen:
             continue
         lengths: dict | None = {}
         if other := card.grid[row].get("same_time_as"):

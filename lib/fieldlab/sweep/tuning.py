@@ -102,11 +102,11 @@ class Tuning:
         if not searched:
             right = "give it a key tune, as {space: {lr: {low: 0.001, high: 0.1, log: true}}}"
             raise ValueError(f"{card.name} does not say what to search: {right}")
-        if not (card.tune.metric or card.metric):
-            raise ValueError(f"{card.name} names no metric to go by: give tune.metric")
         if not self.kind.validation_data:
             none = f"{card.experiment} has no validation data, and test data choose nothing"
             raise ValueError(f"{card.name} cannot be tuned: {none}")
+        if not (card.tune.metric or card.metric):
+            raise ValueError(f"{card.name} names no metric to go by: give tune.metric")
         for text in self.settings:
             if (name := text.partition("=")[0].partition(".")[0]) in (*searched, "tuned"):
                 raise ValueError(f"--set {name}: tuning chooses it")
