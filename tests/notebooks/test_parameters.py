@@ -56,6 +56,8 @@ def test_the_parameters_cell_is_short_and_sets_defaults(notebook):
     values = {node.targets[0].id: ast.literal_eval(node.value) for node in body}
     for name, value in values.items():
         default = getattr(parameters, name)  # every name is one of theirs
+        if name == "freeze_stages":  # in a notebook somebody waits; a script trains all stages
+            default = 5
         default = list(default) if isinstance(default, tuple) else default
         assert value == default and type(value) is type(default), name
     assert {"dataset", "root", "method", "epochs", "lr", "size", "seed", "out", "card"} <= {*values}

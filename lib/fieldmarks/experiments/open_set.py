@@ -27,7 +27,7 @@ from fieldmarks.resampling import crop_and_resize
 
 INFORMED = 100  # images whose attributes are looked at
 DEFAULTS = {"views": 2, "constraint_weight": 0.1, "grids": (2, 4), "uniform_over": "grids"}
-DEFAULTS |= {"cosine_head": True, "freeze_norm": True, "epochs": 3}
+DEFAULTS |= {"cosine_head": True, "freeze_norm": True, "epochs": 4, "lr": 0.01}
 
 
 @composed_of(VAPNet, create_baseline, **DEFAULTS)

@@ -142,8 +142,9 @@ def test_what_is_saved_gives_the_metrics_again(trained):
     experiment, history, scores = trained
     experiment.finish(history, scores)
     scores = measured_again(OpenSet, experiment.folder)
-    assert list(scores.metrics) == ["recall@1", "recall@2", "recall@4", "recall@8", "map@r"]
-    assert scores.metrics.keys() == scores.intervals.keys()
+    names = ["recall@1", "recall@2", "recall@4", "recall@8", "map@r"]
+    looks = ["attention", "attention_centre", "attention_ratio"]
+    assert list(scores.metrics) == names + looks and list(scores.intervals) == names
 
 
 @pytest.mark.parametrize(

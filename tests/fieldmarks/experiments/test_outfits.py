@@ -371,7 +371,7 @@ def test_the_fingerprint_is_that_of_items_questions_and_attributes(wardrobe):
             {"outfits_split": "open"},
             "parameter 'outfits_split' is 'open': it must be one of nondisjoint, disjoint",
         ),
-        ({"size": 129}, "size is 129 and resize is 128"),
+        ({"size": 225, "resize": 224}, "size is 225 and resize is 224"),
         ({"hidden": []}, "hidden is []: give the units of one layer or more"),
         ({"dropout": 1.0}, "dropout is 1.0: it is a share"),
         ({"message_share": -0.1}, "message_share is -0.1: it is a share"),
