@@ -46,7 +46,7 @@ from fieldmarks.progress import counter
 from fieldmarks.training import History, Settings, choose_device, choose_precision, embed_all, fit
 
 NOT_IDENTITY = ("out", "card", "progress", "device", "baseline", "tuned", "same_time_as")
-ATTENDED = 200  # images whose attention is compared with masks
+ATTENDED = 100  # images whose attention is compared with masks
 COUNTS = ("train", "query", "gallery", "classes", "train_classes")  # of result.json
 
 
