@@ -296,14 +296,16 @@ class Experiment:
     def attention_metrics(saved: Mapping[str, Tensor]) -> dict[str, float]:
         """Of what `attention` gave: "attention", the share of images in which its maximum lies on
         the object, "attention_centre", in which the picture's centre does, the floor; and
-        "attention_ratio", its mean on the object over that beside it, median over images."""
+        "attention_share", its mean on the object over the sum of that and its mean beside it, in
+        the median: 0.5 where both are alike, 0.75 where it is three times as high."""
         known = saved["attention"] if "attention" in saved else torch.empty(0, 3)
         known = known[~known.isnan().any(1)]
         if not len(known):
             return {}
         maximum, centre, ratio = known.unbind(1)
         means = {"attention": maximum.mean(), "attention_centre": centre.mean()}
-        return {n: v.item() for n, v in (means | {"attention_ratio": ratio.median()}).items()}
+        means["attention_share"] = 1 - 1 / (1 + ratio.median())
+        return {name: value.item() for name, value in means.items()}
 
     def embed(self, pixels: PixelCache) -> Tensor:
         """The method's embeddings of all images, (N, D) on the CPU."""
