@@ -80,11 +80,13 @@ def execute(
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(run.folder / ".runner").acquire(timeout=0):
-            if (metrics := finished(run)) is not None:
+            if (metrics := finished(run)) is None and not stopped():
+                stop_processes(run.folder)  # left by a runner that was killed; one may just have
+                metrics = finished(run)  # written its result
+            if metrics is not None:
                 return Outcome("earlier", metrics=metrics)
             if stopped():
                 return Outcome("stopped")
-            stop_processes(run.folder)  # left by a runner that was killed
             error = _obstacle(run) or _run_papermill(run, time_limit, environment, stopped)
             ended = outcome(error)
             record = {name: getattr(run, name) for name in RECORDED} | asdict(ended)
