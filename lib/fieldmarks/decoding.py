@@ -170,7 +170,9 @@ def in_order(function: Callable, paths: list[Path], workers=None, progress=None)
         pool.shutdown(cancel_futures=True)
 
 
-def unreadable(paths: list[Path], workers=None, progress=None) -> list[ImageError]:
-    """Decode all images in full; an error for each that cannot be read, in order."""
-    results = in_order(lambda path: decode(path, None).shape, paths, workers, progress)
+def unreadable(
+    paths: list[Path], workers=None, progress=None, shorter_side: int | None = None
+) -> list[ImageError]:
+    """Decode all images, by default in full; an error for each that cannot be read, in order."""
+    results = in_order(lambda path: decode(path, shorter_side).shape, paths, workers, progress)
     return [result for result in results if isinstance(result, ImageError)]

@@ -12,7 +12,7 @@ import torch
 
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.data.pixels import cache_key
-from fieldmarks.decoding import ImageError, decode, in_order
+from fieldmarks.decoding import ImageError, unreadable
 from fieldmarks.files import cache_home, write_json
 
 
@@ -30,9 +30,9 @@ def find_unreadable(
     with suppress(OSError, ValueError, TypeError, IndexError):
         known = json.loads(note.read_text())
         return {row: ImageError(paths[row], reason) for row, reason in known}
-    attempt = lambda path: decode(path, shorter_side).shape
-    results = enumerate(in_order(attempt, list(paths), workers, progress))
-    faults = {row: result for row, result in results if isinstance(result, ImageError)}
+    row_of = {path: row for row, path in enumerate(paths)}
+    found = unreadable(list(paths), workers, progress, shorter_side)
+    faults = {row_of[fault.path]: fault for fault in found}
     if all(map(_lasts, faults.values())):
         with suppress(OSError):
             write_json(note, [(row, fault.reason) for row, fault in faults.items()])

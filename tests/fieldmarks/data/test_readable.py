@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fieldmarks.data import readable
+from fieldmarks import decoding
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.data.readable import find_unreadable, without_unreadable
 from fieldmarks.decoding import ImageError
@@ -47,8 +47,8 @@ def test_a_class_that_loses_all_is_refused(images):
 
 
 def test_images_are_read_once_until_a_file_changes(images, monkeypatch):
-    read, decode = [], readable.decode
-    monkeypatch.setattr(readable, "decode", lambda p, side: read.append(p) or decode(p, side))
+    read, decode = [], decoding.decode
+    monkeypatch.setattr(decoding, "decode", lambda p, side: read.append(p) or decode(p, side))
     first = find_unreadable(images.paths, 16)
     assert list(first) == [1, 2, 6] and len(read) == 9
     again = find_unreadable(images.paths, 16)
@@ -59,16 +59,16 @@ def test_images_are_read_once_until_a_file_changes(images, monkeypatch):
 
 
 def test_a_drive_that_hiccups_is_not_remembered(images, monkeypatch):
-    decode = readable.decode
+    decode = decoding.decode
 
     def hiccup(path, side):
         if path == images.paths[0]:
             raise ImageError(path, "Input/output error") from OSError(5, "Input/output error")
         return decode(path, side)
 
-    monkeypatch.setattr(readable, "decode", hiccup)
+    monkeypatch.setattr(decoding, "decode", hiccup)
     assert list(find_unreadable(images.paths, 16)) == [0, 1, 2, 6]
-    monkeypatch.setattr(readable, "decode", decode)
+    monkeypatch.setattr(decoding, "decode", decode)
     assert list(find_unreadable(images.paths, 16)) == [1, 2, 6]
 
 
