@@ -23,6 +23,7 @@ from fieldmarks.backbones import has_depthwise
 from fieldmarks.checkpoints import load_checkpoint, plain, resume, save_checkpoint
 from fieldmarks.checks import at_least, choices, positive
 from fieldmarks.data.batches import read_ahead
+from fieldmarks.memory import keep_freed_memory
 from fieldmarks.methods.method import Method
 from fieldmarks.processes import is_main, mean_over_processes, rank, stop_requests, synchronise
 from fieldmarks.progress import Progress
@@ -125,6 +126,7 @@ def fit(
     if not hasattr(stream, "steps_per_epoch"):
         stream = _Loader(stream, device or "cpu", settings.seed)
     device, steps = torch.device(device or stream.device), stream.steps_per_epoch
+    keep_freed_memory()
     method.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(method, settings)
     precision = choose_precision(settings.precision, device, method)
@@ -284,6 +286,7 @@ def embed_all(
     Args:
         pixels: has `batch(index)` and a length.  views: as `augment.TestViews`."""
     device = torch.device(device)
+    keep_freed_memory()
     method.to(device, memory_format=torch.channels_last)
     world = dist.get_world_size() if dist.is_initialized() else 1
     own = torch.arange(rank(), len(pixels), world)

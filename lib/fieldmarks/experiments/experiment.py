@@ -310,7 +310,7 @@ class Experiment:
     def embed(self, pixels: PixelCache) -> Tensor:
         """The method's embeddings of all images, (N, D) on the CPU."""
         options = {"device": self.device, "precision": self.precision}
-        options["batch_size"] = 4 * self.parameters.batch_size
+        options["batch_size"] = self.parameters.batch_size  # more only takes more memory
         return embed_all(self.method, pixels, self.test_views, **options)
 
     # A run

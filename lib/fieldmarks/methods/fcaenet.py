@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fieldmarks.checks import at_least
+from fieldmarks.checks import at_least, one_of
 from fieldmarks.labels import integer_labels
+from fieldmarks.methods.hash_baselines import class_codes
 from fieldmarks.methods.hashing import DIVERGED, HashMethod
 from fieldmarks.methods.method import gather
 
@@ -31,7 +32,10 @@ class FCAENet(HashMethod):
         erase: SREM (Table 2).  regions, region_size: its n and l, l in pixels (Tables 3 and 4).
         relate: ESRL (Table 2).  self_weight, others_weight: alpha and beta, of its terms (eq. 9).
         quantisation: gamma, weight of ADSH's |V_sampled - U|^2; FCAENet has none (eq. 12).
-        negative: as `similarity`.  seed: of the first, random codes V.  Else as `HashMethod`.
+        negative: as `similarity`.  seed: of the first codes V.  Else as `HashMethod`.
+        first_codes: random ones, for each "image" its own; or those of `class_codes`, so that a
+            "class" starts with one code and the network is asked from the first step for codes that
+            agree within a class, where it learns noise until V has been computed once.
 
     NOTE terms are means, and do not grow with k: J over n images and the batch, times 12 / k, ESRL
     over the batch and k. A learning rate then serves all code lengths. Table 2's variants are not
@@ -51,6 +55,7 @@ class FCAENet(HashMethod):
         others_weight: float = 1.0,
         quantisation: float = 0.0,
         negative: Negative = "balanced",
+        first_codes: Literal["image", "class"] = "image",
         seed: int = 0,
         freeze_norm: bool = False,
         hash_lr: float = 1.0,
@@ -67,9 +72,14 @@ class FCAENet(HashMethod):
         # A random layer's first gradients only disturb trained features; V tells bits apart.
         nn.init.zeros_(self.hash_layer.weight)
         nn.init.zeros_(self.hash_layer.bias)
-        first = torch.randint(2, (len(labels), bits), generator=torch.Generator().manual_seed(seed))
+        one_of("first_codes", first_codes, ("image", "class"))
+        if first_codes == "class":
+            first = class_codes(int(labels.max()) + 1, bits, seed)[labels]
+        else:
+            generator = torch.Generator().manual_seed(seed)
+            first = torch.randint(2, (len(labels), bits), generator=generator) * 2.0 - 1
         self.register_buffer("labels", labels.clone(), persistent=False)
-        self.register_buffer("codes", first * 2.0 - 1)  # V (n, k)
+        self.register_buffer("codes", first)  # V (n, k)
         self.register_buffer("outputs", torch.zeros(len(labels), bits))  # U, its sampled rows
         self.register_buffer("sampled", torch.zeros(len(labels), dtype=torch.bool))
 

@@ -1,0 +1,94 @@
+"""Methods on the photographs that tests use too, trained and compared over seeds: python
+tests/benchmarks/photographs.py SHARED_DATA OUT [--rows NAME ...] [--seeds 0 1 2] [--workers 2].
+
+Cars: 30 classes to learn from, 20 to retrieve; CUB-200-2011: classes 1-25 and 26-50; hashing: the
+official split of CUB's classes 1-50. A finished run is not run again, an interrupted one resumes."""
+
+import argparse
+import itertools
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from fieldlab.cards.finished import find_results
+from fieldmarks.evaluation.statistics import seed_interval
+
+ROOTS = {"cars": ("folder", "cars_folder"), "cub": ("cub", "CUB_200_2011"), "fieldguide": None}
+COMMON = {"freeze_stages": 5, "evaluate_every": 0, "weights": "bundled", "progress": "none"}
+DRAWN = {"generated": '{"classes": 60, "images": 16}'}
+
+# Three epochs of VAPNet with two views take as long as seven of L_a.
+L_A = {"constraint": "none", "epochs": 3}
+CENTRED = {"teacher": "centred", "attributes": 64, "temperature": 0.05, "constraint_weight": 0.03}
+OPEN_SET = {
+    "L_a, linear head": L_A | {"cosine_head": False},
+    "L_a": L_A,
+    "L_a, as long": L_A | {"epochs": 7},
+    "VAPNet": {"epochs": 3},
+    "VAPNet, centred": CENTRED | {"epochs": 3},
+}
+ADSH = {"method": "adsh", "epochs": 3, "passes": 2}
+LINEAR = {"feature_length": 0.0, "hash_lr": 0.05, "first_codes": "image"}
+HASHING = {
+    "ADSH, layer as printed": ADSH | LINEAR,
+    "ADSH, codes by image": ADSH | {"first_codes": "image"},
+    "ADSH": ADSH,
+    "FCAENet": ADSH | {"method": "fcaenet"},
+    "OrthoHash": {"method": "orthohash", "epochs": 6},
+}
+ROWS = {f"{data}: {name}": ("open_set", data, row)
+        for data, (name, row) in itertools.product(ROOTS, OPEN_SET.items())}  # fmt: skip
+ROWS |= {f"hashing: {name}": ("hashing", "cub", row) for name, row in HASHING.items()}
+SHOWN = ("recall@1", "map@r", "map", "attention", "attention_share", "erased", "erased_bits")
+
+
+def train(module: str, data: str, row: dict, seed: int, shared: Path, out: Path) -> str:
+    where = DRAWN
+    if place := ROOTS[data]:
+        where = {"dataset": place[0], "root": shared / place[1]}
+    values = COMMON | where | row | {"seed": seed, "out": out}
+    command = [sys.executable, "-m", f"fieldmarks.experiments.{module}"]
+    command += [f"{name}={value}" for name, value in values.items()]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["failed"])[-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shared", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), help="names or their beginnings")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    chosen = [name for name in ROWS if name.startswith(tuple(given.rows))]
+    folder = lambda name: "".join(c if c.isalnum() else "-" for c in name)
+    with ThreadPoolExecutor(given.workers) as pool:
+        waiting = {}
+        for seed, name in itertools.product(given.seeds, chosen):
+            out = given.out / f"{folder(name)}-{seed}"
+            task = (*ROWS[name], seed, given.shared, out)
+            waiting[name, seed] = pool.submit(train, *task)
+        for (name, seed), outcome in waiting.items():
+            print(name, seed, outcome.result() or "done", flush=True)
+    for name in chosen:
+        found = [
+            run.result
+            for seed in given.seeds
+            for run in find_results(given.out / f"{folder(name)}-{seed}")
+        ]
+        line = [f"{found[0]['timing']['train_seconds']:.0f} s"]
+        for metric in SHOWN:
+            values = [run["metrics"][metric] for run in found if metric in run["metrics"]]
+            if values:
+                mean, low, high = seed_interval(values)
+                span = f" [{100 * low:.1f}, {100 * high:.1f}]" * (len(values) > 1)
+                line.append(f"{metric} {100 * mean:.1f}{span}")
+        print(name, *line, sep=" | ")
+
+
+if __name__ == "__main__":
+    main()
