@@ -24,7 +24,7 @@ help:
 
 demo: $(VENV)/ready
 	$(BIN)/fieldmarks run labs/vapnet/table1.yaml labs/fcaenet/table1.yaml labs/pan/table1.yaml labs/pan/table2.yaml \
-		--profile demo --workers 2 --out runs/demo
+		--profile demo --workers 2 --out runs/demo --report
 	$(BIN)/fieldmarks report runs/demo
 
 # One thread for each of two workers. The tests of notebooks share their runs, so they stay in one process and in order.

@@ -132,6 +132,7 @@ def run(
     retries: int = Option(0, min=0, metavar="N", help="How often a failed run is tried again."),
     time_limit: str = Option("24h", metavar="TIME", help="For each run: 90s, 30m, 12h."),
     dry_run: bool = Option(False, "--dry-run", help="Only print the plan and an estimate."),
+    page: bool = Option(False, "--report", help="Write DIR/report.html anew after each run."),
 ) -> int:
     """Run lab cards: each row of a table with each seed. What is done already is not run again.
 
@@ -145,9 +146,28 @@ def run(
         return 0
     from fieldlab.sweep.plan import run_planned
 
-    with _sweep(out, workers, scheduler, retries, limit) as run_all:
+    after = _ReportSoFar(out) if page else None
+    with _sweep(out, workers, scheduler, retries, limit, after) as run_all:
         outcomes = run_planned(runs, planned, run_all)
     return _sum_up(outcomes, out)
+
+
+class _ReportSoFar:
+    """Writes the report while runs go on, which a fault of one of them must not end."""
+
+    def __init__(self, out: Path):
+        self.out, self.said = out, set()
+
+    def __call__(self) -> None:
+        from fieldlab.report.report import gather, write_report
+
+        try:
+            line = f"report  {write_report(gather(self.out))[0]}: reload it as runs end"
+        except (ValueError, OSError) as error:
+            line = f"no report yet: {error}"
+        if line not in self.said:
+            print(line, flush=True)
+        self.said.add(line)
 
 
 @app.command()
@@ -184,7 +204,7 @@ def tune(
 
 
 @contextmanager
-def _sweep(out: Path, workers: int, scheduler: str | None, retries: int, limit: float):
+def _sweep(out: Path, workers: int, scheduler: str | None, retries: int, limit: float, after=None):
     """Yields what executes runs: run_all(runs) -> outcomes."""
     from fieldlab.sweep import cluster, sweep
     from fieldlab.sweep.board import open_board
@@ -199,7 +219,7 @@ def _sweep(out: Path, workers: int, scheduler: str | None, retries: int, limit: 
 
         def run_all(runs: list) -> list:
             with open_board(runs, expected_seconds(runs)) as board:
-                return sweep.run_all(client, runs, limit, board, retries)
+                return sweep.run_all(client, runs, limit, board, retries, after)
 
         yield run_all
 

@@ -2,10 +2,11 @@
 tests/benchmarks/photographs.py SHARED_DATA OUT [--rows NAME ...] [--seeds 0 1 2] [--workers 2].
 
 Cars: 30 classes to learn from, 20 to retrieve; CUB-200-2011: classes 1-25 and 26-50; hashing: the
-official split of CUB's classes 1-50. A finished run is not run again, an interrupted one resumes."""
+official split of CUB's classes 1-50. What is finished is not run again, what was cut off resumes."""
 
 import argparse
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -47,10 +48,10 @@ SHOWN = ("recall@1", "map@r", "map", "attention", "attention_share", "erased", "
 def train(module: str, data: str, row: dict, seed: int, shared: Path, out: Path) -> str:
     where = DRAWN
     if place := ROOTS[data]:
-        where = {"dataset": place[0], "root": shared / place[1]}
+        where = {"dataset": place[0], "root": (shared / place[1]).resolve()}
     values = COMMON | where | row | {"seed": seed, "out": out}
     command = [sys.executable, "-m", f"fieldmarks.experiments.{module}"]
-    command += [f"{name}={value}" for name, value in values.items()]
+    command += [f"{n}={json.dumps(v) if isinstance(v, bool) else v}" for n, v in values.items()]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["failed"])[-1]

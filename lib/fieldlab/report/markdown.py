@@ -16,7 +16,12 @@ from fieldlab.report.wording import Cell, Grid, Part, Report
 
 def as_markdown(report: Report, folder: Path) -> str:
     """The report; `folder` is where it will stand, for its links."""
-    parts = [part_as_markdown(p) + runs_as_markdown(p, report, folder) for p in report.parts]
+    parts = [
+        "\n".join(
+            [*_head(p, folder), claims_as_markdown(p), details_as_markdown(p, report, folder)]
+        )
+        for p in report.parts
+    ]
     return "\n".join([f"# Fieldmarks report\n\n{about(report)}\n", *parts])
 
 
@@ -27,39 +32,76 @@ def about(report: Report) -> str:
 
 
 def part_as_markdown(part: Part) -> str:
-    """One table under its heading and its setting, and the claims."""
-    return "\n".join([table_as_markdown(part), *map(_claim, part.verdicts), "", ""])
+    """One table under its heading, its claims, and the setting; without figures."""
+    return "\n".join([table_as_markdown(part), claims_as_markdown(part), *_setting(part)])
+
+
+def _head(part: Part, folder: Path) -> list[str]:
+    heading, *table = table_as_markdown(part).split("\n")
+    return [heading, "", leading_as_markdown(part, folder), *table]
+
+
+def leading_as_markdown(part: Part, folder: Path) -> str:
+    """What people look at first: two figures of the method."""
+    if not part.leading:
+        return ""
+    row, names = part.leading
+    said = f"*{_text(row.title)}*, seed {row.runs[0].seed}:"
+    return "\n".join([said, "", *_figures(row, names, folder), ""])
 
 
 def table_as_markdown(part: Part) -> str:
-    setting, table = part.setting, part.table
-    lines = [f"## {_text(wording.heading(table))}", ""]
-    lines.append(f"> **{_text(wording.how_to_read(setting, table))}**")
-    for section, differences in setting.differences.items():
-        values = [f"**{_text(n)}** {_text(h)} *(paper: {_text(p)})*" for n, h, p in differences]
-        lines.append(f"> - {_text(section)}: {'; '.join(values)}")
-    if setting.note:
-        lines += [">", f"> The card on the paper's setting: {_text(setting.note)}"]
-    lines += ["", *map(_text, setting.facts), "", *_grid(wording.cells(table))]
-    others, not_run = wording.other_cells(table), wording.cells_not_run(table)
-    lines += _folded(f"What else was measured: {len(others[0]) - 1}", others)
-    lines += _folded(f"Rows of the paper that were not run: {len(not_run[1])}", not_run)
-    return "\n".join([*lines, ""])
+    """Under its heading, with how it may be read."""
+    table = part.table
+    read = f"> **{_text(wording.how_to_read(part.setting, table))}**"
+    return "\n".join(
+        [f"## {_text(wording.heading(table))}", "", read, "", *_grid(wording.cells(table)), ""]
+    )
 
 
-def runs_as_markdown(part: Part, report: Report, folder: Path) -> str:
-    """Where numbers come from, and the figures of the first run of each row."""
-    rows = [_row(row, report, folder) for row in part.table.rows if row.runs]
-    lines = [line for row in rows for line in row]
+def claims_as_markdown(part: Part) -> str:
+    """Each in a line, and below, folded, what it rests on."""
+    lines = [*map(_claim, part.verdicts), ""]
+    rests = [f"- {_text(v.claim.text)}: {_text(wording.basis(v))}" for v in part.verdicts]
+    return "\n".join(lines + _details("What these rest on", rests) * bool(rests))
+
+
+def details_as_markdown(part: Part, report: Report, folder: Path) -> str:
+    """The setting, and each run, folded."""
+    rows = [line for row in part.table.rows if row.runs for line in _row(row, report, folder)]
     if earlier := ", ".join(report.shown(run.folder) for run in part.table.superseded):
         why = "Not counted, for a later run has the same parameters and seed"
-        lines += [f"{why}: {_text(earlier)}", ""]
-    return "\n".join(["### Runs", "", *lines, ""])
+        rows += [f"{why}: {_text(earlier)}", ""]
+    figures = "All figures, and where the numbers come from"
+    return "\n".join([*_setting(part), *_details(figures, rows)])
+
+
+def _setting(part: Part) -> list[str]:
+    setting, table, lines = part.setting, part.table, []
+    for section, differences in setting.differences.items():
+        values = [f"**{_text(n)}** {_text(h)} *(paper: {_text(p)})*" for n, h, p in differences]
+        lines.append(f"- {_text(section)}: {'; '.join(values)}")
+    if setting.note:
+        lines += ["", f"The card on the paper's setting: {_text(setting.note)}"]
+    lines += ["", *map(_text, setting.facts)]
+    title = "The setting, and what differs from the paper's" if setting.known else "The setting"
+    others, not_run = wording.other_cells(table), wording.cells_not_run(table)
+    return [
+        *_details(title, lines),
+        *_folded(f"What else was measured: {len(others[0]) - 1}", others),
+        *_folded(f"Rows of the paper that were not run: {len(not_run[1])}", not_run),
+    ]
 
 
 def _claim(verdict: Verdict) -> str:
-    claim, basis = _text(verdict.claim.text), _text(wording.basis(verdict))
-    return f"- {wording.SIGNS[verdict.word]} **{verdict.word}**: {claim} ({basis})"
+    claim, found = _text(verdict.claim.text), _text(wording.difference(verdict) or verdict.basis)
+    return f"- {wording.SIGNS[verdict.word]} **{verdict.word}**: {claim} ({found})"
+
+
+def _figures(row: Row, names: list[str], folder: Path) -> list[str]:
+    links = [quote(os.path.relpath(row.runs[0].folder / name, folder)) for name in names]
+    captions = [_text(wording.caption(name)) for name in names]
+    return [f"![{caption}]({link})" for caption, link in zip(captions, links, strict=True)]
 
 
 def _row(row: Row, report: Report, folder: Path) -> list[str]:
@@ -70,10 +112,7 @@ def _row(row: Row, report: Report, folder: Path) -> list[str]:
             facts["figures, in the folder"] = ", ".join(run.result["figures"])
         listed = [f"- **{name}**: {_text(fact)}" for name, fact in facts.items()]
         lines += _details(f"Seed {run.seed}: where its numbers come from", listed)
-    for name in first.result["figures"]:
-        link = quote(os.path.relpath(first.folder / name, folder))
-        lines.append(f"![{_text(wording.caption(name))}]({link})")
-    return [*lines, ""]
+    return [*lines, *_figures(row, first.result["figures"], folder), ""]
 
 
 def _grid(grid: Grid) -> list[str]:

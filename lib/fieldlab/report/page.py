@@ -14,12 +14,17 @@ from urllib.parse import unquote
 from mistune import create_markdown
 from PIL import Image
 
-from fieldlab.cards.claims import Verdict
+from fieldlab.cards.claims import NOT_TESTED, Verdict
 from fieldlab.page import data_uri, document
-from fieldlab.report.markdown import about, runs_as_markdown, table_as_markdown
-from fieldlab.report.wording import SIGNS, Part, Report, basis, counted, heading, tally
+from fieldlab.report.markdown import (
+    about,
+    details_as_markdown,
+    leading_as_markdown,
+    table_as_markdown,
+)
+from fieldlab.report.wording import SIGNS, Part, Report, basis, counted, difference, heading, tally
 
-PICTURES = 10 * 2**20  # bytes; what comes after that is named and stays in its folder
+PICTURES = 7 * 2**20  # bytes; what comes after that is named and stays in its folder
 to_html = create_markdown(escape=False, plugins=["table"])
 # WebP takes half of what JPEG does; charts, which are PNG, stay as they are to the pixel.
 ENCODING = {".png": {"lossless": True}, ".jpg": {"quality": 80}, ".jpeg": {"quality": 80}}
@@ -27,16 +32,22 @@ ENCODING = {".png": {"lossless": True}, ".jpg": {"quality": 80}, ".jpeg": {"qual
 
 def as_page(report: Report) -> str:
     """All of it."""
-    pictures, contents, sections = Pictures(report.folder), "", ""
+    pictures, contents, sections = Pictures(report.folder), "", []
     for number, part in enumerate(report.parts, start=1):
         title, summary = escape(heading(part.table)), counted(len(part.table.runs), "run")
         summary += f"; claims: {tally(part.verdicts)}" * bool(part.verdicts)
         contents += f'<li><a href="#table-{number}">{title}</a> <small>{summary}</small></li>'
-        runs = pictures.inside(to_html(runs_as_markdown(part, report, report.folder)))
-        claims = _claims(part.verdicts)
-        sections += f'<section id="table-{number}">{_table(part)}{claims}{runs}</section>\n'
+        head, table = re.split(r"(?<=</h2>)", _table(part), maxsplit=1)
+        lead = pictures.inside(to_html(leading_as_markdown(part, report.folder)))
+        sections.append(f"{head}{lead}{table}{_claims(part.verdicts)}")
+    for number, part in enumerate(report.parts):  # after all leading pictures, if there is room
+        details = _wide(to_html(details_as_markdown(part, report, report.folder)))
+        sections[number] += pictures.inside(details)
+    text = "".join(
+        f'<section id="table-{n}">{each}</section>\n' for n, each in enumerate(sections, 1)
+    )
     title, nav = "Fieldmarks report", f"<nav><ul>{contents}</ul></nav>"
-    body = f"<h1>{title}</h1>{to_html(about(report))}{nav}\n{sections}"
+    body = f"<h1>{title}</h1>{to_html(about(report))}{nav}\n{text}"
     return document(title, Path(__file__).with_suffix(".css"), body)
 
 
@@ -44,6 +55,10 @@ def _table(part: Part) -> str:
     text = to_html(table_as_markdown(part))
     if part.setting.is_papers:
         text = text.replace("<blockquote>", '<blockquote class="same">', 1)
+    return _wide(text)
+
+
+def _wide(text: str) -> str:
     text = re.sub(r"(<tr>\s*)<td>(.*?)</td>", r'\1<th scope="row">\2</th>', text)
     text = text.replace("<table>", '<div class="wide" tabindex="0"><table>')
     return text.replace("</table>", "</table></div>")
@@ -52,18 +67,27 @@ def _table(part: Part) -> str:
 def _claims(verdicts: list[Verdict]) -> str:
     if not verdicts:
         return ""
-    tested = [verdict for verdict in verdicts if verdict.interval]
-    ends = [abs(end) for v in tested for end in (*v.interval, v.claim.within or 0)]
-    lines = "".join(_claim(verdict, max(ends, default=0)) for verdict in verdicts)
-    title = "What the paper claims, tested on these runs"
-    return f'<h3>{title}</h3><ul class="claims">{lines}</ul>'
+    drawn = [verdict for verdict in verdicts if verdict.interval]
+    ends = [abs(end) for v in drawn for end in (*v.interval, v.claim.within or 0)]
+    tested, others = (
+        "".join(_claim(v, max(ends, default=0)) for v in verdicts if (v.word == NOT_TESTED) == way)
+        for way in (False, True)
+    )
+    if others:
+        title = counted(sum(v.word == NOT_TESTED for v in verdicts), "claim") + " not tested here"
+        others = f'<details><summary>{title}</summary><ul class="claims">{others}</ul></details>'
+    if tested:
+        title = "What the paper claims, tested on these runs"
+        tested = f'<h3>{title}</h3><ul class="claims">{tested}</ul>'
+    return tested + others
 
 
 def _claim(verdict: Verdict, most: float) -> str:
-    word = verdict.word
+    word, found = verdict.word, difference(verdict)
     return (
         f'<li><span class="verdict {word.replace(" ", "-")}">{SIGNS[word]} {word}</span>'
-        f"<div><p>{escape(verdict.claim.text)}</p><small>{escape(basis(verdict))}</small></div>"
+        f"<details><summary>{escape(verdict.claim.text)} <small>{escape(found)}</small></summary>"
+        f"<small>{escape(basis(verdict))}</small></details>"
         f"{_drawn(verdict, most) if verdict.interval else ''}</li>"
     )
 

@@ -41,6 +41,9 @@ CAPTIONS = {
 }
 
 
+LEADING = ("erased", "pairs", "top_ten", "attention", "episode_middling")  # as they lead a table
+
+
 @dataclass(frozen=True)
 class Part:
     """One table with what belongs to it."""
@@ -48,6 +51,15 @@ class Part:
     table: Table
     setting: Setting
     verdicts: list[Verdict]
+
+    @property
+    def leading(self) -> tuple[Row, list[str]] | None:
+        """The last row that was run, which is mostly the paper's method, and those two figures of
+        its first run that show best what it does; None where it kept none of these."""
+        row = next(row for row in reversed(self.table.rows) if row.runs)
+        figures = {Path(name).stem: name for name in row.runs[0].result["figures"]}
+        names = [figures[name] for name in LEADING if name in figures][:2]
+        return (row, names) if names else None
 
 
 @dataclass(frozen=True)
@@ -187,19 +199,24 @@ def bounds(low: float, high: float, digits: int = 1) -> str:
 
 
 def basis(verdict: Verdict) -> str:
-    """What a claim compares, and what it came to, as "A > B on recall@1: +1.1 points ..."."""
+    """What a claim compares, and what that rests on, as "A > B on recall@1: +1.1 points ..."."""
     claim, (first, second) = verdict.claim, verdict.claim.rows
     sign = ">" if claim.within is None else f"within {100 * claim.within:g} points of"
     return f"{first} {sign} {second} on {claim.metric}: {outcome(verdict)}"
 
 
+def difference(verdict: Verdict) -> str:
+    """As "+1.1 points [−1.5, 3.5]"; empty where there is none."""
+    if verdict.difference is None:
+        return ""
+    interval = f" {bounds(*verdict.interval)}" if verdict.interval else ""
+    return f"{points(verdict.difference)} points{interval}"
+
+
 def outcome(verdict: Verdict) -> str:
     """As "+1.1 points [−1.5, 3.5], paired over 3 seeds (0, 1, 2), over queries [0.2, 2.0]; p 0.04,
     0.08 corrected for 2 claims; not tuned; published: +6.7 on cub"."""
-    text = verdict.basis
-    if verdict.difference is not None:
-        interval = f" {bounds(*verdict.interval)}" if verdict.interval else ""
-        text = f"{points(verdict.difference)} points{interval}, {text}"
+    text = ", ".join(filter(None, (difference(verdict), verdict.basis)))
     if verdict.over_queries:
         text += f", over queries {bounds(*verdict.over_queries)}"
     parts = [text]
@@ -234,7 +251,7 @@ def how_to_read(setting: Setting, table: Table) -> str:
         return "The paper's setting, as its card has it."
     if setting.known:
         numbers = "these numbers compare rows with each other and reproduce nothing"
-        return f"Not the paper's setting: {numbers}. What differs:"
+        return f"Not the paper's setting: {numbers}."
     if table.card_name and not table.card:
         lacking = "nothing published to compare with, and no claims"
         return f"There is no card {table.card_name} here: {lacking}."

@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from uuid import uuid4
@@ -23,7 +23,12 @@ LOST += "and the same command resumes with what is left"
 
 
 def run_all(
-    client: Client, runs: Sequence[Run], time_limit: float, board=None, retries: int = 0
+    client: Client,
+    runs: Sequence[Run],
+    time_limit: float,
+    board=None,
+    retries: int = 0,
+    after: Callable[[], None] | None = None,
 ) -> list[Outcome]:
     """Execute runs in order; one that fails does not keep the others from running.
 
@@ -34,6 +39,7 @@ def run_all(
         board: told of starts and ends, also of a failed run that is tried again ("again"), one left
             to another runner ("busy") and one that its worker handed back ("waiting").
         retries: how often a failed run is tried again, after all others.
+        after: called when a run has been done.
 
     Returns:
         one outcome a run; after Ctrl-C or SIGTERM those that have not ended are "stopped".
@@ -42,12 +48,12 @@ def run_all(
         RuntimeError: the connection to the scheduler is lost.
     """
     with _terminated_as_interrupted():
-        return _Sweep(client, runs, time_limit, board or Lines(runs), retries).run()
+        return _Sweep(client, runs, time_limit, board or Lines(runs), retries, after).run()
 
 
 class _Sweep:
-    def __init__(self, client, runs, time_limit, board, retries):
-        self.client, self.runs, self.time_limit = client, runs, time_limit
+    def __init__(self, client, runs, time_limit, board, retries, after):
+        self.client, self.runs, self.time_limit, self.after = client, runs, time_limit, after
         self.board, self.retries, self.name = board, retries, uuid4().hex
         self.waiting, self.running = deque(range(len(runs))), {}  # numbers; future -> number
         self.completed = as_completed(loop=client.loop)
@@ -57,8 +63,14 @@ class _Sweep:
         try:
             while self.waiting or self.running:
                 self._submit()
+                done = False
                 for future in self._ended(TICK if self.running or self.waiting else 0):
-                    self._take(self.running.pop(future), _outcome(future))
+                    outcome = _outcome(future)
+                    self._take(self.running.pop(future), outcome)
+                    done |= outcome.state == "done"
+                if done and self.after:
+                    self._submit()  # meanwhile others run
+                    self.after()
         except KeyboardInterrupt:
             self._stop()
         except BaseException:

@@ -56,7 +56,7 @@ def pair_board(
     if not np.allclose(contributions, relevance * scores, atol=1e-3):
         raise ValueError("contributions must be relevance times scores")
     top, side = min(top, len(names)), 1.02
-    head, foot, between = 0.26 + 0.2 * bool(maps), 0.5, 0.24
+    head, foot, between = 0.26 + 0.32 * bool(maps), 0.5, 0.24  # labels of maps: two lines
     row_height = max((2 * side + 0.04 - foot) / top, 0.19)
     height = row_height * top
     block = head + height + foot
@@ -77,8 +77,8 @@ def pair_board(
                 left = MARGIN + column * (side + 0.04)
                 figure.cell(blend(image, sides[place][pair]), left, cell_top, side)
                 if place == 0:
-                    middle = {"ha": "center", "room": side + 0.1}
-                    figure.note(left + side / 2, cell_top - 0.05, labels[pair], **middle)
+                    middle = {"ha": "center", "room": side + 0.1, "lines": 2, "va": "bottom"}
+                    figure.note(left + side / 2, cell_top - 0.03, labels[pair], **middle)
         order = np.argsort(-contributions[pair], kind="stable")[:top]
         similarity = contributions[pair].sum()
         figure.write(bars_left, above, f"similarity {similarity:.2f}", **bold)

@@ -159,13 +159,15 @@ def embedding_map(points, labels, thumbnails=None, names=None, title: str = "") 
         axes.scatter(mine[:, 0], mine[:, 1], s=16, color=colour, marker=marker, lw=0, alpha=0.75)
         distance = ((mine - np.median(mine, axis=0)) ** 2).sum(axis=1)
         middles.append(mine[distance.argmin()])  # a point, not a gap between two
+    boxes = []
     for index in _spread(points) if thumbnails is not None else ():
         image = as_rgb(thumbnails[index])
         small = OffsetImage(image, zoom=34 / max(image.shape[:2]))
         edge = {"ec": colours[place[index]], "lw": 1.4}
-        axes.add_artist(AnnotationBbox(small, points[index], pad=0.12, zorder=3, bboxprops=edge))
+        boxes.append(AnnotationBbox(small, points[index], pad=0.12, zorder=3, bboxprops=edge))
+        axes.add_artist(boxes[-1])
     titles = [str(label) if names is None else names[int(label)] for label in classes]
-    _name_places(figure, axes, middles, titles, colours, above=6 if thumbnails is None else 20)
+    _name_places(figure, axes, middles, titles, colours, boxes)
     figure.note(MARGIN, figure.get_figheight() - MARGIN, "near = similar; the axes have no unit")
     return figure
 
@@ -185,8 +187,9 @@ def project(embeddings, seed: int = 0, neighbours: int = 15) -> np.ndarray:
         return UMAP(**near, random_state=seed, init=init).fit_transform(embeddings)
 
 
-def _name_places(figure: Picture, axes, places, names, colours, above: float) -> None:
-    """Names `above` points above places, but moved apart and into the axes, with a line between."""
+def _name_places(figure: Picture, axes, places, names, colours, pictures) -> None:
+    """Names above places, but moved apart, off the pictures and into the axes, with a line between
+    where there is room for all of that."""
     frame, points = axes.get_window_extent(), 72 / figure.dpi
     at = axes.transData.transform(places) * points  # in points, as all here
     texts, ground = [], {"fc": "white", "alpha": 0.75, "lw": 0, "pad": 1}
@@ -196,29 +199,31 @@ def _name_places(figure: Picture, axes, places, names, colours, above: float) ->
         ends = {"xytext": (0, 0), "textcoords": "offset points", "arrowprops": rule}
         texts.append(axes.annotate(name, place, **ends, **style, zorder=5, bbox=ground))
     sizes = [Text.get_window_extent(text).size * points + 3 for text in texts]
-    wanted = at + (0, above + sizes[0][1] / 2)
-    moved = move_apart(wanted, sizes, frame.min * points, frame.max * points)
+    wanted = at + (0, 6 + sizes[0][1] / 2)
+    boxes = [picture.get_window_extent(figure.canvas.get_renderer()) for picture in pictures]
+    taken = [((box.min + box.max) / 2 * points, box.size * points + 2) for box in boxes]
+    moved = place_apart(wanted, sizes, frame.min * points, frame.max * points, taken)
     for text, offset in zip(texts, moved - at, strict=True):
         text.set_position(offset)
 
 
-def move_apart(middles, sizes, low, high, rounds: int = 500) -> np.ndarray:
-    """Boxes, given by middles and sizes (n, 2), moved along the axis on which it takes least until
-    none overlaps another, and kept between `low` and `high`: their new middles (n, 2)."""
-    middles, sizes = np.array(middles, float), np.asarray(sizes, float)
-    need = (sizes[:, None] + sizes) / 2  # (n, n, 2)
-    order = np.sign(np.subtract.outer(np.arange(len(sizes)), np.arange(len(sizes))))
-    for _ in range(rounds):
-        middles = np.clip(middles, low + sizes / 2, high - sizes / 2)
-        apart = middles[:, None] - middles
-        lacking = need - np.abs(apart)
-        meet = (lacking > 1e-6).all(axis=2) & (order != 0)
-        if not meet.any():
-            break
-        direction = np.where(apart == 0, order[:, :, None], np.sign(apart))
-        least = lacking == lacking.min(axis=2, keepdims=True)
-        middles += (0.5 * direction * lacking * least * meet[:, :, None]).sum(axis=1)
-    return middles
+def place_apart(wanted, sizes, low, high, taken=()) -> np.ndarray:
+    """Middles (n, 2) for boxes with these sizes, near the wanted middles (n, 2) and between `low`
+    and `high`: each in turn goes to the nearest place tried where it meets none before it and none
+    of `taken`, (middle, size) each; where there is no such place, to the one where it meets least.
+    """
+    steps = np.stack(np.meshgrid(np.arange(-6, 7) / 4, np.arange(-30, 31) / 2), axis=-1)
+    there, placed = list(taken), []
+    for middle, size in zip(np.asarray(wanted, float), np.asarray(sizes, float), strict=True):
+        moves = steps.reshape(-1, 2) * size
+        moves = moves[np.argsort(np.hypot(*moves.T), kind="stable")]
+        tried = np.clip(middle + moves, low + size / 2, high - size / 2)
+        shared = np.zeros(len(tried))
+        for other, extent in there:
+            shared += ((size + extent) / 2 - np.abs(tried - other)).clip(min=0).prod(axis=1)
+        placed.append(tried[shared.argmin()])
+        there.append((placed[-1], size))
+    return np.array(placed)
 
 
 def _spread(points: np.ndarray, columns: int = 14, rows: int = 10) -> list[int]:

@@ -16,7 +16,7 @@ from fieldmarks.show.maps import (
     embedding_map,
     hottest_boxes,
     map_grid,
-    move_apart,
+    place_apart,
     project,
 )
 
@@ -157,13 +157,31 @@ def test_names_on_the_map_neither_overlap_nor_are_cut_off():
             assert frame.x0 <= x0 and x1 <= frame.x1 and frame.y0 <= y0 and y1 <= frame.y1
 
 
-def test_boxes_that_do_not_meet_stay_where_they_are():
+def test_boxes_go_to_the_nearest_place_where_they_meet_nothing():
     middles, sizes = np.array([[2.0, 2], [6, 2]]), np.array([[3.0, 1], [3, 1]])
-    assert np.array_equal(move_apart(middles, sizes, (0, 0), (9, 9)), middles)
-    moved = move_apart(middles - [[0, 0], [3.5, -0.4]], sizes, (0, 0), (9, 9))
-    assert moved[:, 0] == pytest.approx([2, 2.5]) and moved[:, 1] == pytest.approx([1.7, 2.7])
-    cornered = move_apart(middles - 3, sizes, (0, 0), (9, 9))  # only one of the two can give way
-    assert cornered == pytest.approx(np.array([[1.5, 0.5], [3, 1.5]]), abs=1e-4)
+    assert np.array_equal(place_apart(middles, sizes, (0, 0), (9, 9)), middles)
+    moved = place_apart([[2, 2], [2, 2]], sizes, (0, 0), (9, 9))
+    assert moved[0].tolist() == [2, 2] and sorted(abs(moved[1] - 2)) == [0, 1]
+    picture = (np.array([2.0, 3]), np.array([4.0, 4]))  # covers 0 .. 4 and 1 .. 5
+    beside = place_apart(middles[:1], sizes[:1], (0, 0), (9, 9), [picture])
+    assert beside.tolist() == [[2, 0.5]]
+    edge = place_apart(middles - 5, sizes, (0, 0), (9, 9))
+    assert edge[0].tolist() == [1.5, 0.5] and edge[1, 1] in (0.5, 1.5)
+
+
+def test_names_of_a_map_lie_beside_its_pictures():
+    rng = np.random.default_rng(1)
+    points = rng.normal(size=(60, 2))
+    thumbnails = [rng.integers(0, 255, (20, 20, 3), dtype=np.uint8) for _ in points]
+    figure = embedding_map(
+        points, np.arange(60) % 5, thumbnails, [f"species {n}" for n in range(5)]
+    )
+    figure.canvas.draw()
+    boxes = [Text.get_window_extent(text).extents for text in figure.axes[0].texts]
+    pictures = [a for a in figure.axes[0].artists if isinstance(a, AnnotationBbox)]
+    assert len(pictures) > 10
+    for picture in pictures:
+        assert not any(overlaps([box, picture.get_window_extent().extents]) for box in boxes)
 
 
 def test_hottest_boxes_are_hot_first_and_apart():
