@@ -14,8 +14,6 @@ def keep_freed_memory() -> bool:
 
     Else it gives each of a network's activations back to the kernel at once, which hands the next
     ones out page by page, filled with zeros: on CPUs that is up to half of a training's time."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    return bool(mallopt) and all(
-        mallopt(option, value)
-        for option, value in ((MMAP_THRESHOLD, LARGE), (TRIM_THRESHOLD, 2 * LARGE - 1))
-    )
+    if sys.platform != "linux" or not (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        return False
+    return bool(mallopt(MMAP_THRESHOLD, LARGE) and mallopt(TRIM_THRESHOLD, 2 * LARGE - 1))

@@ -2,7 +2,7 @@
 tests/benchmarks/photographs.py SHARED_DATA OUT [--rows NAME ...] [--seeds 0 1 2] [--workers 2].
 
 Cars: 30 classes to learn from, 20 to retrieve; CUB-200-2011: classes 1-25 and 26-50; hashing: the
-official split of CUB's classes 1-50. What is finished is not run again, what was cut off resumes."""
+official split of CUB's classes 1-50. Finished runs are not run again, others resume."""
 
 import argparse
 import itertools

@@ -200,7 +200,7 @@ def _name_places(figure: Picture, axes, places, names, colours, pictures) -> Non
         texts.append(axes.annotate(name, place, **ends, **style, zorder=5, bbox=ground))
     sizes = [Text.get_window_extent(text).size * points + 3 for text in texts]
     wanted = at + (0, 6 + sizes[0][1] / 2)
-    boxes = [picture.get_window_extent(figure.canvas.get_renderer()) for picture in pictures]
+    boxes = [picture.get_window_extent() for picture in pictures]
     taken = [((box.min + box.max) / 2 * points, box.size * points + 2) for box in boxes]
     moved = place_apart(wanted, sizes, frame.min * points, frame.max * points, taken)
     for text, offset in zip(texts, moved - at, strict=True):
