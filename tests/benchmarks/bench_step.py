@@ -15,6 +15,7 @@ import torch
 
 from fieldmarks.backbones import create_backbone
 from fieldmarks.data.augment import TrainingViews
+from fieldmarks.memory import keep_freed_memory
 from fieldmarks.methods.fcaenet import FCAENet
 from fieldmarks.methods.vapnet import VAPNet
 from fieldmarks.random import seeded
@@ -31,10 +32,13 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--frozen", type=int, default=0, help="stages, in the step and the passes")
     options = parser.parse_args()
     device = torch.device(options.device)
     torch.manual_seed(0)
+    keep_freed_memory()
     backbone = create_backbone(options.network, "none", options.size)
+    backbone.freeze(options.frozen)
     if options.method == "vapnet":
         method, images_each = VAPNet(backbone, 100, views=options.views), 1 + options.views
     else:  # as for CUB: 5,994 database images

@@ -31,7 +31,7 @@ from fieldmarks.search.codes import CodeIndex
 ASYMMETRIC = ("fcaenet", "adsh")  # database codes are optimised, not computed by the network
 BATCHWISE = ("dpsh", "dsh", "hashnet", "orthohash")
 SHALLOW = ("lsh", "itq", "sh", "sdh")  # on the frozen network's features
-DEFAULTS = {"region_size": 32, "freeze_norm": True, "first_codes": "class"}
+DEFAULTS = {"regions": 400, "region_size": 32, "freeze_norm": True, "first_codes": "class"}
 DEFAULTS |= {"feature_length": 8.0, "hash_lr": 2.5}
 LOOP = {"epochs": 4, "lr": 0.004, "lr_decay": 0.1, "clip_norm": 5.0}
 
