@@ -8,7 +8,17 @@ from pathlib import Path
 LIB = Path(__file__).parents[1] / "lib"
 GROUND_FLOOR = ("data", "backbones", "methods", "evaluation", "explain", "search")
 FLOORS = [  # of fieldmarks, from the bottom; what stands on one floor may import what is below
-    {"checks", "random", "files", "codes", "resampling", "processes", "progress", "checkpoints"},
+    {
+        "checks",
+        "random",
+        "files",
+        "codes",
+        "resampling",
+        "processes",
+        "progress",
+        "checkpoints",
+        "memory",
+    },
     {"labels", "picture_kinds"},
     {"decoding"},
     set(GROUND_FLOOR),

@@ -303,6 +303,17 @@ def build(**options):
     return model
 
 
+def test_first_codes_are_random_for_each_image_or_one_for_each_class():
+    assert len(build().codes.unique(dim=0)) > 4
+    alike = build(first_codes="class").codes
+    assert all(len(alike[LABELS == c].unique(dim=0)) == 1 for c in range(4))
+    assert len(alike.unique(dim=0)) == 4 and alike.abs().eq(1).all()
+    assert torch.equal(alike, build(first_codes="class", seed=0).codes)
+    assert not torch.equal(alike, build(first_codes="class", seed=1).codes)
+    with pytest.raises(ValueError, match="first_codes is 'bit': it must be one of image, class"):
+        build(first_codes="bit")
+
+
 def a_batch(count=6, seed=1):
     index = torch.randperm(12, generator=seeded(seed))[:count]
     images, positives = torch.randn(2, count, 3, 16, 16, generator=seeded(seed + 1)).unbind(0)
