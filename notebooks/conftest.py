@@ -31,11 +31,8 @@ def pytest_collection_modifyitems(config, items):
     for item in cells:
         if "parameters" in item.cell.metadata.get("tags", []):
             values = small_parameters(item.path.stem, cards, folder / "runs")
-            setting = [
-                f"%env FIELDMARKS_CACHE={folder / 'cache'}",
-                "%env NUMBA_DISABLE_JIT=1",
-            ]  # to compile UMAP takes longer than its few points
-            lines = [*setting, *(f"{name} = {value!r}" for name, value in values.items())]
+            setting = f"%env FIELDMARKS_CACHE={folder / 'cache'}"
+            lines = [setting, *(f"{name} = {value!r}" for name, value in values.items())]
             item.cell.source += "\n" + "\n".join(lines)
     late = [item for item in cells if item.path.stem in OF_FINISHED_RUNS]
     items[:] = [item for item in items if item not in late] + late

@@ -61,7 +61,7 @@ class Sweep:
         own = {"TMPDIR": self.home / "tmp", "JUPYTER_RUNTIME_DIR": self.home / "jupyter"}
         for each in own.values():
             each.mkdir(parents=True, exist_ok=True)
-        own |= {"FIELDMARKS_CACHE": self.cache, "OMP_NUM_THREADS": 1, "NUMBA_DISABLE_JIT": 1}
+        own |= {"FIELDMARKS_CACHE": self.cache, "OMP_NUM_THREADS": 1}
         with open(self.folder / "log", "ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "fieldlab", *words],

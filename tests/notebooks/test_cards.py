@@ -75,11 +75,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 def fieldmarks(*words, cache):
     command = [sys.executable, "-m", "fieldlab", *map(str, words)]
-    environment = {
-        **os.environ,
-        "FIELDMARKS_CACHE": str(cache),
-        "NUMBA_DISABLE_JIT": "1",
-    }  # to compile UMAP takes longer than its few points
+    environment = os.environ | {"FIELDMARKS_CACHE": str(cache)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=2300)
 
 

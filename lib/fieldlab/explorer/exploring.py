@@ -38,7 +38,7 @@ from fieldmarks.show.examples import shown
 from fieldmarks.show.pairs import pair_board
 from fieldmarks.training import choose_device
 
-ON_THE_MAP = 2_000  # UMAP takes about 5 s for so many on one core
+ON_THE_MAP = 1_000  # t-SNE takes about 5 s for so many on one core
 
 
 @dataclass

@@ -384,7 +384,7 @@ class Explorer:
                 self._map.chosen, self._map.hovered, self._map.card = -1, -1, {}
                 self._map.special = []
                 self._map.points = widgets.points_of(plane)
-                axes = "UMAP: near is similar, axes have no unit"
+                axes = "t-SNE: near is similar, axes have no unit"
                 self._map.label = f"{pictures} by {finder.name} ({axes})."
             self._map_box.children = (self._map,)
             self._map_message.value = ""

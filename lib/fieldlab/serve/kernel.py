@@ -12,9 +12,7 @@ from pathlib import Path
 
 from fieldlab.serve import NOTEBOOK
 
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
-)
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 CONTEXT = multiprocessing.get_context("forkserver")
 
 

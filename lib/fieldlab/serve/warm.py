@@ -107,7 +107,7 @@ def _end_with_others(forked_from: int) -> None:
 
 if NOTEBOOK in os.environ:
     torch.set_num_threads(1)
-    tqdm.tqdm.monitor_interval = 0  # its monitor is a thread, which UMAP would start
+    tqdm.tqdm.monitor_interval = 0  # its monitor would be a thread
     with warnings.catch_warnings(action="ignore"):  # visitors get them too
         OPENED = open_first(Path(os.environ[NOTEBOOK]))
     check_threads()

@@ -4,7 +4,6 @@ Heat is drawn in inferno, whose lightness rises evenly; where there is little, t
 through.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -172,19 +171,18 @@ def embedding_map(points, labels, thumbnails=None, names=None, title: str = "") 
     return figure
 
 
-def project(embeddings, seed: int = 0, neighbours: int = 15) -> np.ndarray:
-    """UMAP (McInnes et al. 2018) to the plane by cosine: (N, D) -> (N, 2) float32, by the seed."""
-    from umap import UMAP  # imports numba, which takes seconds: only those who project wait for it
+def project(embeddings, seed: int = 0, perplexity: float = 15) -> np.ndarray:
+    """t-SNE (van der Maaten & Hinton 2008) to the plane by cosine: (N, D) -> (N, 2) float32, by the
+    seed; `perplexity`, about as many neighbours as count, is at most N / 3."""
+    from sklearn.manifold import TSNE  # takes seconds: only those who project wait for it
 
     embeddings = as_array(embeddings).astype(np.float32)
     if embeddings.ndim != 2 or len(embeddings) < 4:
         shape = embeddings.shape
         raise ValueError(f"a projection needs (N, D) embeddings with at least 4 rows, got {shape}")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="n_jobs value")  # a seed means one thread
-        near = {"n_neighbors": min(neighbours, len(embeddings) - 1), "metric": "cosine"}
-        init = "random" if len(embeddings) < 16 else "spectral"
-        return UMAP(**near, random_state=seed, init=init).fit_transform(embeddings)
+    near = {"perplexity": min(perplexity, len(embeddings) / 3), "metric": "cosine"}
+    init = "pca" if embeddings.std(axis=0).any() else "random"
+    return TSNE(**near, init=init, random_state=seed, n_jobs=1).fit_transform(embeddings)
 
 
 def _name_places(figure: Picture, axes, places, names, colours, pictures) -> None:

@@ -106,7 +106,7 @@ def test_each_kernel_has_a_state_of_its_own(tmp_path):
             assert "jupyter.widget.control" in await value(client, targets)
             places.append(eval(await value(client, "__import__('tempfile').gettempdir()")))
             assert Path(places[-1]).parent == folder
-        # what torch and numba do in a kernel, backwards too, does not wait for a lost thread
+        # what torch does in a kernel, backwards too, does not wait for a lost thread
         step = "(lambda x: (x.pow(2).sum().backward(), float(x.grad.sum()))[1])"
         ones = "__import__('torch').ones(64, 64, requires_grad=True)"
         assert await value(first, f"{step}({ones})") == "8192.0"
