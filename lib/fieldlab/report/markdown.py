@@ -45,9 +45,8 @@ def leading_as_markdown(part: Part, folder: Path) -> str:
     """What people look at first: two figures of the method."""
     if not part.leading:
         return ""
-    row, names = part.leading
-    said = f"*{_text(row.title)}*, seed {row.runs[0].seed}:"
-    return "\n".join([said, "", *_figures(row, names, folder), ""])
+    said = f"*{_text(part.method.title)}*, seed {part.method.runs[0].seed}:"
+    return "\n".join([said, "", *_figures(part.method, part.leading, folder), ""])
 
 
 def table_as_markdown(part: Part) -> str:

@@ -53,13 +53,18 @@ class Part:
     verdicts: list[Verdict]
 
     @property
-    def leading(self) -> tuple[Row, list[str]] | None:
-        """The last row that was run, which is mostly the paper's method, and those two figures of
-        its first run that show best what it does; None where it kept none of these."""
-        row = next(row for row in reversed(self.table.rows) if row.runs)
-        figures = {Path(name).stem: name for name in row.runs[0].result["figures"]}
-        names = [figures[name] for name in LEADING if name in figures][:2]
-        return (row, names) if names else None
+    def method(self) -> Row:
+        """The row that the first claim on rows that were run says is better, else the last one that
+        was run: what to show where there is room for one."""
+        run = [row for row in self.table.rows if row.runs]
+        claimed = [row for v in self.verdicts for row in run if row.name == v.claim.rows[0]]
+        return (claimed or run[::-1])[0]
+
+    @property
+    def leading(self) -> list[str]:
+        """Those two figures of the method's first run that show best what it does, if there are."""
+        figures = {Path(name).stem: name for name in self.method.runs[0].result["figures"]}
+        return [figures[name] for name in LEADING if name in figures][:2]
 
 
 @dataclass(frozen=True)
