@@ -140,7 +140,11 @@ def run(
     is given by --set root.NAME=DIR, or in the variable FIELDMARKS_NAME (as in FIELDMARKS_CUB).
     """
     limit = _limit(time_limit, workers, scheduler)
-    runs = (planned := _plan(cards, profile, out, settings))()
+    planned = _plan(cards, profile, out, settings)
+    with warnings.catch_warnings():
+        if not dry_run:  # what is not known yet follows; what is not known in the end is said then
+            warnings.filterwarnings("ignore", ".*its epochs are known once")
+        runs = planned()
     if dry_run:
         _show_plan(runs, None if scheduler else workers)
         return 0

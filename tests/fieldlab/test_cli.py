@@ -12,6 +12,7 @@ from fieldguide import make_fieldguide, make_wardrobe
 from fieldlab import cli
 from fieldlab.sweep import runner, sweep
 from helpers.full_disk import grows_to
+from helpers.runs import make_run
 
 REPOSITORY = Path(__file__).parents[2]
 GUIDE = "--classes 3 --images 2 --size 32 --seed 5".split()
@@ -265,8 +266,14 @@ def test_dry_run(fieldmarks, tmp_path):
     ],
 )
 def test_exit_codes(fieldmarks, monkeypatch, states, code, summary):
-    def run_all(client, runs, limit, board, retries):
-        assert len(runs) == 4 and limit == 1800 and retries == 2 and len(client.nthreads()) == 1
+    def run_all(client, runs, limit, board, retries, after):
+        assert (
+            after is None
+            and len(runs) == 4
+            and limit == 1800
+            and retries == 2
+            and len(client.nthreads()) == 1
+        )
         return [runner.Outcome(state) for state in states]
 
     monkeypatch.setattr(sweep, "run_all", run_all)
@@ -283,6 +290,26 @@ def test_exit_codes(fieldmarks, monkeypatch, states, code, summary):
         "2",
     )
     assert found == (code, summary + "\n", "")
+
+
+def test_the_report_is_written_while_runs_go_on(fieldmarks, monkeypatch, tmp_path):
+    written = []
+
+    def run_all(client, runs, limit, board, retries, after):
+        after()  # none is finished
+        for number in range(2):
+            make_run(tmp_path / str(number), card="", seed=number)
+            after()
+            written.append((tmp_path / "report.html").read_text())
+        return [runner.Outcome("done") for _ in runs]
+
+    monkeypatch.setattr(sweep, "run_all", run_all)
+    words = ("run", TABLE_1, "--profile", "smoke", "--out", tmp_path, "--report")
+    code, out, _ = fieldmarks(*words)
+    assert code == 0 and "1 finished run below" in written[0] and "2 finished runs" in written[1]
+    lines = out.splitlines()
+    assert lines[0].startswith("no report yet: ") and len(lines) == 3
+    assert lines[1] == f"report  {tmp_path / 'report.html'}: reload it as runs end"
 
 
 def test_ctrl_c_is_130(fieldmarks, monkeypatch):

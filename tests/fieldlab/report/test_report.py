@@ -319,6 +319,22 @@ def test_everything_a_number_comes_from_is_there(runs_of):
     )
 
 
+def test_a_table_is_led_by_the_row_that_a_claim_calls_better(lab, runs_of):
+    make_run(runs_of / "a")
+    (part,) = gather(runs_of).parts
+    assert part.method.name == "one" and part.leading == ["top_ten.jpg"]
+    better, worse = lab.card["claims"][0]["higher"], lab.card["claims"][0]["lower"]
+    make_run(runs_of / "b", ({"one", "one + two"} - {"one"}).pop())
+    (part,) = gather(runs_of).parts
+    assert {better, worse} == {"one", "one + two"} and part.method.name == better
+    change_result(runs_of / "a", figures=["curves.png"])
+    change_result(
+        runs_of / "b", figures=["curves.png", "attention.jpg", "top_ten.jpg", "pairs.jpg"]
+    )
+    (part,) = gather(runs_of).parts
+    assert part.leading in ([], ["pairs.jpg", "top_ten.jpg"])
+
+
 def test_a_picture_comes_once_unfolded_and_only_of_a_rows_first_seed(runs_of):
     make_run(runs_of / "a")
     make_run(runs_of / "b", "one + two")

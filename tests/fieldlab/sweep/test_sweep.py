@@ -109,6 +109,13 @@ def test_a_failed_run_is_tried_again_after_the_others(alone, runs_of):
     ]
 
 
+def test_something_may_follow_each_run_that_is_done(alone, runs_of):
+    runs, done = runs_of("good", "fails twice", "good"), []
+    after = lambda: done.append([runner.finished(run) is not None for run in runs])
+    assert states(run_all(alone, runs, 60, Recorder(), after=after)) == ["done", "failed", "done"]
+    assert done == [[True, False, False], [True, False, True]]
+
+
 def test_no_more_retries_than_allowed(alone, runs_of):
     runs = runs_of("fails twice", "good")
     outcomes = run_all(alone, runs, 60, retries=1)
