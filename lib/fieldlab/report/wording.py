@@ -105,7 +105,7 @@ def cells(table: Table) -> Grid:
     heads += [Cell("interval over"), *_heads_beside(beside)]
     rows = []
     for row in table.lines:
-        if not (row.runs or table.in_paper):
+        if not (any(map(row.measured, metrics)) if row.runs else table.in_paper):
             continue
         line = [Cell(row.title, printed=not row.runs)]
         for metric in metrics:

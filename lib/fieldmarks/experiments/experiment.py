@@ -347,9 +347,10 @@ class Experiment:
         return figure
 
     def finish(
-        self, history: History, scores: Scores, start: Scores | None = None, notebook: str = ""
+        self, history: History, scores: Scores, start: Scores | Mapping | None = None, notebook=""
     ) -> Path:
-        """Save what the metrics can be computed from anew and write result.json; its path."""
+        """Save what the metrics can be computed from anew and write result.json; its path. `start`:
+        what was measured before training, or only those metrics that were."""
         save_tensors(self.folder / self.saved_file, scores.saved)
         p = self.parameters
         entries = {"experiment": p.kind, "module": type(self).__module__, "notebook": notebook}
@@ -361,7 +362,8 @@ class Experiment:
         rate, seconds = history.images_per_second, history.seconds
         entries["timing"] = {"train_seconds": seconds, "images_per_second": rate}
         entries |= {"precision": self.precision, "data_fingerprint": self.data}
-        entries |= {"start": start and start.metrics, "best": history.best(self.monitor)}
+        entries["start"] = start.metrics if isinstance(start, Scores) else start and dict(start)
+        entries["best"] = history.best(self.monitor)
         entries |= self.details(scores, history)
         run = {"parameters": p.plain(), "figures": self.figures, "device": str(self.device)}
         return write_result(self.folder, **run, **entries)
