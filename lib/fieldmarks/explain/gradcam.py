@@ -8,13 +8,10 @@ NOTE the grad-cam package computes the same, but puts the model in eval mode and
 parameters, fails on a frozen backbone, swallows an IndexError, and stretches every map from its own
 minimum. Here one hook makes the backbone's output a leaf, and the model is left as it was."""
 
-from collections.abc import Callable
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-Outputs = Callable[[Tensor], Tensor]
+from fieldmarks.explain.explainer import Outputs, check_features, cosine, to_maps
 
 
 def pair_map(
@@ -34,13 +31,7 @@ def pair_map(
     Returns (B, H, W) float32 in [0, 1], each divided by its maximum; 0 where nothing speaks for it.
     ValueError: shapes do not fit.  RuntimeError: no gradient reaches the backbone."""
 
-    def target(embeddings: Tensor) -> Tensor:
-        given, wanted = tuple(reference_embeddings.shape), tuple(embeddings.shape)
-        if given not in (wanted, wanted[1:]):
-            raise ValueError(f"reference embeddings {given} do not fit embeddings {wanted}")
-        reference = reference_embeddings.to(embeddings).detach().expand_as(embeddings)
-        return (embeddings * F.normalize(reference, dim=1)).sum(1) / embeddings.norm(dim=1).detach()
-
+    target = lambda embeddings: cosine(embeddings, reference_embeddings, hold_length=True)
     return _explain(embed, backbone, images, target)
 
 
@@ -65,15 +56,15 @@ dimension_map = class_map  # of responses (B, k), such as those of an attribute 
 def activation_maps(backbone: nn.Module, images: Tensor) -> Tensor:
     """Channel mean of the feature map, without any target: (B, 3, H, W) -> (B, H, W) in [0, 1]."""
     features = backbone(images)
-    _check_features(features)
-    return _scale(features.float().mean(dim=1), images.shape[-2:])
+    check_features(features)
+    return to_maps(features.mean(dim=1), images.shape[-2:])
 
 
 def _explain(forward: Outputs, backbone: nn.Module, images: Tensor, target: Outputs) -> Tensor:
     features = []
 
     def keep(module, inputs, output: Tensor) -> Tensor:
-        _check_features(output)
+        check_features(output)
         features.append(output.detach().requires_grad_())
         return features[-1]
 
@@ -92,17 +83,4 @@ def _explain(forward: Outputs, backbone: nn.Module, images: Tensor, target: Outp
     (gradients,) = torch.autograd.grad(score, features)
     weights = gradients.float().mean(dim=(2, 3))  # eq. 1, (B, C)
     maps = torch.einsum("bc,bchw->bhw", weights, features[0].detach().float())  # eq. 2
-    return _scale(maps, images.shape[-2:])
-
-
-def _scale(maps: Tensor, size) -> Tensor:
-    """(B, h, w) -> (B, H, W): cut at zero, bilinear, each divided by its maximum."""
-    maps = F.interpolate(maps[:, None].relu(), tuple(size), mode="bilinear", align_corners=False)
-    peak = maps.amax(dim=(2, 3), keepdim=True)
-    return torch.where(peak > 0, maps / peak, 0.0)[:, 0]
-
-
-def _check_features(features: Tensor) -> None:
-    if not isinstance(features, Tensor) or features.ndim != 4:
-        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-        raise ValueError(f"the backbone must return a feature map (B, C, h, w), got {shape}")
+    return to_maps(maps, images.shape[-2:])
