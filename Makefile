@@ -50,7 +50,7 @@ serve: $(VENV)/ready
 	$(BIN)/python -m fieldlab.serve notebooks/explore.ipynb --address $(ADDRESS) --port $(PORT) --visitors $(VISITORS)
 
 lock: $(VENV)/uv
-	$(BIN)/uv pip compile pyproject.toml --extra test --extra peers --universal --generate-hashes --no-emit-index-url --no-header \
+	$(BIN)/uv pip compile pyproject.toml --extra test --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --output-file requirements.lock --quiet
 
 # uv comes from the registry as a Python package, into the environment that it then fills.
