@@ -37,10 +37,17 @@ def attributions(
 
     baseline: an image that says nothing, of a shape that broadcasts to the matches'; 0 of
     normalised images is the mean colour of the data that the weights were trained on.
-    ValueError: no pairs, or steps below 1.  RuntimeError: no gradient reaches the image."""
+    ValueError: no pairs, a baseline that does not fit, or steps below 1.
+    RuntimeError: no gradient reaches the image."""
     check_pairs(query, match)
     at_least(1, steps=steps)
-    start = torch.as_tensor(baseline).to(match).expand_as(match)
+    start = torch.as_tensor(baseline).to(match)
+    try:
+        start = start.expand_as(match)
+    except RuntimeError as error:
+        shapes = f"{tuple(start.shape)} does not fit images {tuple(match.shape)}"
+        cure = "give one image or one colour (3, 1, 1)"
+        raise ValueError(f"a baseline of shape {shapes}: {cure}") from error
     total = torch.zeros_like(match, dtype=torch.float32)
     with evaluating(embed, backbone):
         with torch.no_grad():

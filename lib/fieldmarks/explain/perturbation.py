@@ -121,7 +121,7 @@ def _fields(count: int, cells: int, visible: float, size, generator) -> Tensor:
     cell = -(-height // cells), -(-width // cells)
     small = (torch.rand(count, 1, cells, cells, generator=generator) < visible).float()
     whole = ((cells + 1) * cell[0], (cells + 1) * cell[1])
-    large = F.interpolate(small, whole, mode="bilinear", align_corners=False)[:, 0]
+    large = F.interpolate(small, whole, mode="bilinear", align_corners=False)[:, 0].clamp(0, 1)
     tops, lefts = (torch.randint(side, (count,), generator=generator).tolist() for side in cell)
     views = zip(large, tops, lefts, strict=True)
     return torch.stack([one[y : y + height, x : x + width] for one, y, x in views])
