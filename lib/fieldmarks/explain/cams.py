@@ -71,19 +71,14 @@ def cam(name: str, *, hold_length: bool = True) -> Explainer:
             reference, features = pair_features(embed, backbone, query, match)
             head = after_backbone(embed, backbone, match)
             if name in GRADIENTS:
-                hold = hold_length and name != "eigen_cam"
-
-                def score(features: Tensor) -> Tensor:
-                    embeddings = head(features)
-                    if hold:
-                        check_length(embeddings)
-                    return cosine(embeddings, reference, hold)
-
+                if hold_length and name != "eigen_cam":
+                    check_length(reference)
+                score = lambda features: cosine(head(features), reference, hold_length)
                 gradients = feature_gradients(score, features)
                 heat = _of_gradients(GRADIENTS[name], features.float(), gradients)
             else:
                 heat = _of_scores(name, backbone, head, reference, match, features)
-        return to_maps(heat, match.shape[-2:])
+        return to_maps(heat, match.shape[-2:]).to(match.device)
 
     return explain
 
@@ -122,6 +117,9 @@ class _Place(nn.Module):
 
 
 def _of_gradients(method: str, features: Tensor, gradients: Tensor) -> Tensor:
+    if eigen := method.startswith("Eigen"):
+        features = _turned(features * gradients if method == "EigenGradCAM" else features)
+        gradients = torch.ones_like(features)
     unit = gradients.square().mean((1, 2, 3), keepdim=True).sqrt()
     unit = torch.where(unit > 0, unit, 1.0)
     gradients, features = (gradients / unit).cpu(), (features * unit).cpu().requires_grad_()
@@ -129,10 +127,16 @@ def _of_gradients(method: str, features: Tensor, gradients: Tensor) -> Tensor:
     targets = [lambda score: score] * len(features)
     with torch.enable_grad():
         heat = _run(method, network, features, targets)
-    if method.startswith("Eigen"):
+    if eigen:
         low, high = heat.amin((1, 2), keepdim=True), heat.amax((1, 2), keepdim=True)
         heat = torch.where(-low > high, -heat, heat)
     return heat
+
+
+def _turned(features: Tensor) -> Tensor:
+    """(B, C, h, w) in a basis of at most h w channels, which leaves principal components as they
+    are over places; the package decomposes C x C, at more than a backbone's time."""
+    return torch.linalg.qr(features.flatten(2)).R.unflatten(2, features.shape[2:])
 
 
 def _of_scores(name: str, backbone, head: Outputs, reference, match: Tensor, features) -> Tensor:
