@@ -1,9 +1,10 @@
-"""What a network looks at, and what its attributes respond to."""
+"""What a network looks at, what makes two pictures similar, and what attributes respond to."""
 
 from fieldmarks.explain.attributes import selective_dimensions as selective_dimensions
 from fieldmarks.explain.attributes import top_patches as top_patches
 from fieldmarks.explain.cams import cam as cam
 from fieldmarks.explain.explainer import Explainer as Explainer
+from fieldmarks.explain.explainer import remembering as remembering
 from fieldmarks.explain.explainers import EXPLAINERS as EXPLAINERS
 from fieldmarks.explain.gradcam import activation_maps as activation_maps
 from fieldmarks.explain.gradcam import class_map as class_map

@@ -57,6 +57,9 @@ def cam(name: str, *, hold_length: bool = True) -> Explainer:
     "eigen..." maps have the one whose extreme is larger (Chung & Ying, Applied Sciences 2025, eq.
     13). "ablation_cam" sets a channel to 0, as its paper does; the package takes a value below all
     others where these are not 0 somewhere. Nor is it divided by the score, which may be negative.
+    Behind an average all places of a channel have one gradient, so that with the length held
+    "grad_cam", "xgrad_cam" and "hires_cam" are one map, `place_map`; and where neither features nor
+    the query are negative, "layer_cam" and "grad_cam_elementwise" are that one too.
     Scores of "score_cam" are cosines, to which its softmax over channels gives nearly one weight,
     so that it is close to the channel mean.
 

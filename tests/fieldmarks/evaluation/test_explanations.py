@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
@@ -293,3 +294,31 @@ def test_bad_input(scene):
         compare({"a": torch.rand(3)}, "x")
     with pytest.raises(ValueError, match="of the same pictures"):
         compare({"a": torch.rand(3), "b": torch.rand(4)})
+
+
+def test_a_drawn_twin():
+    """The masks that drawing gives are what scores take."""
+    from fieldguide.birds.photographs import field_photograph
+    from fieldguide.birds.species import make_species
+    from fieldguide.birds.twins import other_values, twin
+    from fieldguide.twins import NoTwin
+
+    generator = np.random.default_rng(0)
+    picture, twins = field_photograph(make_species(4, 0, "standard")[1], (0, 1, 7), 96), []
+    for mark in ("crown_color", "belly_color", "wing_color", "tail_pattern", "breast_color"):
+        for value in other_values(picture, mark, [], generator)[:3]:
+            try:
+                twins.append(twin(picture, mark, value))
+                break
+            except NoTwin:
+                continue
+    assert len(twins) >= 3
+    changed = torch.from_numpy(np.stack([each.changed for each in twins]))
+    parts = torch.from_numpy(np.stack([each.part for each in twins]))
+    bird = torch.from_numpy(picture.mask).expand_as(changed) | changed
+    maps = references(changed, bird)
+    assert pointing(maps["changed"], changed).tolist() == [1] * len(twins)
+    assert (mass(maps["changed"], changed, bird) > mass(maps["outline"], changed, bird)).all()
+    changes = torch.arange(1.0, 1 + len(twins))[None] * parts.flatten(1).sum(1)
+    heat = (parts.double() * torch.arange(1.0, 1 + len(twins))[:, None, None]).amax(0)
+    assert correctness(heat[None], parts[None], changes).item() > 0.8

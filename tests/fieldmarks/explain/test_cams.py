@@ -111,11 +111,13 @@ def test_score_cam_masks_the_image(backbone, embed, pair):
         torch.testing.assert_close(maps[row], scaled(heat, (16, 20)), atol=1e-4, rtol=1e-3)
 
 
-def test_with_averaged_features_and_the_length_held_three_are_one(backbone, embed, pair):
+def test_with_averaged_features_and_the_length_held_five_are_one(backbone, embed, pair):
     exact = place_map(embed, backbone, *pair)
     reference = embed(pair[0]).detach()
     torch.testing.assert_close(pair_map(embed, backbone, pair[1], reference), exact)
     for name in ("grad_cam", "hires_cam", "xgrad_cam"):
+        torch.testing.assert_close(cam(name)(embed, backbone, *pair), exact, atol=1e-4, rtol=1e-3)
+    for name in ("layer_cam", "grad_cam_elementwise"):  # nothing is negative here
         torch.testing.assert_close(cam(name)(embed, backbone, *pair), exact, atol=1e-4, rtol=1e-3)
     other = cam("grad_cam", hold_length=False)(embed, backbone, *pair)
     assert (other - exact).abs().max() > 0.1
