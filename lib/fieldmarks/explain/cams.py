@@ -74,9 +74,8 @@ def cam(name: str, *, hold_length: bool = True) -> Explainer:
             reference, features = pair_features(embed, backbone, query, match)
             head = after_backbone(embed, backbone, match)
             if name in GRADIENTS:
-                if hold_length and name != "eigen_cam":
-                    check_length(reference)
-                score = lambda features: cosine(head(features), reference, hold_length)
+                held = hold_length and name != "eigen_cam"  # which does not ask for gradients
+                score = lambda features: cosine(head(features), reference, held)
                 gradients = feature_gradients(score, features)
                 heat = _of_gradients(GRADIENTS[name], features.float(), gradients)
             else:
@@ -95,15 +94,6 @@ def feature_gradients(score: Outputs, features: Tensor) -> Tensor:
         if not total.requires_grad:
             raise RuntimeError("no gradient reaches the backbone: is `embed` run under no_grad?")
         return torch.autograd.grad(total, leaf)[0].float()
-
-
-def check_length(embeddings: Tensor) -> None:
-    """ValueError where all embeddings (B, D) are of unit length: nothing is left to hold."""
-    if ((embeddings.norm(dim=1) - 1).abs() < 1e-3).all():
-        problem = "`embed` gives unit vectors, so their length cannot be held: give it before "
-        raise ValueError(
-            f"{problem}normalisation (`representation` of a method), or hold_length=False"
-        )
 
 
 class _Place(nn.Module):

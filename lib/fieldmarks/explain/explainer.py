@@ -107,7 +107,8 @@ def after_backbone(embed: Outputs, backbone: nn.Module, images: Tensor) -> Outpu
 
 def cosine(embeddings: Tensor, reference: Tensor, hold_length: bool = False) -> Tensor:
     """Cosines (B,) of embeddings (B, D) to references (B, D), (1, D) or (D,); 0 for one of length
-    0. hold_length: take the embedding's own length for a constant, see `gradcam.pair_map`."""
+    0. hold_length: take the embedding's own length for a constant, see `gradcam.pair_map`; a
+    ValueError where all are of unit length, for then it is not known."""
     given, wanted = tuple(reference.shape), tuple(embeddings.shape)
     if given not in (wanted, wanted[1:], (1, *wanted[1:])):
         raise ValueError(f"reference embeddings {given} do not fit embeddings {wanted}")
@@ -115,6 +116,9 @@ def cosine(embeddings: Tensor, reference: Tensor, hold_length: bool = False) -> 
     if not hold_length:
         return F.cosine_similarity(embeddings, reference, dim=1)
     length = embeddings.norm(dim=1).detach().clamp(min=torch.finfo(embeddings.dtype).tiny)
+    if ((length - 1).abs() < 1e-3).all():
+        problem = "`embed` gives unit vectors, so their length cannot be held: "
+        raise ValueError(f"{problem}give it before normalisation (`representation` of a method)")
     return (embeddings * F.normalize(reference, dim=1)).sum(1) / length
 
 

@@ -24,13 +24,13 @@ def pair_map(
     With the length held, and global average pooling, the map is what each position contributes to
     the cosine (Stylianou et al. 2019).
 
-    embed: (B, 3, H, W) -> (B, D) of any length; must run `backbone` once, with gradients on.
+    embed: (B, 3, H, W) -> (B, D) before normalisation; must run `backbone` once, with gradients on.
     backbone: the module whose output (B, C, h, w) is explained.  images: (B, 3, H, W), normalised.
     reference_embeddings: (B, D), or (D,) for one reference of all images, of any length.
 
     Returns (B, H, W) float32 in [0, 1], each divided by its maximum; 0 where nothing speaks for it.
-    ValueError: shapes do not fit.  RuntimeError: no gradient reaches the backbone."""
-
+    ValueError: shapes do not fit, or all embeddings are unit vectors.  RuntimeError: no gradient
+    reaches the backbone."""
     target = lambda embeddings: cosine(embeddings, reference_embeddings, hold_length=True)
     return _explain(embed, backbone, images, target)
 
