@@ -23,6 +23,7 @@ from fieldmarks.show.names import readable
 
 PAGE = 24  # thumbnails to choose a query from, at a time
 MOST = 20  # results in a row
+REGIONS = 1_600  # at most, of the hottest pixels
 GRIDS = (2, 4, 8, 16)
 MARKS = {None: "neutral", True: "right", False: "wrong"}
 SEEN = {True: "; a class it never saw", None: ""}
@@ -90,7 +91,7 @@ class Explorer:
         search = _button("Search in stages", self.search_in_stages, "filter")
         self.stages = _column(search, self._stage_text, self._staged_box)
 
-        self._regions = _slider(50, 1, 400, "n, regions", self._erase)
+        self._regions = _slider(400, 1, REGIONS, "n, regions", self._erase)
         self._region_size = _slider(32, 1, 224, "l, their side in pixels", self._erase)
         self._erased = _message()
         self.erasing = _column(self._regions, self._region_size, self._erased)
@@ -169,7 +170,7 @@ class Explorer:
         """Begin with what the runs were trained with."""
         if finder := self._first("fcaenet"):
             p = finder.model.result["parameters"]
-            self._regions.max, self._region_size.max = min(400, p["size"] ** 2), p["size"]
+            self._regions.max, self._region_size.max = min(REGIONS, p["size"] ** 2), p["size"]
             self._regions.value, self._region_size.value = p["regions"], p["region_size"]
         if finder := self._first("vapnet"):
             p = finder.model.result["parameters"]
