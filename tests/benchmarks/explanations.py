@@ -78,8 +78,7 @@ def main() -> None:
     given = parser.parse_args()
     method, species = load(given.run, given.frozen)
     backbone, embed, rng = method.backbone, method.representation, np.random.default_rng(0)
-    scale = (torch.tensor(values).view(3, 1, 1) for values in (backbone.mean, backbone.std))
-    mean, std = scale
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (backbone.mean, backbone.std))
     pixels = lambda images: torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
     views = lambda images: (pixels(images) - mean) / std
     scores, seconds, counts = {}, dict.fromkeys(given.explainers, 0.0), []

@@ -16,12 +16,11 @@ from fieldlab.report.wording import Cell, Grid, Part, Report
 
 def as_markdown(report: Report, folder: Path) -> str:
     """The report; `folder` is where it will stand, for its links."""
-    parts = [
-        "\n".join(
-            [*_head(p, folder), claims_as_markdown(p), details_as_markdown(p, report, folder)]
-        )
-        for p in report.parts
-    ]
+    parts = []
+    for part in report.parts:
+        table = table_as_markdown(part, leading_as_markdown(part, folder))
+        details = details_as_markdown(part, report, folder)
+        parts.append("\n".join([table, claims_as_markdown(part), details]))
     return "\n".join([f"# Fieldmarks report\n\n{about(report)}\n", *parts])
 
 
@@ -36,11 +35,6 @@ def part_as_markdown(part: Part) -> str:
     return "\n".join([table_as_markdown(part), claims_as_markdown(part), *_setting(part)])
 
 
-def _head(part: Part, folder: Path) -> list[str]:
-    heading, *table = table_as_markdown(part).split("\n")
-    return [heading, "", leading_as_markdown(part, folder), *table]
-
-
 def leading_as_markdown(part: Part, folder: Path) -> str:
     """What people look at first: two figures of the method."""
     if not part.leading:
@@ -49,13 +43,11 @@ def leading_as_markdown(part: Part, folder: Path) -> str:
     return "\n".join([said, "", *_figures(part.method, part.leading, folder), ""])
 
 
-def table_as_markdown(part: Part) -> str:
-    """Under its heading, with how it may be read."""
-    table = part.table
-    read = f"> **{_text(wording.how_to_read(part.setting, table))}**"
-    return "\n".join(
-        [f"## {_text(wording.heading(table))}", "", read, "", *_grid(wording.cells(table)), ""]
-    )
+def table_as_markdown(part: Part, lead: str = "") -> str:
+    """Under its heading, with how it may be read; `lead` comes first."""
+    heading, read = wording.heading(part.table), wording.how_to_read(part.setting, part.table)
+    lines = [f"## {_text(heading)}", "", *[lead, ""] * bool(lead), f"> **{_text(read)}**", ""]
+    return "\n".join([*lines, *_grid(wording.cells(part.table)), ""])
 
 
 def claims_as_markdown(part: Part) -> str:

@@ -37,9 +37,8 @@ def as_page(report: Report) -> str:
         title, summary = escape(heading(part.table)), counted(len(part.table.runs), "run")
         summary += f"; claims: {tally(part.verdicts)}" * bool(part.verdicts)
         contents += f'<li><a href="#table-{number}">{title}</a> <small>{summary}</small></li>'
-        head, table = re.split(r"(?<=</h2>)", _table(part), maxsplit=1)
-        lead = pictures.inside(to_html(leading_as_markdown(part, report.folder)))
-        sections.append(f"{head}{lead}{table}{_claims(part.verdicts)}")
+        table = pictures.inside(_table(part, leading_as_markdown(part, report.folder)))
+        sections.append(table + _claims(part.verdicts))
     for number, part in enumerate(report.parts):  # after all leading pictures, if there is room
         details = _wide(to_html(details_as_markdown(part, report, report.folder)))
         sections[number] += pictures.inside(details)
@@ -51,8 +50,8 @@ def as_page(report: Report) -> str:
     return document(title, Path(__file__).with_suffix(".css"), body)
 
 
-def _table(part: Part) -> str:
-    text = to_html(table_as_markdown(part))
+def _table(part: Part, lead: str) -> str:
+    text = to_html(table_as_markdown(part, lead))
     if part.setting.is_papers:
         text = text.replace("<blockquote>", '<blockquote class="same">', 1)
     return _wide(text)
