@@ -1,7 +1,6 @@
 """Memory of a step is kept for the next: page faults of a process of its own, counted."""
 
 import platform
-import resource
 import subprocess
 import sys
 
@@ -15,10 +14,12 @@ from fieldmarks.memory import keep_freed_memory
 torch.set_num_threads(1)
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
-step = lambda: [torch.ones(2**18) for _ in range(50)]  # 50 activations of 1 MB
-step()
+# Eight activations of 36 MB and more: those below 32 MB glibc gives back only at times.
+step = lambda: [torch.ones((36 + n) * 2**18) for n in range(8)]
+for _ in range(3):
+    step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
+for _ in range(10):
     step()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -34,9 +35,8 @@ def test_freed_memory_is_not_asked_for_again():
         )
         for way in ("kept", "as it is")
     }
-    pages = 5 * 50 * 2**20 // resource.getpagesize()
-    assert faults["kept"] < 0.2 * pages, faults
-    assert faults["as it is"] > 0.5 * pages, faults
+    # How many pages a fault brings is the kernel's affair, so the two are held against each other.
+    assert faults["kept"] < 0.2 * faults["as it is"], faults
 
 
 def test_elsewhere_nothing_is_done(monkeypatch):
