@@ -44,7 +44,9 @@ def find_results(folder: Path) -> list[FinishedRun]:
         FileNotFoundError: there is none.
         ValueError: a result.json that no run of this edition wrote.
     """
-    folders = [file.parent for file in Path(folder).rglob("result.json")]
+    found = {file.parent for file in Path(folder).rglob("result.json")}
+    # What lies inside another run's folder is a part of that run.
+    folders = [each for each in found if found.isdisjoint(each.parents)]
     runs = [FinishedRun(each, result) for each in folders if (result := read_result(each))]
     runs = [run for run in runs if run.result.get("parameters", {}).get("tuned") != TRIAL]
     for run in runs:

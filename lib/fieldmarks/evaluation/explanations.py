@@ -83,6 +83,20 @@ def correctness(maps: Tensor, parts: Tensor, changes: Tensor) -> Tensor:
     return torch.tensor(scores, dtype=torch.float64)
 
 
+def spread(maps: Tensor, parts: Tensor) -> Tensor:
+    """Over how many parts of a picture a map is spread, as a share of those that are there: the
+    exponential of the entropy of its means in them, (N, H, W) and (N, P, H, W) bool -> (N,) in
+    (0, 1], 1 where all are equal. NaN where the map is 0 in every part, or there is none."""
+    if (maps < 0).any():
+        raise ValueError("maps must be at least 0 everywhere: a share of them is asked for")
+    heat, masks = maps.detach().cpu().double(), parts.cpu().double()
+    pixels = masks.sum((2, 3))  # (N, P)
+    density = torch.einsum("nyx,npyx->np", heat, masks) / pixels.clamp(min=1)
+    shares = density / density.sum(1, keepdim=True)
+    entropy = torch.special.entr(shares).sum(1)
+    return entropy.exp() / (pixels > 0).sum(1)
+
+
 def similarity_changes(query: Tensor, match: Tensor, exchanged: Tensor) -> Tensor:
     """How far the cosine to the query falls when a part of the match is exchanged, (N, P), from
     embeddings of queries (N, D), matches (N, D) and matches with each part exchanged (N, P, D)."""

@@ -50,9 +50,9 @@ ATTENDED = 100  # images whose attention is compared with masks
 COUNTS = ("train", "query", "gallery", "classes", "train_classes")  # of result.json
 
 
-@composed_of(Settings, lr=0.005, weight_decay=5e-4, warmup_steps=20)
-class RunParameters:
-    """What every run depends on, beside the options of the loop (`Settings`) and of its methods."""
+@dataclasses.dataclass(frozen=True)
+class DataParameters:
+    """What every run depends on: data, network and where its output goes."""
 
     dataset: str = "fieldguide"  # a name of the catalogue
     root: str = ""  # its folder; empty: generated, kept in the cache
@@ -84,14 +84,10 @@ class RunParameters:
         if not 1 <= self.size <= self.resize:
             problem = f"size is {self.size} and resize is {self.resize}: "
             raise ValueError(problem + "size must be at least 1 and at most resize")
-        self.settings()
 
     def options(self, home) -> dict:
         """The values of the parameters that are options of `home`, a constructor or function."""
         return {n: getattr(self, n) for n in reading.options(home) if hasattr(self, n)}
-
-    def settings(self) -> Settings:
-        return Settings(**self.options(Settings))
 
     def plain(self) -> dict:
         """All parameters, with all options of the generator where data are generated."""
@@ -107,6 +103,18 @@ class RunParameters:
     def folder(self) -> Path:
         text = json.dumps(self.identity(), sort_keys=True).encode()
         return Path(self.out or f"runs/{self.kind}-{hashlib.sha256(text).hexdigest()[:10]}")
+
+
+@composed_of(Settings, lr=0.005, weight_decay=5e-4, warmup_steps=20)
+class RunParameters(DataParameters):
+    """Of runs that train, with the options of the loop."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.settings()
+
+    def settings(self) -> Settings:
+        return Settings(**self.options(Settings))
 
 
 @composed_of(TrainingViews, crop_scale=(0.3, 1.0), jitter=0.2)
@@ -158,7 +166,7 @@ class Experiment:
     test_views: TestViews
     data: str
 
-    def __init__(self, parameters: RunParameters, rank: int = 0, world: int = 1):
+    def __init__(self, parameters: DataParameters, rank: int = 0, world: int = 1):
         p = self.parameters = parameters
         self.rank, self.world, self.figures, self.left_out = rank, world, [], {}
         self.device = choose_device(p.device)
@@ -177,7 +185,7 @@ class Experiment:
     # What an experiment is made of
 
     @classmethod
-    def parts(cls, parameters: RunParameters) -> Sequence[ImageSet]:
+    def parts(cls, parameters: DataParameters) -> Sequence[ImageSet]:
         """`split` of these parameters, without decoding an image or making a folder."""
         experiment = cls.__new__(cls)
         experiment.parameters, experiment.left_out = parameters, {}
@@ -201,7 +209,7 @@ class Experiment:
         raise NotImplementedError
 
     @classmethod
-    def rebuild(cls, p: RunParameters, backbone: Backbone, result: dict, folder: Path) -> Method:
+    def rebuild(cls, p: DataParameters, backbone: Backbone, result: dict, folder: Path) -> Method:
         """The method of a finished run, before its weights are loaded."""
         raise NotImplementedError
 
@@ -445,7 +453,7 @@ class Experiment:
         return 0
 
 
-def backbone_of(p: RunParameters, weights: str | None = None) -> Backbone:
+def backbone_of(p: DataParameters, weights: str | None = None) -> Backbone:
     """The network that parameters name, from its seed."""
     torch.manual_seed(p.seed)
     weights, frozen = p.weights if weights is None else weights, getattr(p, "freeze_stages", 0)

@@ -41,20 +41,20 @@ def evaluating(embed: Outputs, backbone: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def remembering(backbone: nn.Module) -> Iterator[None]:
-    """For the time being, the backbone runs once for each tensor of images that it is given without
-    gradients, so that many explainers of the same pairs cost what one does. NOTE tensors are told
-    apart by identity: do not write into them, and leave the weights and the mode as they are."""
-    forward, known = backbone.forward, []
+def remembering(backbone: nn.Module, *images: Tensor) -> Iterator[None]:
+    """For the time being, the backbone runs once for each of these tensors of images where it is
+    given it without gradients, so that many explainers of the same pairs cost what one does. NOTE
+    they are told from others by identity: do not write into them, and leave the weights and the
+    mode as they are."""
+    forward, known = backbone.forward, {}
 
-    def recall(images: Tensor, *args, **kwargs):
-        if torch.is_grad_enabled():
-            return forward(images, *args, **kwargs)
-        for seen, mode, features in known:
-            if seen is images and mode == backbone.training:
-                return features
-        known.append((images, backbone.training, forward(images, *args, **kwargs)))
-        return known[-1][-1]
+    def recall(given: Tensor, *args, **kwargs):
+        key = (id(given), backbone.training)
+        if torch.is_grad_enabled() or not any(given is each for each in images):
+            return forward(given, *args, **kwargs)
+        if key not in known:
+            known[key] = forward(given, *args, **kwargs)
+        return known[key]
 
     with _forward(backbone, recall):
         yield

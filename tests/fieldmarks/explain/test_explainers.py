@@ -170,7 +170,7 @@ def test_remembered_features_are_computed_once(network, pair):
     wanted = [EXPLAINERS[name](network.embed, network.backbone, query, match) for name in cheap]
     before = state(network)
     handle = network.backbone[0].register_forward_hook(lambda *a: seen.append(len(a[2])))
-    with remembering(network.backbone):
+    with remembering(network.backbone, query, match):
         for name, maps in zip(cheap, wanted, strict=True):
             again = EXPLAINERS[name](network.embed, network.backbone, query, match)
             torch.testing.assert_close(again, maps)
