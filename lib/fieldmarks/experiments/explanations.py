@@ -301,7 +301,9 @@ class Explanations(Experiment):
     def measure(cls, saved: Mapping[str, Tensor], parameters: Mapping) -> Scores:
         """Means over pictures: "pointing: <explainer>, <size> px" and so on of SCORES; "contrast:
         <explainer>", "sanity: <explainer>"; of PAN "named@5"."""
-        values = {n: v for n, v in saved.items() if n != "asked" and not v.isnan().all()}
+        places = {score: place for place, score in enumerate(SCORES)}
+        names = sorted(saved, key=lambda n: (places.get(n.partition(":")[0], len(SCORES)), n))
+        values = {n: saved[n] for n in names if n != "asked" and not saved[n].isnan().all()}
         asked = saved["asked"]
         return Scores(values, {}, asked, len(asked), saved=dict(saved))
 

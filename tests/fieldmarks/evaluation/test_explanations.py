@@ -17,6 +17,7 @@ from fieldmarks.evaluation.explanations import (
     references,
     sanity,
     similarity_changes,
+    spread,
     summarise,
 )
 from fieldmarks.evaluation.statistics import bootstrap_interval, holm, paired_bootstrap
@@ -66,6 +67,24 @@ def test_correctness_against_scipy(scene):
                 fall.append(change / int(part.sum()))
         assert len(density) == (3 if row == 0 else 4)
         assert scores[row] == pytest.approx(spearmanr(density, fall).statistic)
+
+
+def test_spread_against_a_loop(scene):
+    maps, parts, _ = scene
+    scores = spread(maps, parts)
+    for row in range(12):
+        means = [float(maps[row][part].mean()) for part in parts[row] if part.any()]
+        shares = [mean / sum(means) for mean in means]
+        entropy = -sum(share * math.log(share) for share in shares if share > 0)
+        assert scores[row] == pytest.approx(math.exp(entropy) / len(means))
+    assert spread(maps * 0 + 1, parts) == pytest.approx(1)
+    assert spread(maps * 0, parts).isnan().all()
+    alone = parts.clone()
+    alone[:, 1:] &= ~alone[:, :1]
+    heat = alone[:, 0].float()
+    assert spread(heat, alone) == pytest.approx(1 / alone.flatten(2).any(2).sum(1).double())
+    with pytest.raises(ValueError, match="at least 0 everywhere"):
+        spread(-maps, parts)
 
 
 def test_correctness_where_there_is_nothing_to_rank():

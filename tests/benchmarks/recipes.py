@@ -1,0 +1,106 @@
+"""What makes a map right: layer, resolution, smoothing, averaging over views, scored on twins.
+
+    python tests/benchmarks/recipes.py RUN OUT [--pictures 60]
+
+RUN is a finished run on generated birds. Every recipe stands beside the plain map it is of; see
+`fieldmarks.experiments.explanations` for the scores."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
+
+from fieldmarks.evaluation.explanations import compare
+from fieldmarks.experiments.explanations import Explanations, Parameters
+from fieldmarks.experiments.result import finished_run
+from fieldmarks.explain.averaged import averaged, enlarged
+from fieldmarks.explain.explainer import Explainer, cosine, evaluating, to_maps
+from fieldmarks.explain.explainers import EXPLAINERS
+
+
+def at_layer(layer: nn.Module) -> Explainer:
+    """Features times gradients, place by place, at any module (HiResCAM, Draelos & Carin 2020)."""
+
+    def explain(embed, backbone: nn.Module, query: Tensor, match: Tensor) -> Tensor:
+        features = []
+
+        def keep(module, inputs, output):
+            features.append(output.detach().requires_grad_())
+            return features[-1]
+
+        with evaluating(embed, backbone):
+            with torch.no_grad():
+                reference = embed(query).float()
+            handle = layer.register_forward_hook(keep)
+            with torch.enable_grad():
+                score = cosine(embed(match).float(), reference, hold_length=True).sum()
+            handle.remove()
+            (gradients,) = torch.autograd.grad(score, features)
+        return to_maps((gradients * features[0].detach()).sum(1), match.shape[-2:])
+
+    return explain
+
+
+def smoothed(explain: Explainer, sigma: float) -> Explainer:
+    def of_map(*pair) -> Tensor:
+        maps = [gaussian_filter(heat.cpu().numpy(), sigma) for heat in explain(*pair)]
+        return torch.stack([torch.from_numpy(heat) for heat in maps])
+
+    return of_map
+
+
+class Recipes(Explanations):
+    def explainers(self) -> dict[str, Callable]:
+        plain = {n: EXPLAINERS[n] for n in ("place_map", "grad_cam_full_cosine", "eigen_grad_cam")}
+        blocks = self.method.backbone.network.blocks
+        found = dict(plain)
+        for name, explain in plain.items():
+            found[f"{name}, 9 views"] = averaged(explain)
+            found[f"{name}, enlarged 1.5"] = enlarged(explain)
+            found[f"{name}, enlarged 2"] = enlarged(explain, 2.0)
+            found[f"{name}, smoothed 16 px"] = smoothed(explain, 16.0)
+        best = enlarged(plain["place_map"], 2.0)
+        found["place_map, enlarged 2, 9 views"] = averaged(best)
+        found |= {f"block {n}": at_layer(blocks[n]) for n in (2, 3, 4, 5)}
+        found |= {f"block {n}, 9 views": averaged(found[f"block {n}"]) for n in (3, 4)}
+        return found | {name: EXPLAINERS[name] for name in ("occlusion", "random_masks")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--pictures", type=int, default=60)
+    given = parser.parse_args()
+    _, result = finished_run(given.run, "run")
+    same = ("generated", "resize", "size", "backbone", "weights")
+    values = {name: result["parameters"][name] for name in same}
+    options = {"run": str(given.run), "pictures": given.pictures, "sane": 0, "out": str(given.out)}
+    recipes = Recipes(Parameters(**values, **options))
+    scores = recipes.evaluate()
+    table = {}
+    for name, value in scores.metrics.items():
+        score, _, recipe = name.partition(": ")
+        low, high = scores.interval(name)
+        cell = f"{value:.2f} [{low:.2f}, {high:.2f}]"
+        table.setdefault(recipe.removesuffix(", 192 px"), {})[score] = cell
+    for recipe, row in table.items():
+        print(recipe, *row.values(), sep=" | ", flush=True)
+    for score in ("pointing", "correctness"):
+        ends = f"{score}: ", ", 192 px"
+        of_score = {n[len(ends[0]) : -len(ends[1])]: v for n, v in scores.values.items()
+                    if n.startswith(ends[0])}  # fmt: skip
+        for reference in ("uniform", "outline", "changed", "painted"):
+            of_score.pop(reference, None)
+        for found in compare(of_score, "place_map"):
+            line = f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}] p {found.p:.3f}"
+            print(f"{score} - place_map", found.first, line, sep=" | ")
+    print(json.dumps(recipes.reasons))
+
+
+if __name__ == "__main__":
+    main()
