@@ -87,7 +87,8 @@ def make_twins(
         size: pixels of a side.
         difficulty: of the guide of birds.
         progress: called as progress(done, total), in pictures, after each pair.
-        workers: processes that draw. The files are the same for any number of them.
+        workers: processes that draw; the files are the same for any number. A script that asks for
+            several needs `if __name__ == "__main__"`, for they import it.
 
     Raises:
         ValueError: for parameters out of range or a place that cannot be written.

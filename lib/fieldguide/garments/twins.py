@@ -4,8 +4,8 @@
     attribute_twin(photograph(garment), "belted", "present")
     backdrop_twin(photograph(garment, 3))
 
-Cut, place in the frame, light, scene and noise are the first picture's. Outside `Twin.changed` both
-pictures are equal to the bit.
+Cut, place in the frame, light and noise are the first picture's, and its backdrop too where that is
+not what is exchanged. Outside `Twin.changed` both pictures are equal to the bit.
 """
 
 from __future__ import annotations
