@@ -31,11 +31,12 @@ GARMENTS = {
 }
 TWINS = {
     "pairs": "pairs of pictures",
-    "exchange": "mark: of a bird; scene: behind a bird; attribute: of a garment",
-    "classes": "species; with attribute: garments",
+    "exchange": "mark: of a bird; scene: behind it; attribute: of a garment; backdrop: behind it",
+    "classes": "species; with attribute or backdrop: garments",
     "size": "pixels of a side",
     "seed": "the guide's or the wardrobe's; the same seed gives the same bytes",
     "difficulty": "the guide's",
+    "workers": "processes that draw; the files are the same",
 }
 PLATE = {
     "classes": "species of the guide",

@@ -20,11 +20,16 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 from collections.abc import Callable, Iterator
-from functools import cache
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import cache, partial
 from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
 
+import cv2
 from PIL import Image
 
 from fieldguide.birds.guide import part_palette
@@ -34,7 +39,7 @@ from fieldguide.birds.twins import DRAWN_ON, EXCHANGEABLE, SCENE, other_values, 
 from fieldguide.checks import one_of, whole_numbers
 from fieldguide.folders import write_atomically
 from fieldguide.garments import twins as garments
-from fieldguide.garments.attributes import make_garments
+from fieldguide.garments.attributes import Garment, make_garments
 from fieldguide.garments.shots import SHOTS, photograph
 from fieldguide.pictures import SIZE, SMALLEST, png
 from fieldguide.streams import Streams
@@ -67,6 +72,7 @@ def make_twins(
     seed: int = 0,
     difficulty: str = "standard",
     progress: Callable[[int, int], None] | None = None,
+    workers: int = 1,
 ) -> Path:
     """Draws pairs of pictures into a folder and returns it.
 
@@ -76,11 +82,13 @@ def make_twins(
     Args:
         folder: new or empty.
         exchange: "mark" of a bird (a sibling's where there is one), "scene" behind a bird,
-            "attribute" of a garment.
-        classes: species, or garments with "attribute".
+            "attribute" of a garment, "backdrop" of a garment in styled pictures.
+        classes: species, or garments with "attribute" and "backdrop".
         size: pixels of a side.
         difficulty: of the guide of birds.
         progress: called as progress(done, total), in pictures, after each pair.
+        workers: processes that draw; the files are the same for any number. A script that asks for
+            several needs `if __name__ == "__main__"`, for they import it.
 
     Raises:
         ValueError: for parameters out of range or a place that cannot be written.
@@ -88,6 +96,7 @@ def make_twins(
     """
     numbers = {"pairs": pairs, "classes": classes, "size": size, "seed": seed}
     parameters = whole_numbers(numbers, LOWEST)
+    workers = whole_numbers({"workers": workers}, {"workers": 1})["workers"]
     one_of("exchange", exchange, _DRAW)
     one_of("difficulty", difficulty, CONDITIONS)
     parameters |= {"exchange": exchange, "difficulty": difficulty}
@@ -96,41 +105,67 @@ def make_twins(
         MANIFEST,
         "set of twins",
         {"version": VERSION, **parameters},
-        lambda root: _write(root, parameters, progress),
+        lambda root: _write(root, parameters, workers, progress),
     )
 
 
-def _write(root: Path, parameters: dict, progress) -> None:
-    kinds = ("first", "second", "changed", "part", "object")
-    if parameters["exchange"] != "attribute":
-        kinds += ("parts",)
-    for kind in kinds:
+def _write(root: Path, parameters: dict, workers: int, progress) -> None:
+    for kind in _kinds(parameters["exchange"]):
         (root / kind).mkdir()
-    draw, total = _DRAW[parameters["exchange"]], parameters["pairs"]
-    with open(root / "twins.csv", "w", newline="") as file:
+    total = parameters["pairs"]
+    with open(root / "twins.csv", "w", newline="") as file, _mapping(workers) as each:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()
-        for pair in range(total):
-            made, about = draw(pair, parameters)
-            apart = difference(made.first.image, made.second.image)
-            name = f"{pair:06d}"
-            table.writerow(
-                {"pair": name, "mark": made.mark, "before": made.before, "after": made.after}
-                | {"changed": round(float(made.changed.mean()), 6)}
-                | {"seen": round(float((apart >= SEEN).mean()), 6)}
-                | about
-            )
-            pictures = (made.first.image, made.second.image, made.changed, made.part)
-            for kind, picture in zip(kinds, (*pictures, made.first.mask), strict=False):
-                (root / kind / f"{name}.png").write_bytes(png(picture))
-            if "parts" in kinds:
-                indexed = Image.fromarray(made.first.parts)
-                indexed.putpalette(part_palette())
-                indexed.save(root / "parts" / f"{name}.png", compress_level=3)
+        for done, row in enumerate(each(partial(_write_pair, root, parameters), range(total)), 1):
+            table.writerow(row)
             if progress is not None:
-                progress(2 * (pair + 1), 2 * total)
+                progress(2 * done, 2 * total)
     manifest = {"version": VERSION, "parameters": parameters}
     (root / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _kinds(exchange: str) -> tuple[str, ...]:
+    """The folders of pictures."""
+    kinds = ("first", "second", "changed", "part", "object")
+    return (*kinds, "parts") if exchange in ("mark", "scene") else kinds
+
+
+@contextmanager
+def _mapping(workers: int) -> Iterator[Callable]:
+    """`map`, by so many processes. They are not forked: a notebook's process has threads."""
+    if workers == 1:
+        yield map
+        return
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin)
+    try:
+        yield partial(pool.map, chunksize=4)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    cv2.setNumThreads(1)  # there are as many processes as wanted
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started them stops them
+
+
+def _write_pair(root: Path, parameters: dict, pair: int) -> dict:
+    """Draws one pair's pictures, and returns its row of the table."""
+    made, about = _DRAW[parameters["exchange"]](pair, parameters)
+    kinds, name = _kinds(parameters["exchange"]), f"{pair:06d}"
+    apart = difference(made.first.image, made.second.image)
+    pictures = (made.first.image, made.second.image, made.changed, made.part)
+    for kind, picture in zip(kinds, (*pictures, made.first.mask), strict=False):
+        (root / kind / f"{name}.png").write_bytes(png(picture))
+    if "parts" in kinds:
+        indexed = Image.fromarray(made.first.parts)
+        indexed.putpalette(part_palette())
+        indexed.save(root / "parts" / f"{name}.png", compress_level=3)
+    return (
+        {"pair": name, "mark": made.mark, "before": made.before, "after": made.after}
+        | {"changed": round(float(made.changed.mean()), 6)}
+        | {"seen": round(float((apart >= SEEN).mean()), 6)}
+        | about
+    )
 
 
 # ---- a pair of each kind -------------------------------------------------------------------------
@@ -188,15 +223,32 @@ def _attribute(pair: int, parameters: dict) -> tuple[Twin, dict]:
             )
         except NoTwin:
             continue
-        name = f"{one.cloth()} {one.kind}"
-        return made, {"class": one.number, "name": name, "image": shot, "part": ""}
+        return made, _about(one, shot)
     raise RuntimeError(f"no attribute of garment {one.number} can be exchanged")
+
+
+def _backdrop(pair: int, parameters: dict) -> tuple[Twin, dict]:
+    """A garment in turn, in a styled picture: the others' backdrops are too alike."""
+    one = _wardrobe(parameters["classes"], parameters["seed"])[pair % parameters["classes"]]
+    shot = SHOTS.index("styled") + pair // parameters["classes"]
+    picture = photograph(one, shot, parameters["size"])
+    for number in count(1):
+        try:
+            return garments.backdrop_twin(picture, number), _about(one, shot)
+        except NoTwin:
+            continue
+    raise AssertionError  # the loop has no end
 
 
 _wardrobe = cache(make_garments)
 
 
-def _exchanges(garment, rng) -> Iterator[tuple[int, str, str]]:
+def _about(garment: Garment, shot: int) -> dict:
+    name = f"{garment.cloth()} {garment.kind}"
+    return {"class": garment.number, "name": name, "image": shot, "part": ""}
+
+
+def _exchanges(garment: Garment, rng) -> Iterator[tuple[int, str, str]]:
     """Shots, attributes and values, in random order."""
     for shot in rng.permutation(len(SHOTS)):
         for attribute in rng.permutation(list(garments.attributes_of(garment))):
@@ -205,4 +257,4 @@ def _exchanges(garment, rng) -> Iterator[tuple[int, str, str]]:
                 yield int(shot), str(attribute), str(value)
 
 
-_DRAW = {"mark": _mark, "scene": _scene, "attribute": _attribute}
+_DRAW = {"mark": _mark, "scene": _scene, "attribute": _attribute, "backdrop": _backdrop}

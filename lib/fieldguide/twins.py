@@ -32,8 +32,8 @@ class Twin(Generic[P]):
 
     first: P
     second: P
-    mark: str  # the field mark or attribute, or "scene"
-    before: str  # its value in the first picture; "" for a scene
+    mark: str  # the field mark or attribute, or "scene" or "backdrop"
+    before: str  # its value in the first picture; "" for these two
     after: str
     changed: np.ndarray  # where the pictures differ at all
     part: np.ndarray  # what shows the mark, as far as it is visible in either picture

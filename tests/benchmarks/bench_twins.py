@@ -19,7 +19,7 @@ def main(size: int = 224, pairs: int = 200) -> None:
 
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        for exchange in ("mark", "scene", "attribute"):
+        for exchange in ("mark", "scene", "attribute", "backdrop"):
             fieldguide.make_twins(Path(folder) / f"warm {exchange}", 2, exchange, size=size)
             wall, cpu = time.perf_counter(), time.process_time()
             fieldguide.make_twins(Path(folder) / exchange, pairs, exchange, size=size)

@@ -33,6 +33,7 @@ from fieldmarks.evaluation.explanations import (
 from fieldmarks.experiments.result import finished_run
 from fieldmarks.explain.explainer import remembering
 from fieldmarks.explain.explainers import EXPLAINERS
+from fieldmarks.memory import keep_freed_memory
 
 # One of each kind: behind an average, most of the package's maps are `place_map`.
 USUAL = ("channel_mean", "place_map", "grad_cam_full_cosine", "eigen_grad_cam", "occlusion")
@@ -53,6 +54,39 @@ def load(run: Path, frozen: bool):
     _, unseen = fm.load("fieldguide", generated=given).open_split()
     species = make_species(given["classes"], given["seed"], given["difficulty"])
     return method.eval(), [(i, species[i]) for i in unseen.labels.unique().tolist()]
+
+
+def explained(names, method, query, match, seconds: dict) -> dict[str, torch.Tensor]:
+    """The explainers' maps (B, H, W) by name; what each took is added to `seconds`."""
+    maps = {}
+    with remembering(method.backbone):
+        for name in names:
+            began = time.perf_counter()
+            maps[name] = EXPLAINERS[name](method.representation, method.backbone, query, match)
+            seconds[name] += time.perf_counter() - began
+    return maps
+
+
+def collect(scores: dict, name: str, row: dict) -> None:
+    for score, value in row.items():
+        scores.setdefault(name, {}).setdefault(score, []).append(value)
+
+
+def print_scores(scores: dict, seconds: dict, tested: tuple[str, ...]) -> None:
+    """A row for each map, then the explainers against a blob in the middle in some of the scores;
+    `scores` holds lists of (n,) by score by name."""
+    scores = {n: {k: torch.cat(v) for k, v in row.items()} for n, row in scores.items()}
+    for name, row in scores.items():
+        cells = [f"{k} {s.mean:.2f} [{s.low:.2f}, {s.high:.2f}]"
+                 for k, s in ((k, summarise(v)) for k, v in row.items())]  # fmt: skip
+        count = len(next(iter(row.values())))
+        cost = f" {1000 * seconds[name] / count:.0f} ms" if name in seconds else ""
+        print(f"{name:22}", *cells, cost, sep=" | ")
+    for score in tested:
+        asked = {n: scores[n][score] for n in (*seconds, "middle")}
+        lines = [f"{d.first} {d.mean:+.2f} [{d.low:+.2f}, {d.high:+.2f}] p {d.p:.3f}"
+                 for d in compare(asked, "middle")]  # fmt: skip
+        print(f"{score} against a blob in the middle (Holm):", *lines, sep="\n  ")
 
 
 def exchanged(picture, rng) -> list:
@@ -76,6 +110,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=60)
     parser.add_argument("--explainers", nargs="+", default=USUAL, choices=list(EXPLAINERS))
     given = parser.parse_args()
+    keep_freed_memory()
     method, species = load(given.run, given.frozen)
     backbone, embed, rng = method.backbone, method.representation, np.random.default_rng(0)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (backbone.mean, backbone.std))
@@ -99,31 +134,16 @@ def main() -> None:
         changed = torch.from_numpy(twins[most].changed)[None]
         bird = torch.from_numpy(match.mask | twins[most].second.mask)[None]
         maps = references(changed, bird) | {"painted": painted(parts, falls).relu().float()}
-        with remembering(backbone):
-            for name in given.explainers:
-                began = time.perf_counter()
-                maps[name] = EXPLAINERS[name](embed, backbone, asked, found)
-                seconds[name] += time.perf_counter() - began
+        maps |= explained(given.explainers, method, asked, found, seconds)
         for name, heat in maps.items():
             signed = painted(parts, falls) if name == "painted" else heat
-            row = scores.setdefault(name, {"pointing": [], "mass": [], "correctness": []})
-            row["pointing"].append(pointing(heat, changed))
-            row["mass"].append(mass(heat, changed, bird))
-            row["correctness"].append(correctness(signed, parts, falls))
+            row = {"pointing": pointing(heat, changed), "mass": mass(heat, changed, bird)}
+            row["correctness"] = correctness(signed, parts, falls)
+            collect(scores, name, row)
         counts.append(len(twins))
-    scores = {n: {k: torch.cat(v) for k, v in row.items()} for n, row in scores.items()}
     print(f"{given.run.name}{', frozen' * given.frozen}: {len(counts)} pictures of unseen species, "
           f"{np.median(counts):.0f} exchanges each, {backbone.image_size} px")  # fmt: skip
-    for name, row in scores.items():
-        cells = [f"{k} {s.mean:.2f} [{s.low:.2f}, {s.high:.2f}]"
-                 for k, s in ((k, summarise(v)) for k, v in row.items())]  # fmt: skip
-        cost = f" {1000 * seconds[name] / len(counts):.0f} ms" if name in seconds else ""
-        print(f"{name:22}", *cells, cost, sep=" | ")
-    for score in ("pointing", "correctness"):
-        asked = {n: scores[n][score] for n in (*given.explainers, "middle")}
-        lines = [f"{d.first} {d.mean:+.2f} [{d.low:+.2f}, {d.high:+.2f}] p {d.p:.3f}"
-                 for d in compare(asked, "middle")]  # fmt: skip
-        print(f"{score} against a blob in the middle (Holm):", *lines, sep="\n  ")
+    print_scores(scores, seconds, ("pointing", "correctness"))
 
 
 if __name__ == "__main__":

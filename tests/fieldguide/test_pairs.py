@@ -15,11 +15,12 @@ from fieldguide.birds.photographs import field_photograph
 from fieldguide.birds.species import make_species
 from fieldguide.birds.twins import EXCHANGEABLE
 from fieldguide.garments.attributes import make_garments
+from fieldguide.garments.shots import photograph as shoot_again
 from fieldguide.garments.twins import attributes_of
 from helpers.generated import digest
 
 SMALL = {"pairs": 9, "classes": 6, "size": 80, "seed": 3}
-KINDS = ("mark", "scene", "attribute")
+KINDS = ("mark", "scene", "attribute", "backdrop")
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -50,12 +51,17 @@ def test_the_files_are_what_the_table_says(folder):
         assert np.array_equal(pictures["changed"] == 255, apart > 0)
         assert float(row["changed"]) == pytest.approx((apart > 0).mean(), abs=1e-6)
         assert float(row["seen"]) == pytest.approx((apart >= 16).mean(), abs=1e-6)
-        if kind == "attribute":
+        if kind in ("attribute", "backdrop"):
             one = garments[number % 6]
-            own = attributes_of(one)
             assert row["class"] == str(one.number) and row["name"] == f"{one.cloth()} {one.kind}"
-            assert row["before"] == own[row["mark"]] != row["after"] and row["part"] == ""
-            assert not (folder / "parts").exists()
+            assert row["part"] == "" and not (folder / "parts").exists()
+            taken = shoot_again(one, int(row["image"]), 80)
+            assert np.array_equal(taken.image, pictures["first"])
+            if kind == "attribute":
+                assert row["before"] == attributes_of(one)[row["mark"]] != row["after"]
+            else:
+                assert (row["mark"], row["before"], row["after"]) == ("backdrop", "", "")
+                assert row["image"] == str(3 + number // 6)
             continue
         one = species[number % 6]
         assert row["class"] == str(number % 6 + 1) and row["name"] == one.name
@@ -83,6 +89,8 @@ def test_the_same_again_in_another_process_and_more_pairs_begin_with_these(folde
         f"9 pairs of 80 x 80 px, another {folder.name} in each, in {tmp_path / 'again'}\n"
     )
     assert digest(tmp_path / "again") == digest(folder)
+    several = make_twins(tmp_path / "several", exchange=folder.name, **SMALL, workers=2)
+    assert digest(several) == digest(folder)
     more = make_twins(tmp_path / "more", exchange=folder.name, **SMALL | {"pairs": 11})
     pictures = {name: value for name, value in digest(folder).items() if name.endswith(".png")}
     assert pictures.items() <= digest(more).items() and rows(more)[:9] == rows(folder)
@@ -116,8 +124,12 @@ def test_marks_vary_and_a_siblings_value_is_preferred(tmp_path):
         ({"pairs": 0}, "pairs must be a whole number of at least 1, not 0"),
         ({"classes": 1}, "classes must be a whole number of at least 2, not 1"),
         ({"size": 31}, "size must be a whole number of at least 32, not 31"),
+        ({"workers": 0}, "workers must be a whole number of at least 1, not 0"),
         ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
-        ({"exchange": "colour"}, "exchange must be one of mark, scene, attribute, not 'colour'"),
+        (
+            {"exchange": "colour"},
+            "exchange must be one of mark, scene, attribute, backdrop, not 'colour'",
+        ),
         ({"difficulty": "easy"}, "difficulty must be one of standard, hard, not 'easy'"),
     ],
 )
@@ -127,11 +139,12 @@ def test_parameters_out_of_range(tmp_path, bad, message):
     assert str(error.value) == message and not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_run_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_interrupted_run_leaves_nothing(tmp_path, workers):
     def stop(done, total):
         assert (done, total) == (2, 18)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_twins(tmp_path / "twins", progress=stop, **SMALL)
+        make_twins(tmp_path / "twins", progress=stop, **SMALL, workers=workers)
     assert not list(tmp_path.iterdir())

@@ -1,10 +1,11 @@
-"""Counterfactual twins of garments: a photograph twice, one attribute of the garment exchanged.
+"""Counterfactual twins of garments: a photograph twice, one attribute or the backdrop exchanged.
 
     attribute_twin(photograph(garment), "colour", "red")
     attribute_twin(photograph(garment), "belted", "present")
+    backdrop_twin(photograph(garment, 3))
 
-Cut, place in the frame, light, scene and noise are the first picture's. Outside `Twin.changed` both
-pictures are equal to the bit.
+Cut, place in the frame, light and noise are the first picture's, and its backdrop too where that is
+not what is exchanged. Outside `Twin.changed` both pictures are equal to the bit.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from fieldguide.checks import one_of
+from fieldguide.checks import one_of, whole_numbers
 from fieldguide.garments.attributes import KINDS, PRINTABLE, VOCABULARY, Garment
 from fieldguide.garments.canvas import DISC, SUBPIXEL_BITS, Buttons, Canvas, Piece
 from fieldguide.garments.fabrics import PALETTE, luminance
 from fieldguide.garments.shots import Photograph, canvas_of, layers, shoot
-from fieldguide.twins import NoTwin, Twin, difference, seen
+from fieldguide.twins import SEEN, NoTwin, Twin, difference, seen
 
 GROUPS = ("colour", "pattern", "material", "sleeve", "neckline", "length", "heel")
 LEAST_SHARE = 0.0015  # of the pixels must differ visibly: 75 of 224 x 224
 ABSENT, PRESENT = "absent", "present"
+BACKDROP = "backdrop"
 
 
 def attributes_of(garment: Garment) -> dict[str, str]:
@@ -89,6 +91,25 @@ def attribute_twin(photograph: Photograph, attribute: str, value: str) -> Twin[P
             if key not in others:
                 part |= place
     return Twin(photograph, second, attribute, present[attribute], value, apart > 0, part)
+
+
+def backdrop_twin(photograph: Photograph, number: int = 1) -> Twin[Photograph]:
+    """The photograph again on another floor or before another wall; number: which one, from 1 on.
+
+    Garment and wearer keep their pixels, but for edges through which the backdrop shows: it is all
+    of `Twin.part`. Raises NoTwin where this backdrop looks the same, as all paper does.
+    """
+    whole_numbers({"number": number}, {"number": 1})
+    garment, frame = photograph.garment, photograph.frame
+    second = shoot(garment, replace(frame, streams=frame.streams.exchange("scene", number)))
+    apart = difference(photograph.image, second.image)
+    canvas = canvas_of(frame)
+    for part in layers(garment, frame.view):
+        part.draw(canvas)
+    behind = cv2.resize(canvas.alpha, (frame.size,) * 2, interpolation=cv2.INTER_AREA) < 255
+    if not behind.any() or (apart[behind] >= SEEN).mean() < 0.5:
+        raise NoTwin(f"backdrop {number} looks like the first: take another number, or picture")
+    return Twin(photograph, second, BACKDROP, "", "", apart > 0, behind)
 
 
 def _seen_parts(garment: Garment, frame) -> dict[bytes, np.ndarray]:

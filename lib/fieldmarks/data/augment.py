@@ -64,6 +64,12 @@ class TestViews:
         boxes = torch.stack([left, top, left + side, top + side], dim=1)
         return crop_and_resize(canvas.float().div_(255), boxes, self.size)
 
+    def locate(self, points: Tensor, files: Tensor) -> Tensor:
+        """Points (B, P, 2), x y in pixels of files of height and width (B, 2) -> (B, P, 2) where
+        they lie in the views, to a pixel, or beside them. Decoding and `crop` cut about middles."""
+        middle, scale = files.flip(1)[:, None] / 2, self.resize / files.min(1).values
+        return (points - middle) * scale[:, None, None] + self.size / 2
+
 
 def random_boxes(sizes: Tensor, numbers: Tensor, scale, ratio) -> Tensor:
     """Boxes of random area and aspect inside images of `sizes` (B, 2), in whole pixels (Szegedy et

@@ -4,7 +4,8 @@ A counterfactual twin is a picture again with one part of the bird exchanged. Wh
 is known, and by how much a network's similarity to the query falls. Maps (N, H, W) of what makes N
 pictures similar to their queries are scored picture by picture, so that scores (N,) float64 can be
 averaged with intervals and compared in pairs. A score is NaN where a picture cannot tell, and such
-pictures are left out and counted. Beside every score belong those of `references`.
+pictures are left out and counted. Beside every score belong those of `references`. Where pictures
+are photographs, and have no twins, `near_parts` asks for less.
 
 As in Hesse et al., "FunnyBirds", ICCV 2023 (correctness, contrastivity), Williford et al.,
 "Explainable Face Recognition", ECCV 2020 (maps on edited pictures), Zhang et al., "Top-Down Neural
@@ -122,6 +123,44 @@ def named(before: Tensor, after: Tensor, exchanged: Tensor) -> Tensor:
     rank = 1 + above.sum(1) + equal.sum(1) / 2
     known = exchanged.any(1) & (change.amax(1) > 0)
     return torch.where(known, rank.double(), torch.nan)
+
+
+# ---- against parts that people marked
+
+
+class NearParts(NamedTuple):
+    """Each (N,) float64, NaN for a picture without a visible part or without a box."""
+
+    hit: Tensor  # 1 where the map's maximum is near a part, else 0
+    distance: Tensor  # of the maximum to the nearest part, in longer sides of the box
+
+
+def near_parts(maps: Tensor, parts: Tensor, boxes: Tensor, *, within: float = 0.1) -> NearParts:
+    """Whether maps point at parts, for photographs, of which nobody knows what an exchange would
+    change. A weak check: a part is marked whether or not it tells the species apart, and parts lie
+    so close on a bird that many places are near one.
+
+    maps: (N, H, W).  parts: (N, P, 2), x y in pixels of the map from its upper left corner; one
+    that is NaN or outside the map is not visible.  boxes: (N, 4) of the objects, x y width height
+    as in `ImageSet`, of which only the longer side matters.  within: how near is near, in longer
+    sides. Tied maxima count their share and their mean, so that a flat map scores what a random
+    place would."""
+    positive(within=within)
+    (heat,) = _rows(maps)
+    count, height, width = maps.shape
+    if parts.ndim != 3 or len(parts) != count or parts.shape[2] != 2 or boxes.shape != (count, 4):
+        shapes = f"{tuple(parts.shape)} and {tuple(boxes.shape)}"
+        raise ValueError(f"parts must be ({count}, P, 2) and boxes ({count}, 4), got {shapes}")
+    parts, sides = parts.detach().cpu().double(), boxes.detach().cpu()[:, 2:].double().amax(1)
+    # NaN is never inside
+    inside = ((parts >= 0) & (parts <= torch.tensor([width, height]))).all(2)  # (N, P)
+    scores = torch.full((count, 2), torch.nan, dtype=torch.float64)
+    for row in (inside.any(1) & (sides > 0)).nonzero()[:, 0].tolist():
+        peaks = (heat[row] == heat[row].max()).nonzero()[:, 0]
+        middles = torch.stack([peaks % width, peaks // width], dim=1) + 0.5  # (K, 2), of the pixels
+        apart = (middles[:, None] - parts[row, inside[row]]).norm(dim=2).amin(1) / sides[row]
+        scores[row] = torch.stack([(apart <= within).double().mean(), apart.mean()])
+    return NearParts(*scores.unbind(1))
 
 
 # ---- of maps alone

@@ -9,7 +9,7 @@ import pytest
 from fieldguide.garments.attributes import KINDS, make_garments
 from fieldguide.garments.canvas import Piece
 from fieldguide.garments.shots import SHADOWS, layers, photograph
-from fieldguide.garments.twins import attribute_twin, attributes_of, other_values
+from fieldguide.garments.twins import attribute_twin, attributes_of, backdrop_twin, other_values
 from fieldguide.twins import NoTwin
 
 SIZE = 112
@@ -80,6 +80,45 @@ def test_the_first_picture_keeps_its_frame_when_the_garment_grows():
     picture = photograph(one, 0, SIZE)
     for length in other_values(one, "length"):
         assert attribute_twin(picture, "length", length).second.frame == picture.frame
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_backdrop_leaves_the_garment_and_its_wearer(kind):
+    picture = photograph(FIRST[kind], 3, SIZE)
+    pairs = []
+    for number in range(1, 9):
+        try:
+            pairs.append(backdrop_twin(picture, number))
+        except NoTwin:
+            continue
+    assert len(pairs) > 2 and len({pair.second.image.tobytes() for pair in pairs}) == len(pairs)
+    for pair in pairs:
+        assert (pair.mark, pair.before, pair.after) == ("backdrop", "", "")
+        assert pair.first is picture and np.array_equal(pair.first.mask, pair.second.mask)
+        assert np.array_equal(pair.changed, (picture.image != pair.second.image).any(axis=2))
+        assert pair.changed[pair.part].mean() > 0.95
+        assert not pair.changed[~pair.part].any()  # to the bit
+        covered = picture.mask & (distance(~picture.mask) > 3)
+        assert pair.part[covered].mean() < 0.05  # edges between pieces
+
+
+def test_a_wearer_stays_before_another_wall_and_paper_has_no_twin():
+    worn = photograph(FIRST["dress"], 1, SIZE)
+    found = 0
+    for number in range(1, 20):
+        try:
+            pair = backdrop_twin(worn, number)
+        except NoTwin:
+            continue
+        found += 1
+        assert not pair.changed[~pair.part].any()
+        assert (~pair.part).sum() > 1.1 * worn.mask.sum()  # arms and neck
+    assert found
+    for shot in (0, 2):
+        with pytest.raises(NoTwin, match="backdrop 1 looks like the first"):
+            backdrop_twin(photograph(FIRST["dress"], shot, SIZE))
+    with pytest.raises(ValueError, match="number must be a whole number of at least 1, not 0"):
+        backdrop_twin(worn, 0)
 
 
 def test_what_cannot_be_exchanged():

@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.transforms import functional as tv
 
 from fieldmarks.data.augment import (
@@ -10,6 +12,7 @@ from fieldmarks.data.augment import (
     normalise,
     random_boxes,
 )
+from fieldmarks.data.pixels import PixelCache
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
@@ -33,6 +36,28 @@ def test_test_views_are_the_centre_crop():
     views = TestViews(112, resize=128, **PLAIN)(canvas, sizes)
     for view, image, (h, w) in zip(views, canvas, sizes.tolist(), strict=True):
         torch.testing.assert_close(view, tv.center_crop(image[:, :h, :w], [112, 112]).float() / 255)
+
+
+@pytest.mark.parametrize("height, width", [(120, 90), (97, 211), (40, 31), (30, 200), (224, 224)])
+def test_points_are_located_where_the_views_show_them(tmp_path, height, width):
+    """A white square in each of 3 x 3 places: its middle in the view is where it is said to be."""
+    side, views = max(3, min(height, width) // 10), TestViews(56, resize=64, **PLAIN)
+    # Beyond 3:1 decoding cuts, and a crop cuts the rest.
+    seen = min(height, width) * 7 / 8 - 2 * side
+    points = torch.tensor([[width / 2 + x * seen / 2, height / 2 + y * seen / 2]
+                           for y in (-1, 0, 1) for x in (-1, 0, 1)])  # fmt: skip
+    files, corners = [], (points - side / 2).round().int()
+    for number, (x, y) in enumerate(corners.tolist()):
+        picture = np.zeros((height, width, 3), np.uint8)
+        picture[y : y + side, x : x + side] = 255
+        files.append(tmp_path / f"{number}.png")
+        Image.fromarray(picture).save(files[-1])
+    shown = views(*PixelCache.open(files, 64, tmp_path).batch(range(9)))[:, 0]  # (9, 56, 56)
+    middles = torch.arange(56) + 0.5
+    total = shown.sum((1, 2))
+    x, y = ((shown.sum(axis) * middles).sum(1) / total for axis in (1, 2))
+    located = views.locate((corners + side / 2)[:, None], torch.tensor([[height, width]] * 9))
+    torch.testing.assert_close(located[:, 0], torch.stack([x, y], 1), atol=1.0, rtol=0)
 
 
 def test_jitter_equals_torchvision_in_the_same_order():

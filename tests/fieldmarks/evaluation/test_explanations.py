@@ -12,6 +12,7 @@ from fieldmarks.evaluation.explanations import (
     correctness,
     mass,
     named,
+    near_parts,
     painted,
     pointing,
     references,
@@ -181,6 +182,68 @@ def test_ranks_of_the_exchanged_attribute():
         named(before, after.masked_fill(exchanged, nan), exchanged)
 
 
+@pytest.fixture
+def marked(scene):
+    """Parts and boxes of the 12 pictures of the scene; some are not visible."""
+    generator = torch.Generator().manual_seed(1)
+    parts = torch.rand(12, 4, 2, generator=generator) * torch.tensor([7.0, 6.0])
+    parts[2, 1], parts[3], parts[4, 0, 1] = nan, nan, nan
+    parts[5, 2], parts[6, :, 0] = torch.tensor([7.5, 2.0]), -0.1  # beside the map
+    boxes = torch.rand(12, 4, generator=generator) * 5 + 2
+    boxes[7] = nan
+    return scene[0], parts, boxes
+
+
+def test_near_parts_against_a_loop(marked):
+    maps, parts, boxes = marked
+    hit, distance = near_parts(maps, parts, boxes, within=0.25)
+    assert hit.dtype == distance.dtype == torch.float64
+    for row in range(12):
+        heat, side = maps[row].tolist(), max(boxes[row, 2:].tolist())
+        top = max(max(line) for line in heat)
+        there = [(x, y) for x, y in parts[row].tolist() if 0 <= x <= 7 and 0 <= y <= 6]
+        if row in (3, 6, 7):
+            assert hit[row].isnan() and distance[row].isnan()
+            continue
+        far = [
+            min(math.hypot(x + 0.5 - a, y + 0.5 - b) for a, b in there) / side
+            for y in range(6)
+            for x in range(7)
+            if heat[y][x] == top
+        ]
+        assert len(there) == {2: 3, 4: 3, 5: 3}.get(row, 4)
+        assert distance[row] == pytest.approx(sum(far) / len(far))
+        assert hit[row] == pytest.approx(sum(each <= 0.25 for each in far) / len(far))
+    assert 0 < hit.nanmean() < 1
+
+
+def test_near_parts_of_ties_flat_maps_and_any_order(marked):
+    maps, parts, boxes = marked
+    maps[:] = 0
+    maps[:, 0, 0] = maps[:, 5, 6] = 1  # one of two maxima on a part
+    parts[:] = nan
+    parts[:, 2] = torch.tensor([0.5, 0.5])
+    boxes[:] = torch.tensor([0, 0, 3, 10.0])
+    hit, distance = near_parts(maps, parts, boxes)
+    assert hit.tolist() == [0.5] * 12
+    assert distance.tolist() == pytest.approx([math.hypot(6, 5) / 20] * 12)
+    # a flat map scores what a random place would: 3 of 42 pixels within one pixel of the corner's
+    assert near_parts(maps * 0, parts, boxes).hit.tolist() == pytest.approx([3 / 42] * 12)
+    order = torch.tensor([3, 1, 0, 2])
+    other = near_parts(maps, parts[:, order], boxes * torch.tensor([5, -2, 1, 1]))
+    assert torch.equal(other.hit, hit) and torch.equal(other.distance, distance)
+
+
+def test_the_middle_is_near_parts_of_what_stands_there():
+    """Floors: a blob in the middle beats a random place where a photographer put the bird there."""
+    there = torch.ones(1, 40, 40, dtype=torch.bool)
+    floors = references(there, there)
+    boxes, parts = torch.tensor([[10.0, 10, 20, 16]]), torch.tensor([[[21.0, 20], [12, 28]]])
+    random, middle = (near_parts(floors[name], parts, boxes) for name in ("uniform", "middle"))
+    assert middle.hit.item() == 1 and random.hit.item() < 0.05
+    assert middle.distance.item() < 0.1 < 0.5 < random.distance.item()
+
+
 def test_contrast():
     one = torch.rand(1, 5, 5)
     other = torch.rand(1, 5, 5)
@@ -302,11 +365,20 @@ def test_bad_input(scene):
         lambda maps: mass(maps, parts[:, 0], parts[:, 1]),
         lambda maps: correctness(maps, parts, changes),
         lambda maps: contrast(maps, maps),
+        lambda maps: near_parts(maps, torch.ones(12, 3, 2), torch.ones(12, 4)),
     ):
         with pytest.raises(ValueError, match="NaN or infinity"):
             score(maps.masked_fill(parts[:, 1], nan))
     with pytest.raises(ValueError, match="at least 0"):
         mass(-maps, parts[:, 0], parts[:, 1])
+    boxes = torch.ones(12, 4)
+    for marks in (parts.float(), torch.ones(12, 3), torch.ones(11, 3, 2)):
+        with pytest.raises(ValueError, match=r"parts must be \(12, P, 2\) and boxes \(12, 4\)"):
+            near_parts(maps, marks, boxes)
+    with pytest.raises(ValueError, match=r"boxes \(12, 4\), got .* \(12, 2\)"):
+        near_parts(maps, torch.ones(12, 3, 2), boxes[:, :2])
+    with pytest.raises(ValueError, match="within is 0"):
+        near_parts(maps, torch.ones(12, 3, 2), boxes, within=0)
     with pytest.raises(ValueError, match="groups for 12 pictures"):
         summarise(torch.rand(12), groups=[1, 2])
     with pytest.raises(ValueError, match="against is 'x'"):
