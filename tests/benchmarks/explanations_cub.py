@@ -4,24 +4,28 @@
 
 RUN is a finished open-set run on CUB; without one it is the bundled network before training. Query
 and match are two photographs of one unseen species, no photograph is in two pairs. Beside the maps
-stand a random place in the picture, one in the bird's box, and the picture's middle. FILE holds
-what `explanations.py` printed of the same kind of network: how alike the two order explainers.
+stand a random place in the picture, one in the bird's box, and the picture's middle. FILE is the
+result.json of a run of `explanations` on the same kind of network: how alike the two order
+explainers.
 """
 
 import argparse
+import json
+import time
 from itertools import islice
 from pathlib import Path
 
 import torch
-from explanations import USUAL, collect, explained, print_scores
 from PIL import Image
 from scipy.stats import spearmanr
 
 import fieldmarks as fm
 from fieldmarks.data.augment import TestViews
 from fieldmarks.data.imageset import ImageSet
-from fieldmarks.evaluation.explanations import near_parts, references
+from fieldmarks.evaluation.explanations import compare, near_parts, references, summarise
+from fieldmarks.experiments.explanations import USUAL
 from fieldmarks.experiments.features import Pooled
+from fieldmarks.explain.explainer import remembering
 from fieldmarks.explain.explainers import EXPLAINERS
 from fieldmarks.memory import keep_freed_memory
 from fieldmarks.random import seeded
@@ -45,6 +49,39 @@ def located(images: ImageSet, row: int, views: TestViews) -> tuple[torch.Tensor,
     return views.locate(parts[None], size), torch.cat([box[:, 0], box[:, 1] - box[:, 0]], dim=1)
 
 
+def explained(names, method, query, match, seconds: dict) -> dict[str, torch.Tensor]:
+    """The explainers' maps (B, H, W) by name; what each took is added to `seconds`."""
+    maps = {}
+    with remembering(method.backbone, query, match):
+        for name in names:
+            began = time.perf_counter()
+            maps[name] = EXPLAINERS[name](method.representation, method.backbone, query, match)
+            seconds[name] += time.perf_counter() - began
+    return maps
+
+
+def collect(scores: dict, name: str, row: dict) -> None:
+    for score, value in row.items():
+        scores.setdefault(name, {}).setdefault(score, []).append(value)
+
+
+def print_scores(scores: dict, seconds: dict, tested: tuple[str, ...]) -> None:
+    """A row for each map, then the explainers against a blob in the middle in some of the scores;
+    `scores` holds lists of (n,) by score by name."""
+    scores = {n: {k: torch.cat(v) for k, v in row.items()} for n, row in scores.items()}
+    for name, row in scores.items():
+        cells = [f"{k} {s.mean:.2f} [{s.low:.2f}, {s.high:.2f}]"
+                 for k, s in ((k, summarise(v)) for k, v in row.items())]  # fmt: skip
+        count = len(next(iter(row.values())))
+        cost = f" {1000 * seconds[name] / count:.0f} ms" if name in seconds else ""
+        print(f"{name:22}", *cells, cost, sep=" | ")
+    for score in tested:
+        asked = {n: scores[n][score] for n in (*seconds, "middle")}
+        lines = [f"{d.first} {d.mean:+.2f} [{d.low:+.2f}, {d.high:+.2f}] p {d.p:.3f}"
+                 for d in compare(asked, "middle")]  # fmt: skip
+        print(f"{score} against a blob in the middle (Holm):", *lines, sep="\n  ")
+
+
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -52,7 +89,9 @@ def main() -> None:
     parser.add_argument("run", type=Path, nargs="?")
     parser.add_argument("--pictures", type=int, default=100)
     parser.add_argument("--size", type=int, default=192, help="pixels, without a run")
-    parser.add_argument("--explainers", nargs="+", default=USUAL, choices=list(EXPLAINERS))
+    parser.add_argument(
+        "--explainers", nargs="+", default=(*USUAL, "occlusion"), choices=list(EXPLAINERS)
+    )
     parser.add_argument("--twins", type=Path)
     given = parser.parse_args()
     keep_freed_memory()
@@ -80,9 +119,9 @@ def main() -> None:
           f"of {unseen.parts.shape[1]} parts visible, {views.size} px")  # fmt: skip
     print_scores(scores, seconds, ("hit", "distance"))
     if given.twins:
-        rows = [line.split("|") for line in given.twins.read_text().splitlines()]
-        twins = {row[0].strip(): float(row[1].split()[1]) for row in rows if len(row) > 1}
-        shared = [name for name in given.explainers if name in twins]
+        metrics = json.loads(given.twins.read_text())["metrics"]
+        twins = {name: metrics.get(f"pointing: {name}, 192 px") for name in given.explainers}
+        shared = [name for name, value in twins.items() if value is not None]
         hits = [torch.cat(scores[name]["hit"]).nanmean().item() for name in shared]
         order = spearmanr(hits, [twins[name] for name in shared]).statistic
         print(f"{len(shared)} explainers' order, hit against pointing on twins: {order:+.2f}")
