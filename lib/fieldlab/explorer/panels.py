@@ -347,11 +347,8 @@ class Explorer:
             items = [{**item, "source": each} for item, each in zip(items, grey, strict=True)]
             query = {"source": widgets.thumbnail(first, 224), "name": f"Query: {self._query_name}."}
             self._place_maps.show(places, query, items, f"As seen by {finder.name}")
-            other = "Shown, exactly, is the cosine of its averaged features."
-            text = widgets.message(f"{places.problem}. {other}", True) if places.problem else ""
-            far = trust("" if places.problem else "place_map")
-            single = "" if places.problem else " Measured for all places together."
-            self._places_text.value = text + widgets.message(far + single)
+            far = f"{trust('place_map')} Measured for all places together."
+            self._places_text.say(far)
             self._places_box.children = (self._place_maps,)
 
     def search_in_stages(self) -> None:

@@ -17,30 +17,26 @@ class Places:
 
     Attributes:
         pictures: n + 1 as the network sees them, (H, W, 3) in [0, 1], the query first.
-        pairs: (n, h, w, h', w') what each place of the query and each of a match add to the cosine
-            of their averaged features.
+        pairs: (n, h, w, h', w') what each place of the query and each of a match add to the cosine.
         carried: (n, h, w) what each place of the query adds.  cosines: (n,).
-        problem: why those are not the scores that the finder ranks by, one line; "" where they are.
 
     Raises:
-        ValueError, OSError: there is no match, or a picture cannot be read, one line.
+        ValueError, OSError: there is no match, a picture cannot be read, or the score is no sum
+            over places; one line.
     """
 
     def __init__(self, finder: Finder, query: Picture, matches: Sequence[Picture]):
         if not matches:
             raise ValueError("there is no result to find a place of the query in")
+        if finder.score != "cosine":
+            # NOTE its averaged features have a cosine, but before a hash layer all may be near 1
+            other = "choose a run of VAPNet or the frozen network"
+            problem = f"{finder.name} ranks by no cosine, so its score is no sum over places"
+            raise ValueError(f"{problem}: {other}")
         embed, backbone = finder.model.method.embed, finder.model.backbone
         images = views_of(finder, query, *matches)
-        self.problem = ""
-        if finder.score != "cosine":
-            self.problem = f"{finder.name} ranks by no cosine, so its score is no sum over places"
-        with torch.no_grad(), remembering(backbone):
-            features = backbone(images)
-            try:
-                if not self.problem:
-                    exact_features(embed, backbone, images, images)
-            except ValueError as error:
-                self.problem = str(error)
+        with remembering(backbone):
+            features, _ = exact_features(embed, backbone, images, images)
         self.pictures = shown(backbone, images)
         of_query = features[:1].expand(len(matches), -1, -1, -1)
         self.pairs = point_to_point(of_query, features[1:]).cpu()
