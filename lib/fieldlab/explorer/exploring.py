@@ -251,6 +251,12 @@ def why_alike(finder: Finder, query: Picture, match: Picture) -> tuple[list[Tens
     return shown(method.backbone, images), maps.cpu()
 
 
+def kind_of_maps(finder: Finder) -> str:
+    """Which explainer `why_alike` draws; of plain averaged features Grad-CAM is the place map."""
+    plain = type(finder.model.method).representation is Method.representation
+    return "place_map" if plain else "grad_cam"
+
+
 def concepts_of_pair(finder: PairFinder, query: Picture, match: Picture, caption: str):
     """PAN's figure of a pair: concepts by contribution, Grad-CAM for and against the similarity."""
     first, second = views_of(finder, query, match).split(1)

@@ -1,7 +1,7 @@
 """The panels of notebooks/explore.ipynb: what is clicked there, and what then changes.
 
 explorer = Explorer("../runs")
-explorer.runs            # and choice, results, why, stages, erasing, views, map, in a cell each
+explorer.runs  # and choice, results, why, places, stages, erasing, views, map, in a cell each
 """
 
 import tempfile
@@ -17,6 +17,8 @@ from fieldlab.cascade import in_stages
 from fieldlab.explorer import exploring, gallery, widgets
 from fieldlab.explorer.exploring import CodeFinder, Erasing, Finder, PairFinder
 from fieldlab.explorer.gallery import Gallery, Picture
+from fieldlab.explorer.places import Places
+from fieldlab.explorer.trust import trust
 from fieldmarks.decoding import ImageError
 from fieldmarks.show import maps
 from fieldmarks.show.names import readable
@@ -86,6 +88,12 @@ class Explorer:
         controls = ipywidgets.VBox([self._k, self._bits])
         self.results = _column(_row(self._query_picture, controls), self._row_box)
 
+        self._pointed = ipywidgets.Dropdown(description="As seen by", style=STYLE)
+        self._place_maps = widgets.PlaceMaps()
+        self._places_text, self._places_box = _message(), _column()
+        row = _row(self._pointed, _button("Point at places", self.show_places, "crosshairs"))
+        self.places = _column(row, self._places_text, self._places_box)
+
         self._staged = widgets.ThumbnailGrid(label="Found in stages", columns=10)
         self._stage_text, self._staged_box = _message(), _column()
         search = _button("Search in stages", self.search_in_stages, "filter")
@@ -116,7 +124,8 @@ class Explorer:
 
     def _show_controls(self, shown: bool) -> None:
         """Hide controls that do nothing: all before runs are open, and those of other methods."""
-        for panel in (self.choice, self.results, self.map, self.stages, self.erasing, self.views):
+        always = self.choice, self.results, self.places, self.map, self.stages
+        for panel in (*always, self.erasing, self.views):
             method = {self.erasing: "fcaenet", self.views: "vapnet"}.get(panel)
             there = shown and (method is None or self._first(method))
             for control in panel.children:
@@ -154,8 +163,11 @@ class Explorer:
         self._bits.options = [*((f"{bits} bits", bits) for bits in lengths), ("all", 0)]
         self._bits.value = lengths[-1] if lengths else 0
         self._bits.layout.display = None if len(lengths) > 1 else "none"
-        self._of.options = [(f.name, place) for place, f in enumerate([*finders, baseline])]
-        self._of.value = 0
+        for networks in (self._of, self._pointed):
+            networks.options = [(f.name, place) for place, f in enumerate([*finders, baseline])]
+            networks.value = 0
+        cosines = [finder.score == "cosine" for finder in (*finders, baseline)]
+        self._pointed.value = cosines.index(True)  # others have no exact maps
         self._map_box.children = ()
         labels = [] if pictures.labels is None else pictures.labels.unique().tolist()
         names = [(readable(pictures.class_names[label]), label) for label in labels]
@@ -254,6 +266,7 @@ class Explorer:
         """Everything that depends on the query and on which runs are shown."""
         self._search()
         self._stage_text.value, self._staged_box.children = "", ()
+        self._places_text.value, self._places_box.children = "", ()
         self._erasing = None
         self._erase()
         self._draw_views(self._draw)
@@ -313,10 +326,30 @@ class Explorer:
             parts.append((maps.blend(image, heat), f"what in the {name} makes it like the other"))
         shown = "Bright: what makes the one like the other (Grad-CAM)."
         text = widgets.message(f"{head}. {shown}") + _side_by_side(parts)
+        text += widgets.message(trust(exploring.kind_of_maps(finder)))
         if isinstance(finder, CodeFinder):
             codes = finder.row(self.query), finder.rows[match]
             text += widgets.bits_table(*codes, ("query", "result"))
         return text
+
+    def show_places(self) -> None:
+        """What the query shows, found again in the results of a model; to be pointed at."""
+        self._places_box.children = ()
+        with self._places_text.errors():
+            if self.query is None:
+                raise ValueError("there is nothing to point at yet: open some runs first")
+            finder = self._network(self._pointed)
+            positions = finder.find(self.query, self._k.value).index[0].tolist()
+            places = Places(finder, self.query, positions)
+            first, *others = places.pictures
+            grey = [widgets.thumbnail(image.mean(2), 224) for image in others]  # heat has colours
+            items = self._results(positions, places.cosines.tolist())
+            items = [{**item, "source": each} for item, each in zip(items, grey, strict=True)]
+            query = {"source": widgets.thumbnail(first, 224), "name": f"Query: {self._query_name}."}
+            self._place_maps.show(places, query, items, f"As seen by {finder.name}")
+            far = f"{trust('place_map')} Measured for all places together."
+            self._places_text.say(far)
+            self._places_box.children = (self._place_maps,)
 
     def search_in_stages(self) -> None:
         """The query among all pictures by codes, then by embeddings, then explained; with times."""
@@ -375,7 +408,7 @@ class Explorer:
         with self._map_message.errors():
             if self.gallery is None:
                 raise ValueError("there is nothing to draw yet: open some runs first")
-            finder = self._mapped
+            finder = self._network(self._of)
             self._on_map = exploring.on_the_map(self.gallery)
             pictures = f"{len(self._on_map):,} pictures"
             text = f"Laying out {pictures}, which takes some seconds ..."
@@ -397,16 +430,15 @@ class Explorer:
             return
         marks = {}
         for finder, positions in self._shown:
-            if finder is self._mapped:
+            if finder is self._network(self._of):
                 marks = {position: self._mark(position) for position in positions}
         marks[self.query] = "query"  # drawn last
         place = {position: number for number, position in enumerate(self._on_map.tolist())}
         there = [(place[position], mark) for position, mark in marks.items() if position in place]
         self._map.special = [{"position": number, "mark": mark} for number, mark in there]
 
-    @property
-    def _mapped(self) -> Finder:
-        return [*self.finders, self.baseline][self._of.value]
+    def _network(self, chosen: ipywidgets.Dropdown) -> Finder:
+        return [*self.finders, self.baseline][chosen.value]
 
     def _card(self, number: int) -> dict:
         return self._picture(int(self._on_map[number]))

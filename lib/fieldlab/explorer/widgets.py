@@ -1,4 +1,5 @@
-"""What can be clicked in a notebook: a grid of thumbnails, a map of pictures, a place to drop one.
+"""What can be clicked in a notebook: a grid of thumbnails, a map of pictures, a place to drop one,
+a query to point at.
 
 As in `galleries`, right and wrong differ by colour, sign and line. Everything can be reached by
 keyboard, and has a name for those who do not see it. Pictures travel as data URIs of JPEG.
@@ -18,9 +19,10 @@ from matplotlib import font_manager
 from PIL import Image
 from torchvision.utils import draw_bounding_boxes
 
+from fieldlab.explorer.places import Places, scaled
 from fieldlab.page import data_uri
 from fieldmarks.checks import one_of
-from fieldmarks.show import style
+from fieldmarks.show import maps, style
 from fieldmarks.show.picture import Picture, as_array, as_rgb
 
 HERE = Path(__file__).parent
@@ -87,6 +89,48 @@ class PictureMap(anywidget.AnyWidget):
         position = change["new"]
         there = 0 <= position < len(self.points)
         self.card = {**self.card_of(position), "position": position} if there else {}
+
+
+class PlaceMaps(anywidget.AnyWidget):
+    """A query and its results with maps, which change with the place of the query under the mouse,
+    a finger or the keyboard's cursor. All of them are in the browser, so no kernel is waited for.
+
+    Attributes:
+        label: what is shown.  query: "source" and "name".  items: as of `ThumbnailGrid`.
+        shape: [h, w, h', w'], places of the query and of a result.
+        levels: (1 + h w, n, h', w') bytes, maps over n results: of all places together, of each.
+        own: (h, w) bytes, a map over the query.
+        carried: 1 + h w lists of what these places add to each of the n cosines.
+        brightest: what level 255 stands for, of all places together and of single ones.
+        colours: (256, 4) bytes, red, green, blue and opacity of each level.
+    """
+
+    _esm = HERE / "place_maps.js"
+    _css = STYLE
+    label = traitlets.Unicode().tag(sync=True)
+    query = traitlets.Dict().tag(sync=True)
+    items = traitlets.List(traitlets.Dict()).tag(sync=True)
+    shape = traitlets.List().tag(sync=True)
+    levels = traitlets.Bytes().tag(sync=True)
+    own = traitlets.Bytes().tag(sync=True)
+    carried = traitlets.List().tag(sync=True)
+    brightest = traitlets.List().tag(sync=True)
+    colours = traitlets.Bytes().tag(sync=True)
+
+    def show(self, places: Places, query: dict, items: list[dict], label: str) -> None:
+        """Where results show what a query shows; all of it reaches the browser at once."""
+        carried = places.carried.flatten(1)  # (n, h w)
+        together = places.pairs.sum((1, 2))
+        with self.hold_sync():
+            self.label, self.query, self.items = label, query, items
+            self.shape = list(places.pairs.shape[1:])
+            self.levels = _levels(places.heat)
+            self.own = _levels(scaled(places.carried.mean(0)))
+            self.carried = [places.cosines.tolist(), *carried.T.tolist()]
+            self.brightest = [together.max().item(), places.pairs.max().item()]
+            colours = maps.HEAT(np.linspace(0, 1, 256))
+            colours[:, 3] = np.linspace(0, 0.85, 256)
+            self.colours = _levels(colours)
 
 
 class PictureUpload(anywidget.AnyWidget):
@@ -203,6 +247,11 @@ def message(text: str, problem: bool = False) -> str:
     colour = style.WRONG if problem else style.MUTED
     face = f'class="fieldmarks-message" style="color: {colour}; line-height: 1.4"'
     return f'<div role="{role}" {face}>{sign} {escape(text)}</div>'
+
+
+def _levels(values) -> bytes:
+    """Numbers in [0, 1] as 0 to 255."""
+    return (as_array(values) * 255).round().astype(np.uint8).tobytes()
 
 
 def _pillow(image) -> Image.Image:

@@ -75,6 +75,50 @@ def alert(page, words):
     return page.locator('[role="alert"]', has_text=re.compile(words))
 
 
+# ---- places of the query
+
+
+def drawn(panel):
+    """The maps over the results."""
+    maps = panel.locator(".fieldmarks-grid canvas")
+    return maps.evaluate_all("maps => maps.map(map => map.toDataURL())")
+
+
+def point_at_places(page):
+    """By mouse, click and keyboard; no map waits for the kernel. The panel is returned."""
+    panel = section(page, "Place by place")
+    panel.get_by_role("button", name="Point at places").click()
+    query = panel.get_by_role("application")
+    query.wait_for()
+    captions, together = panel.locator(".fieldmarks-caption"), drawn(panel)
+    assert len(together) == 10 and " of " not in captions.first.inner_text()
+    query.hover(position={"x": 120, "y": 120})
+    one = drawn(panel)
+    query.hover(position={"x": 20, "y": 200})
+    other = drawn(panel)
+    assert one != together and other != together and other != one
+    assert re.fullmatch(r"0\.\d{3} of \d\.\d\d", captions.first.inner_text())
+    query.click(position={"x": 120, "y": 120})
+    page.mouse.move(5, 5)
+    assert drawn(panel) == one and panel.get_by_text(", kept").count() == 1
+    query.press("ArrowRight")
+    assert drawn(panel) != one
+    query.press("ArrowLeft")
+    query.press("Enter")
+    assert drawn(panel) == one and panel.get_by_text(", kept").count() == 0
+    query.blur()
+    assert drawn(panel) == together
+    milliseconds = query.evaluate("""query => {
+        const { left, top } = query.getBoundingClientRect(), began = performance.now();
+        query.dispatchEvent(new PointerEvent("pointermove", { clientX: left, clientY: top }));
+        return performance.now() - began;
+    }""")
+    print(f"place of the query to ten maps: {milliseconds:.1f} ms")
+    assert drawn(panel) != together
+    query.hover(position={"x": 120, "y": 120})
+    return panel
+
+
 # ---- tests
 
 
@@ -126,6 +170,8 @@ def test_in_jupyterlab(page, lab, screenshots):
     pan.get_by_role("button").nth(0).click()
     why.get_by_alt_text(re.compile("concepts by contribution")).wait_for()
     photograph(page, screenshots, "lab-why-pan", why)
+
+    photograph(page, screenshots, "lab-places", point_at_places(page))
 
     stages = section(page, "In stages")
     stages.get_by_role("button", name="Search in stages").click()
@@ -229,6 +275,7 @@ def test_as_voila_serves_it(page, voila, workplace, screenshots):
     changed(page, vapnet, before, "Voila: query to gallery")
     vapnet.get_by_role("button").nth(0).click()
     changed(page, section(page, "Why"), [], "Voila: why")
+    point_at_places(page)
     before = sources(section(page, "What SREM erases"))
     page.locator(".widget-slider", has_text="n, regions").locator(".noUi-handle").press(
         "ArrowRight"

@@ -15,6 +15,8 @@ from PIL import Image
 from fieldlab.cascade import in_stages
 from fieldlab.explorer import exploring, gallery
 from fieldlab.explorer.panels import Explorer
+from fieldlab.explorer.places import Places
+from fieldlab.explorer.widgets import PlaceMaps
 from fieldmarks.backbones import create_backbone
 from fieldmarks.evaluation.recall import nearest
 from fieldmarks.experiments.fewshot import FewShot, few_shot_split
@@ -343,6 +345,66 @@ def test_maps_of_a_pair_trade_places_with_the_pair(runs, pictures, name):
     torch.testing.assert_close(images[0], flipped[1])
 
 
+def test_places_add_up_to_the_cosine_from_one_pass(runs, pictures, monkeypatch):
+    finder = exploring.open_finder(runs["vapnet"], pictures, "cpu")
+    positions, scores = neighbours(finder.find(4, 5))
+    backbone, passes = finder.model.backbone, []
+    forward = type(backbone).forward
+    monkeypatch.setattr(
+        type(backbone), "forward", lambda self, x: passes.append(len(x)) or forward(self, x)
+    )
+    places = Places(finder, 4, positions)
+    assert passes == [6] and 4 not in positions
+    assert places.cosines.tolist() == pytest.approx(scores, abs=3e-3)  # rows are in bf16
+    with torch.no_grad():
+        one, *others = backbone(exploring.views_of(finder, 4, *positions))
+    n, _, y, x = len(others), *one.shape
+    scale = one.mean((1, 2)).norm() * torch.stack(others).mean((2, 3)).norm(dim=1) * (y * x) ** 2
+    naive = torch.zeros(n, y, x, y, x)
+    for place in np.ndindex(n, y, x, y, x):
+        i, a, b, c, d = place
+        naive[place] = one[:, a, b] @ others[i][:, c, d] / scale[i]
+    torch.testing.assert_close(places.pairs, naive, atol=1e-6, rtol=1e-4)
+    heat, carried = places.at(1, 0)
+    torch.testing.assert_close(carried, naive[:, 1, 0].sum((1, 2)), atol=1e-5, rtol=1e-4)
+    wanted = naive[:, 1, 0].clamp(min=0) / naive.max()
+    torch.testing.assert_close(heat, wanted, atol=1e-5, rtol=1e-4)
+    assert [picture.shape for picture in places.pictures] == [(48, 48, 3)] * (n + 1)
+
+
+def test_maps_of_places_go_to_the_browser_in_order_whatever_their_sizes():
+    places = Places.__new__(Places)
+    places.pairs = torch.randn(3, 2, 5, 4, 1)
+    places.carried = places.pairs.sum((3, 4))
+    places.cosines = places.carried.sum((1, 2))
+    widget = PlaceMaps()
+    widget.show(places, {}, [], "")
+    levels = np.frombuffer(widget.levels, np.uint8).reshape(11, 3, 4, 1)
+    for row, column in np.ndindex(2, 5):
+        heat, carried = places.at(row, column)
+        assert abs(levels[1 + 5 * row + column] - 255 * heat.numpy()).max() <= 0.5
+        assert widget.carried[1 + 5 * row + column] == carried.tolist()
+    assert levels[0].max() == levels[1:].max() == 255 and widget.shape == [2, 5, 4, 1]
+    assert widget.carried[0] == pytest.approx(np.sum(widget.carried[1:], axis=0), abs=1e-4)
+    assert len(widget.own) == 10 and len(widget.colours) == 1024
+    assert widget.brightest[1] == places.pairs.max().item()
+
+
+@pytest.mark.parametrize(
+    "name, says",
+    [
+        ("fcaenet-8", "fcaenet, 8 bits ranks by no cosine"),
+        ("pan", "pan_supervised ranks by no cosine"),
+        ("other", "not its averaged features"),
+    ],
+)
+def test_scores_that_are_no_sum_over_places_are_said_to_be_none(runs, name, says):
+    finder = exploring.open_finder(runs[name], gallery.common_gallery([runs[name]]), "cpu")
+    with pytest.raises(ValueError, match=says) as raised:
+        Places(finder, 0, [1, 2])
+    assert "\n" not in str(raised.value)
+
+
 def test_erasing_takes_away_what_the_mask_of_algorithm_1_says(runs, pictures):
     erasing = exploring.Erasing(exploring.open_finder(runs["fcaenet-8"], pictures, "cpu"), 1)
     picture, share = erasing.erased(7, 5)
@@ -447,9 +509,30 @@ def test_every_kind_of_result_can_be_explained(explorer):
         assert words.count("<img") == (1 if finder.name.startswith("pan") else 4) and (
             "bits differ" in words
         ) == ("bits" in finder.name)
+        believed = [words.count(each) for each in ("28% of pictures", "not been measured")]
+        assert believed == {"pan": [0, 0], "fca": [0, 1]}.get(finder.name[:3], [1, 0])
         assert [row.chosen for row in explorer._row_box.children].count(-1) == len(
             explorer._shown
         ) - 1
+
+
+def test_places_are_shown_of_the_query_until_there_is_another(explorer):
+    explorer.search_with(3)
+    names = [name.split(",")[0] for name, _ in explorer._pointed.options]
+    assert names[explorer._pointed.value].startswith("vapnet")
+    explorer.show_places()
+    (shown,) = explorer._places_box.children
+    found = explorer.finders[explorer._pointed.value].find(3, 10).index[0].tolist()
+    assert [item["name"] for item in shown.items] == [explorer.gallery.title(i) for i in found]
+    assert "28%" in said(explorer._places_text) and "⚠" not in said(explorer._places_text)
+    explorer._pointed.value = names.index("fcaenet")
+    explorer.show_places()
+    assert "⚠ fcaenet" in said(explorer._places_text) and explorer._places_box.children == ()
+    explorer._pointed.value = 0
+    explorer.show_places()
+    assert explorer._places_box.children == (shown,)
+    explorer.search_with(4)
+    assert explorer._places_box.children == () and said(explorer._places_text) == ""
 
 
 def test_a_search_in_stages_needs_codes_and_embeddings(explorer):
@@ -477,6 +560,13 @@ def test_an_upload_becomes_the_query_and_a_bad_one_changes_nothing(explorer):
         item["mark"] == "neutral" for row in explorer._row_box.children for item in row.items
     )
     assert "baseline" in explorer._row_box.children[-1].label
+    explorer.show_places()
+    assert {item["mark"] for item in explorer._place_maps.items} == {"neutral"}
+    explorer.query.unlink()
+    explorer.show_places()
+    assert "⚠" in said(explorer._places_text) and explorer._places_box.children == ()
+    with pytest.raises(ValueError, match="no result to find"):
+        Places(explorer.baseline, 0, [])
 
 
 def test_mixed_runs_leave_what_was_open_as_it_is(explorer):
@@ -494,10 +584,12 @@ def test_without_runs_the_panels_say_so_and_offer_nothing(tmp_path):
     assert "make some with make demo" in said(explorer._runs_message)
     explorer._reopen()
     assert "make some with make demo" in said(explorer._runs_message)
+    explorer.show_places()
+    assert "open some runs first" in said(explorer._places_text)
     assert explorer.runs.layout.display is None and explorer._runs_message.layout.display is None
     assert all(
         control.layout.display == "none"
-        for panel in (explorer.choice, explorer.results, explorer.map)
+        for panel in (explorer.choice, explorer.results, explorer.places, explorer.map)
         for control in panel.children
         if not isinstance(control, type(explorer.why))
     )
