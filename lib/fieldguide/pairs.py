@@ -35,15 +35,15 @@ from PIL import Image
 from fieldguide.birds.guide import part_palette
 from fieldguide.birds.photographs import CONDITIONS, field_photograph
 from fieldguide.birds.species import Species, make_species
-from fieldguide.birds.twins import DRAWN_ON, EXCHANGEABLE, SCENE, other_values, scene_twin, twin
+from fieldguide.birds.twins import exchanges, scene_twin
 from fieldguide.checks import one_of, whole_numbers
+from fieldguide.exchange import SEEN, NoTwin, Twin, difference
 from fieldguide.folders import write_atomically
 from fieldguide.garments import twins as garments
 from fieldguide.garments.attributes import Garment, make_garments
 from fieldguide.garments.shots import SHOTS, photograph
 from fieldguide.pictures import SIZE, SMALLEST, png
 from fieldguide.streams import Streams
-from fieldguide.twins import SEEN, NoTwin, Twin, difference
 
 VERSION = 1  # raise it when the same parameters give other bytes
 MANIFEST = "twins.json"
@@ -152,8 +152,8 @@ def _write_pair(root: Path, parameters: dict, pair: int) -> dict:
     """Draws one pair's pictures, and returns its row of the table."""
     made, about = _DRAW[parameters["exchange"]](pair, parameters)
     kinds, name = _kinds(parameters["exchange"]), f"{pair:06d}"
-    apart = difference(made.first.image, made.second.image)
-    pictures = (made.first.image, made.second.image, made.changed, made.part)
+    apart = difference(made.image, made.other)
+    pictures = (made.image, made.other, made.changed, made.shown)
     for kind, picture in zip(kinds, (*pictures, made.first.mask), strict=False):
         (root / kind / f"{name}.png").write_bytes(png(picture))
     if "parts" in kinds:
@@ -161,7 +161,8 @@ def _write_pair(root: Path, parameters: dict, pair: int) -> dict:
         indexed.putpalette(part_palette())
         indexed.save(root / "parts" / f"{name}.png", compress_level=3)
     return (
-        {"pair": name, "mark": made.mark, "before": made.before, "after": made.after}
+        {"pair": name, "mark": made.mark, "part": made.part}
+        | {"before": made.value, "after": made.other_value}
         | {"changed": round(float(made.changed.mean()), 6)}
         | {"seen": round(float((apart >= SEEN).mean()), 6)}
         | about
@@ -192,13 +193,8 @@ def _mark(pair: int, parameters: dict) -> tuple[Twin, dict]:
     own = picture.individual.species
     siblings = [one for one in species if one.family == own.family and one is not own]
     rng = Streams((parameters["seed"], pair))("twins/mark")
-    for mark in rng.permutation(EXCHANGEABLE):
-        for value in other_values(picture, str(mark), siblings, rng):
-            try:
-                made = twin(picture, str(mark), value)
-            except NoTwin:
-                continue
-            return made, about | {"part": "; ".join(DRAWN_ON[made.mark])}
+    for made in exchanges(picture, siblings, rng):
+        return made, about
     raise RuntimeError(f"no mark can be exchanged in picture {about['image']} of {about['name']}")
 
 
@@ -206,7 +202,7 @@ def _scene(pair: int, parameters: dict) -> tuple[Twin, dict]:
     picture, about = _bird(pair, parameters)
     for number in count(1):
         try:
-            return scene_twin(picture, number), about | {"part": SCENE}
+            return scene_twin(picture, number), about
         except NoTwin:
             continue
     raise AssertionError  # the loop has no end
@@ -245,7 +241,7 @@ _wardrobe = cache(make_garments)
 
 def _about(garment: Garment, shot: int) -> dict:
     name = f"{garment.cloth()} {garment.kind}"
-    return {"class": garment.number, "name": name, "image": shot, "part": ""}
+    return {"class": garment.number, "name": name, "image": shot}
 
 
 def _exchanges(garment: Garment, rng) -> Iterator[tuple[int, str, str]]:

@@ -3,6 +3,7 @@
     photograph = field_photograph(species, (0, 3, 7))
     twin(photograph, "crown_color", "red")
     scene_twin(photograph)
+    twins(1000, marks=["crown_color"])    # of many birds, as `fieldguide.twins`
 
 Individual, pose, place in the frame, light, occluders and noise are the first picture's. What a
 mark changes is known to the pixel: outside `Twin.changed` both pictures are equal to the bit.
@@ -10,8 +11,10 @@ mark changes is known to the pixel: outside `Twin.changed` both pictures are equ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import count as numbers_from
+from itertools import cycle, islice
 
 import cv2
 import numpy as np
@@ -20,10 +23,12 @@ from fieldguide.birds.attributes import MARKS, VOCABULARY
 from fieldguide.birds.canvas import PART
 from fieldguide.birds.guide import SHOWN_BY, VISIBLE_SHARE, least_visible
 from fieldguide.birds.heads import marking_colour
-from fieldguide.birds.photographs import Photograph, Sitting, softness, take
-from fieldguide.birds.species import CANDIDATES, CONTRAST, PALETTE, Species
+from fieldguide.birds.photographs import Photograph, Sitting, field_photograph, softness, take
+from fieldguide.birds.species import CANDIDATES, CONTRAST, PALETTE, Species, make_species
 from fieldguide.checks import one_of, whole_numbers
-from fieldguide.twins import SEEN, NoTwin, Twin, difference, seen
+from fieldguide.exchange import SEEN, NoTwin, Twin, difference, seen
+from fieldguide.pictures import SIZE, SMALLEST
+from fieldguide.streams import Streams
 
 FACE = "face"  # what of the head is none of CUB's parts
 EXCHANGEABLE = tuple(mark for mark in MARKS if mark not in ("size", "shape"))
@@ -37,6 +42,8 @@ OUTLINES = ("bill_shape", "bill_length", "tail_shape", "wing_shape", "head_patte
 SHADOW = 0.037  # how far a wing's shadow lies from it, in body units
 EDGE = 3  # pixels by which a painted edge and the map of parts may differ
 SCENE = "scene"
+# Numbers of pictures within their species: after those of any guide.
+FIRST_MATCH, FIRST_TWIN = 2_000_000, 3_000_000
 
 
 def twin(photograph: Photograph, mark: str, value: str) -> Twin[Photograph]:
@@ -70,7 +77,8 @@ def twin(photograph: Photograph, mark: str, value: str) -> Twin[Photograph]:
         raise NoTwin(f"{mark} {value} instead of {before} is not to be seen: give another value")
     if (changed & ~_widened(part, _reach(photograph, mark))).any():
         raise NoTwin(f"{mark} {value} would change other parts too: give another value")
-    return Twin(photograph, second, mark, before, value, changed, part)
+    names = "; ".join(DRAWN_ON[mark])
+    return Twin(photograph, second, mark, before, value, changed, part, names)
 
 
 def scene_twin(photograph: Photograph, number: int = 1) -> Twin[Photograph]:
@@ -85,7 +93,79 @@ def scene_twin(photograph: Photograph, number: int = 1) -> Twin[Photograph]:
     apart, around = difference(photograph.image, second.image), ~photograph.mask
     if (apart[around] >= SEEN).mean() < 0.5:
         raise NoTwin(f"scene {number} looks like the first: take another number")
-    return Twin(photograph, second, SCENE, "", "", apart > 0, around)
+    return Twin(photograph, second, SCENE, "", "", apart > 0, around, SCENE)
+
+
+def twins(
+    count: int,
+    *,
+    size: int = SIZE,
+    seed: int = 0,
+    marks: Sequence[str] | None = None,
+    classes: int = 100,
+    most: int = 5,
+) -> Iterator[Twin[Photograph]]:
+    """Twins of birds that are in no guide, of the species of a guide in turn.
+
+    Those of one base picture follow each other and share `image` and `base`; a picture in which
+    none of the marks can be exchanged visibly is passed over. The same arguments give the same
+    twins, and more of them begin with the same ones.
+
+    count: of twins; size: pixels of a side; marks: of EXCHANGEABLE, by default all; classes: of the
+    guide; most: exchanges of a base picture.
+
+    Raises ValueError for a mark that cannot be exchanged, and for numbers out of range.
+    """
+    numbers = {"count": count, "size": size, "seed": seed, "classes": classes, "most": most}
+    least = {"count": 0, "size": SMALLEST, "seed": 0, "classes": 2, "most": 1}
+    whole_numbers(numbers, least)
+    marks = EXCHANGEABLE if marks is None else tuple(marks)
+    for mark in marks or ("",):
+        one_of("marks", mark, EXCHANGEABLE)
+    return islice(_twins(size, seed, marks, classes, most), count)
+
+
+def _twins(size: int, seed: int, marks, classes: int, most: int) -> Iterator[Twin[Photograph]]:
+    species = make_species(classes, seed, "standard")
+    for base in numbers_from(0):
+        index = base % classes
+        one = species[index]
+        photograph = field_photograph(one, (seed, index, FIRST_TWIN + base), size)
+        siblings = [other for other in species if other.family == one.family and other is not one]
+        rng = Streams((seed, base))("twins/exchanges")
+        for made in islice(exchanges(photograph, siblings, rng, marks), most):
+            yield replace(made, base=base)
+
+
+def matches_exchanged(
+    species: Sequence[int], *, classes: int, seed: int, difficulty: str, most: int, size: int = SIZE
+) -> Iterator[tuple[Photograph, list[Twin[Photograph]]]]:
+    """Without end, of these species (positions in their guide) in turn: a photograph, and twins of
+    another one of the same species, each with the colour of one mark exchanged, `most` at most."""
+    guide, rng = make_species(classes, seed, difficulty), np.random.default_rng(0)
+    colours = [mark for mark in EXCHANGEABLE if mark.endswith("color")]
+    for number, index in enumerate(cycle(species)):
+        keys = [(seed, index, FIRST_MATCH + 2 * number + side) for side in range(2)]
+        query, match = (field_photograph(guide[index], key, size, difficulty) for key in keys)
+        yield query, list(islice(exchanges(match, (), rng, colours), most))
+
+
+def exchanges(
+    photograph: Photograph, siblings: Sequence[Species], rng, marks: Sequence[str] = EXCHANGEABLE
+) -> Iterator[Twin[Photograph]]:
+    """The marks of a photograph in random order, each exchanged for the first of `other_values`
+    that is seen; marks of which none is are left out."""
+    left_out = 0
+    for mark in map(str, rng.permutation(marks)):
+        for value in other_values(photograph, mark, siblings, rng):
+            try:
+                made = twin(photograph, mark, value)
+            except NoTwin:
+                left_out += 1
+                continue
+            yield replace(made, left_out=left_out)
+            left_out = 0
+            break
 
 
 def other_values(photograph: Photograph, mark: str, siblings: Sequence[Species], rng) -> list[str]:

@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 
 from fieldguide.checks import one_of, whole_numbers
+from fieldguide.exchange import SEEN, NoTwin, Twin, difference, seen
 from fieldguide.garments.attributes import KINDS, PRINTABLE, VOCABULARY, Garment
 from fieldguide.garments.canvas import DISC, SUBPIXEL_BITS, Buttons, Canvas, Piece
 from fieldguide.garments.fabrics import PALETTE, luminance
 from fieldguide.garments.shots import Photograph, canvas_of, layers, shoot
-from fieldguide.twins import SEEN, NoTwin, Twin, difference, seen
 
 GROUPS = ("colour", "pattern", "material", "sleeve", "neckline", "length", "heel")
 LEAST_SHARE = 0.0015  # of the pixels must differ visibly: 75 of 224 x 224
@@ -67,7 +67,7 @@ def attribute_twin(photograph: Photograph, attribute: str, value: str) -> Twin[P
     attribute, value: of `attributes_of` and `other_values`; details are "present" or "absent".
 
     Raises ValueError for another attribute or value, and its subclass NoTwin where the exchange is
-    not to be seen in this picture. `Twin.part` is where the pieces, seams, threads and buttons are
+    not to be seen in this picture. `Twin.shown` is where the pieces, seams, threads and buttons are
     seen that the exchange makes or changes.
     """
     garment, frame = photograph.garment, photograph.frame
@@ -97,7 +97,7 @@ def backdrop_twin(photograph: Photograph, number: int = 1) -> Twin[Photograph]:
     """The photograph again on another floor or before another wall; number: which one, from 1 on.
 
     Garment and wearer keep their pixels, but for edges through which the backdrop shows: it is all
-    of `Twin.part`. Raises NoTwin where this backdrop looks the same, as all paper does.
+    of `Twin.shown`. Raises NoTwin where this backdrop looks the same, as all paper does.
     """
     whole_numbers({"number": number}, {"number": 1})
     garment, frame = photograph.garment, photograph.frame

@@ -46,7 +46,6 @@ NETWORKS = ("frozen", "open_set", "hashing", "fewshot", "inshop")
 USUAL = ("channel_mean", "place_map", "grad_cam", "grad_cam_full_cosine", "eigen_grad_cam")
 OWN = ("shared_attribute", "shared_concept", "pan_score")  # of VAPNet, and of PAN
 SCORES = ("pointing", "mass", "correctness", "spread")
-FIRST = 2_000_000  # number of the first picture within its species: none of a guide's
 FEWEST = 3  # parts that must be exchangeable for `correctness`
 BATCH = 12
 NAMED = 5  # concepts, among which the exchanged one should be
@@ -236,7 +235,7 @@ class Explanations(Experiment):
             before, *after = self.contributions(asked, embedded[1:])[:, : len(names)].cpu()
             exchanged = torch.zeros(len(after), len(names), dtype=torch.bool)
             for flags, each in zip(exchanged, row, strict=True):
-                known = (f"has_{each.mark}::{value}" for value in (each.before, each.after))
+                known = (f"has_{each.mark}::{value}" for value in (each.value, each.other_value))
                 flags[[places[name] for name in known if name in places]] = True
             ranks = scoring.named(before.expand(len(after), -1), torch.stack(after), exchanged)
             known, wanted = ~ranks.isnan(), exchanged.sum(1)
@@ -392,49 +391,26 @@ def unlearnt_species(images) -> Tensor:
 def draw(species: Tensor, given: Mapping, count: int, most: int, size: int, progress: Callable):
     """`Pictures` of species in turn, and the exchanges of each: lists of fieldguide's twins.
     Pictures with fewer than FEWEST parts that can be exchanged are passed over."""
-    from fieldguide.birds.photographs import field_photograph
-    from fieldguide.birds.species import make_species
+    from fieldguide.birds.twins import matches_exchanged
 
-    known = make_species(given["classes"], given["seed"], given["difficulty"])
-    rng, queries, matches, exchanges, number = np.random.default_rng(0), [], [], [], 0
-    while len(exchanges) < count:
-        index = species[number % len(species)].item()
-        keys = [(given["seed"], index, FIRST + 2 * number + side) for side in range(2)]
-        query, match = (field_photograph(known[index], key, size) for key in keys)
-        number += 1
-        if len(found := exchanged_colours(match, most, rng)) >= FEWEST:
-            queries.append(query.image)
-            matches.append(match)
-            exchanges.append(found)
-            progress(len(exchanges), count)
-    pixels = lambda images: torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-    masks = [torch.from_numpy(np.stack([each.part for each in row])) for row in exchanges]
-    pictures = Pictures(
-        pixels(queries),
-        pixels([match.image for match in matches]),
-        [pixels([each.second.image for each in row]) for row in exchanges],
-        pad_sequence(masks, batch_first=True),
-        torch.from_numpy(np.stack([match.mask for match in matches])),
-    )
-    return pictures, exchanges
-
-
-def exchanged_colours(photograph, most: int, rng) -> list:
-    """Twins of a photograph, each with another colour of one mark, of up to `most` marks."""
-    from fieldguide.birds.twins import EXCHANGEABLE, other_values, twin
-    from fieldguide.twins import NoTwin
-
-    found = []
-    for mark in rng.permutation([mark for mark in EXCHANGEABLE if mark.endswith("color")]):
-        for value in other_values(photograph, mark, [], rng):
-            try:
-                found.append(twin(photograph, str(mark), value))
-                break
-            except NoTwin:
-                continue
-        if len(found) == most:
+    guide = {name: given[name] for name in ("classes", "seed", "difficulty")}
+    found: list[tuple] = []
+    for query, exchanges in matches_exchanged(species.tolist(), **guide, most=most, size=size):
+        if len(exchanges) >= FEWEST:
+            found.append((query, exchanges))
+            progress(len(found), count)
+        if len(found) == count:
             break
-    return found
+    pixels = lambda images: torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    masks = [torch.from_numpy(np.stack([one.shown for one in row])) for _, row in found]
+    pictures = Pictures(
+        pixels([query.image for query, _ in found]),
+        pixels([row[0].image for _, row in found]),
+        [pixels([one.other for one in row]) for _, row in found],
+        pad_sequence(masks, batch_first=True),
+        torch.from_numpy(np.stack([row[0].first.mask for _, row in found])),
+    )
+    return pictures, [row for _, row in found]
 
 
 def resized(pictures: Pictures, size: int) -> Pictures:

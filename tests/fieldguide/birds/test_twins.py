@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+import fieldguide
 from fieldguide.birds import photographs as module
 from fieldguide.birds.attributes import VOCABULARY
 from fieldguide.birds.canvas import PART, SUPERSAMPLE, Canvas
@@ -15,7 +16,7 @@ from fieldguide.birds.posture import Bird
 from fieldguide.birds.scenes import paint_occluders
 from fieldguide.birds.species import make_species
 from fieldguide.birds.twins import EXCHANGEABLE, other_values, scene_twin, twin
-from fieldguide.twins import NoTwin
+from fieldguide.exchange import NoTwin
 
 SIZE = 144
 # Where each mark is drawn: CUB's parts, and "face" for what of the head is none of them.
@@ -81,11 +82,11 @@ def test_one_mark_is_exchanged_and_nothing_else_moves(pictures, mark):
         pair = first_twin(picture, mark, rng)
         if pair is None:
             continue
-        value = pair.after
+        value = pair.other_value
         made += 1
         first, second, sitting = pair.first, pair.second, picture.sitting
-        assert first is picture and (pair.mark, pair.after) == (mark, value)
-        assert pair.before == first.individual.marks[mark] != value
+        assert first is picture and (pair.mark, pair.other_value) == (mark, value)
+        assert pair.value == first.individual.marks[mark] != value
         assert second.individual.marks == first.individual.marks | {mark: value}
         assert np.array_equal(pair.changed, (first.image != second.image).any(axis=2))
 
@@ -113,7 +114,7 @@ def test_one_mark_is_exchanged_and_nothing_else_moves(pictures, mark):
         painted = apart > 40
         assert (painted & ~grown(parts, 3)).sum() <= 5 + 0.02 * painted.sum()
         visible = parts & (first.mask | second.mask)
-        assert (pair.part & ~visible).sum() == 0 and pair.part.any()
+        assert (pair.shown & ~visible).sum() == 0 and pair.shown.any()
 
         # Inside they differ: whatever is painted otherwise all around a visible pixel.
         clear = ~grown(apart < 60, 2) & ~grown(~(first.mask & second.mask), blurred_by(sitting))
@@ -153,9 +154,9 @@ def test_another_scene_leaves_the_bird(pictures):
     for picture in pictures:
         pair = scene_twin(picture)
         first, second, sitting = pair.first, pair.second, picture.sitting
-        assert (pair.mark, pair.before, pair.after) == ("scene", "", "")
+        assert (pair.mark, pair.value, pair.other_value) == ("scene", "", "")
         assert np.array_equal(first.mask, second.mask) and np.array_equal(first.parts, second.parts)
-        assert np.array_equal(pair.part, ~first.mask)
+        assert np.array_equal(pair.shown, ~first.mask)
         opaque = flat(first.individual, sitting).colour[..., 3] == 255
         opaque = opaque.reshape(SIZE, SUPERSAMPLE, SIZE, SUPERSAMPLE).all(axis=(1, 3))
         hidden = paint_occluders(
@@ -263,3 +264,35 @@ def test_a_larger_picture_shows_the_same(row):
     assert np.abs(soft[0] - soft[1]).mean() < 5
     halved = large.mask[::2, ::2]
     assert (small.mask & halved).sum() > 0.9 * (small.mask | halved).sum()
+
+
+def test_many_twins_by_name():
+    made = list(fieldguide.twins(12, size=96, seed=3))
+    assert len(made) == 12 and all(one.mark in EXCHANGEABLE for one in made)
+    assert [one.base for one in made] == sorted(one.base for one in made)
+    for base in {one.base for one in made}:
+        alike = [one for one in made if one.base == base]
+        assert len({one.mark for one in alike}) == len(alike) <= 5
+        assert all(one.image is alike[0].image for one in alike)
+    for one in made:
+        assert one.image.shape == one.other.shape == (96, 96, 3) and one.image.dtype == np.uint8
+        assert np.array_equal(one.changed, (one.image != one.other).any(axis=2))
+        assert one.changed.any() and one.bird.dtype == one.changed.dtype == bool
+        assert one.value != one.other_value and one.part.split("; ")[0] in (*PART, "face")
+        assert one.left_out >= 0
+    again = list(fieldguide.twins(5, size=96, seed=3))
+    for one, other in zip(made, again, strict=False):
+        assert np.array_equal(one.other, other.other)
+
+
+def test_twins_of_some_marks_only():
+    made = list(fieldguide.twins(4, size=96, marks=["crown_color", "bill_color"]))
+    assert {one.mark for one in made} <= {"crown_color", "bill_color"} and len(made) == 4
+    assert list(fieldguide.twins(0)) == []
+    for marks, message in ((["size"], "size"), (["crown_colour"], "crown_color"), ([], "marks")):
+        with pytest.raises(ValueError, match=message):
+            fieldguide.twins(1, marks=marks)
+    with pytest.raises(ValueError, match="count"):
+        fieldguide.twins(-1)
+    with pytest.raises(ValueError, match="size"):
+        fieldguide.twins(1, size=3)

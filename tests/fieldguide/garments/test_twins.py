@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from fieldguide.exchange import NoTwin
 from fieldguide.garments.attributes import KINDS, make_garments
 from fieldguide.garments.canvas import Piece
 from fieldguide.garments.shots import SHADOWS, layers, photograph
 from fieldguide.garments.twins import attribute_twin, attributes_of, backdrop_twin, other_values
-from fieldguide.twins import NoTwin
 
 SIZE = 112
 GARMENTS = make_garments(600, 0)
@@ -41,12 +41,12 @@ def test_one_attribute_is_exchanged_and_nothing_else_moves(kind):
                 made.add(attribute)
                 first, second = pair.first, pair.second
                 assert first is picture and second.frame == first.frame
-                assert pair.before == attributes_of(one)[attribute] != value == pair.after
+                assert pair.value == attributes_of(one)[attribute] != value == pair.other_value
                 assert attributes_of(second.garment) == attributes_of(one) | {attribute: value}
                 assert np.array_equal(pair.changed, (first.image != second.image).any(axis=2))
-                assert pair.part.any() and distance(pair.part)[pair.changed].max() <= FARTHEST
+                assert pair.shown.any() and distance(pair.shown)[pair.changed].max() <= FARTHEST
                 if attribute in ("colour", "pattern"):  # nothing but the cloth
-                    assert distance(pair.part)[pair.changed].max() <= 20
+                    assert distance(pair.shown)[pair.changed].max() <= 20
                     outlines = [shapes(each.garment, first.frame.view) for each in (first, second)]
                     assert all(np.array_equal(*each) for each in zip(*outlines, strict=True))
                     assert np.array_equal(first.mask, second.mask)
@@ -93,13 +93,13 @@ def test_another_backdrop_leaves_the_garment_and_its_wearer(kind):
             continue
     assert len(pairs) > 2 and len({pair.second.image.tobytes() for pair in pairs}) == len(pairs)
     for pair in pairs:
-        assert (pair.mark, pair.before, pair.after) == ("backdrop", "", "")
+        assert (pair.mark, pair.value, pair.other_value) == ("backdrop", "", "")
         assert pair.first is picture and np.array_equal(pair.first.mask, pair.second.mask)
         assert np.array_equal(pair.changed, (picture.image != pair.second.image).any(axis=2))
-        assert pair.changed[pair.part].mean() > 0.95
-        assert not pair.changed[~pair.part].any()  # to the bit
+        assert pair.changed[pair.shown].mean() > 0.95
+        assert not pair.changed[~pair.shown].any()  # to the bit
         covered = picture.mask & (distance(~picture.mask) > 3)
-        assert pair.part[covered].mean() < 0.05  # edges between pieces
+        assert pair.shown[covered].mean() < 0.05  # edges between pieces
 
 
 def test_a_wearer_stays_before_another_wall_and_paper_has_no_twin():
@@ -111,8 +111,8 @@ def test_a_wearer_stays_before_another_wall_and_paper_has_no_twin():
         except NoTwin:
             continue
         found += 1
-        assert not pair.changed[~pair.part].any()
-        assert (~pair.part).sum() > 1.1 * worn.mask.sum()  # arms and neck
+        assert not pair.changed[~pair.shown].any()
+        assert (~pair.shown).sum() > 1.1 * worn.mask.sum()  # arms and neck
     assert found
     for shot in (0, 2):
         with pytest.raises(NoTwin, match="backdrop 1 looks like the first"):

@@ -392,7 +392,7 @@ def test_a_drawn_twin():
     from fieldguide.birds.photographs import field_photograph
     from fieldguide.birds.species import make_species
     from fieldguide.birds.twins import other_values, twin
-    from fieldguide.twins import NoTwin
+    from fieldguide.exchange import NoTwin
 
     generator = np.random.default_rng(0)
     picture, twins = field_photograph(make_species(4, 0, "standard")[1], (0, 1, 7), 96), []

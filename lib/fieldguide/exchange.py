@@ -33,10 +33,26 @@ class Twin(Generic[P]):
     first: P
     second: P
     mark: str  # the field mark or attribute, or "scene" or "backdrop"
-    before: str  # its value in the first picture; "" for these two
-    after: str
+    value: str  # in the first picture; "" for a scene
+    other_value: str
     changed: np.ndarray  # where the pictures differ at all
-    part: np.ndarray  # what shows the mark, as far as it is visible in either picture
+    shown: np.ndarray  # what shows the mark, as far as it is visible in either picture
+    part: str = ""  # names of the parts that show it, for birds: "left wing; right wing"
+    base: int = 0  # twins of one base picture share it
+    left_out: int = 0  # exchanges of it that nobody would see, tried since the twin before
+
+    @property
+    def image(self) -> np.ndarray:  # (side, side, 3) uint8 RGB
+        return self.first.image
+
+    @property
+    def other(self) -> np.ndarray:
+        return self.second.image
+
+    @property
+    def bird(self) -> np.ndarray:
+        """The visible bird, or garment, of either picture."""
+        return self.first.mask | self.second.mask
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
