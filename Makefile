@@ -7,9 +7,10 @@ UV := uv==0.13.9
 ADDRESS ?= 127.0.0.1
 PORT ?= 8866
 VISITORS ?= 20
+SIZE ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage quick check lab serve lock clean
+.PHONY: help demo test coverage quick check lab serve docs lock clean
 
 help:
 	@echo "make demo   train and compare methods on generated data; ends with runs/demo/report.html"
@@ -20,6 +21,7 @@ help:
 	@echo "make lab    open JupyterLab at the tour"
 	@echo "make serve  show notebooks/explore.ipynb to a classroom: read-only, with a token, for VISITORS=20 at a time"
 	@echo "            (ADDRESS=0.0.0.0 opens it to other machines)"
+	@echo "make docs   the notebooks with their outputs, what was measured, every name: build/docs/html/index.html"
 	@echo "make lock   renew requirements.lock from pyproject.toml"
 
 demo: $(VENV)/ready
@@ -27,10 +29,9 @@ demo: $(VENV)/ready
 		--profile demo --workers 2 --out runs/demo --report
 	$(BIN)/fieldmarks report runs/demo
 
-# One thread for each of two workers. The tests of notebooks share their runs, so they stay in one process and in order.
+# One thread for each of two workers. The order of the files is that of tests/conftest.py: the longest first.
 test: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 coverage: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
@@ -49,8 +50,12 @@ lab: $(VENV)/ready
 serve: $(VENV)/ready
 	$(BIN)/python -m fieldlab.serve notebooks/explore.ipynb --address $(ADDRESS) --port $(PORT) --visitors $(VISITORS)
 
+# SIZE=smoke is what the tests build; its runs take seconds each.
+docs: $(VENV)/ready
+	$(BIN)/python docs/build.py --size $(SIZE)
+
 lock: $(VENV)/uv
-	$(BIN)/uv pip compile pyproject.toml --extra test --universal --generate-hashes --no-emit-index-url --no-header \
+	$(BIN)/uv pip compile pyproject.toml --extra test --extra docs --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --output-file requirements.lock --quiet
 
 # uv comes from the registry as a Python package, into the environment that it then fills.

@@ -58,11 +58,14 @@ class Parameters(PairParameters):
 
 
 class InShop(PairExperiment):
-    """Attributes:
-    train_set, test_set: image sets; `*_pixels` and `*_embeddings` (N, D) in the same order.
-        Embeddings have the length sqrt(D), so that their entries are about 1.
-    learned: positions in the training set to learn from; held_out: queries and their gallery.
-    queries, gallery: positions in the test set."""
+    """In-shop retrieval.
+
+    Attributes:
+        train_set, test_set: image sets; `*_pixels` and `*_embeddings` (N, D) in the same order.
+            Embeddings have the length sqrt(D), so that their entries are about 1.
+        learned: positions in the training set to learn from; held_out: queries and their gallery.
+        queries, gallery: positions in the test set.
+    """
 
     Parameters = Parameters
     monitor = "recall@1"

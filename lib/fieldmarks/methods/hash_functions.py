@@ -107,7 +107,9 @@ class SDH(HashFunction):
     """Supervised discrete hashing (Shen et al., CVPR 2015): a linear classifier tells its classes.
 
     Over codes B (N, k) of -1/+1, classifier W (k, C) and projection P (m, k) it lowers, in turn,
+
         |Y - B W|^2 + |W|^2 + nu (|B - phi P|^2 + 0.01 |P|^2)
+
     with Y the labels as one-hot rows and phi(x) a Gaussian kernel with random training features,
     the anchors, as wide as their mean distance, and a constant. NOTE training's codes B know the
     labels; here no image gets such a code: those of a database are sign(phi(x) P) too."""
