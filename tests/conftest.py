@@ -1,9 +1,12 @@
 """What tests of several folders share."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session")
@@ -24,15 +27,34 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def chromium():
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        reason = f"none of {', '.join(BROWSERS)} is on the PATH (Debian: apt-get install chromium)"
+        if os.environ.get("CI"):  # there a skipped test would look like a passed one
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield browser
+        browser.close()
+
+
 HERE = Path(__file__).parent
 PROGRAMS = ("fieldlab", "notebooks", "fieldmarks/experiments", "fieldmarks/test_training.py")
 
 
 def pytest_collection_modifyitems(items):
     """Tests of programs and whole runs are slow. The sweep over all cards takes longest: it goes
-    first, while the other worker does the rest."""
+    first, while the other worker does the rest; the site, which shows its notebooks, last."""
     for item in items:
         if item.path.is_relative_to(HERE):
             if item.path.relative_to(HERE).as_posix().startswith(PROGRAMS):
                 item.add_marker("slow")
-    items.sort(key=lambda item: item.path.name != "test_cards.py")
+    place = {"test_cards.py": 0, "test_site.py": 2}
+    items.sort(key=lambda item: place.get(item.path.name, 1))

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent.parent
 OWN = {"fieldmarks", "fieldguide", "fieldlab"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REQUIRED = PROJECT["dependencies"] + sum(PROJECT["optional-dependencies"].values(), [])
 
 
 def name_of(requirement):
@@ -24,14 +25,13 @@ def test_conda_environment_says_the_same_as_pyproject():
     conda = [item for item in environment["dependencies"] if isinstance(item, str)]
     pip = next(item for item in environment["dependencies"] if isinstance(item, dict))["pip"]
     assert f"python{PROJECT['requires-python']}" in conda
-    wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
-    assert sorted(item for item in pip if not item.startswith("-")) == sorted(wanted)
+    assert sorted(item for item in pip if not item.startswith("-")) == sorted(REQUIRED)
 
 
 def test_the_lock_pins_every_requirement_with_hashes_and_names_no_address():
     lock = (ROOT / "requirements.lock").read_text()
     pinned = set(re.findall(r"^([a-z0-9._-]+)==", lock, re.MULTILINE))
-    for requirement in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]:
+    for requirement in REQUIRED:
         assert name_of(requirement) in pinned, requirement
     assert "://" not in lock
     for entry in re.split(r"\n(?=[a-z0-9])", lock):
@@ -41,9 +41,7 @@ def test_the_lock_pins_every_requirement_with_hashes_and_names_no_address():
 
 def test_the_lock_is_not_older_than_the_requirements():
     lock = (ROOT / "requirements.lock").read_text()
-    for requirement in map(
-        Requirement, PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
-    ):
+    for requirement in map(Requirement, REQUIRED):
         for version in re.findall(rf"^{name_of(requirement.name)}==([^ \\]+)", lock, re.MULTILINE):
             assert requirement.specifier.contains(version), (
                 f"{requirement} but the lock has {version}: run make lock"

@@ -80,14 +80,13 @@ def fieldmarks(*words, cache):
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
+def sweep(smoke):
     """The folder of all cards' smoke runs."""
-    folder, cache = tmp_path_factory.mktemp("smoke"), tmp_path_factory.mktemp("cache")
-    done = fieldmarks(
-        "run", *CARDS, "--profile", "smoke", "--workers", 2, "--out", folder, cache=cache
-    )
+    words = ("run", *CARDS, "--profile", "smoke", "--workers", 2, "--out", smoke.runs)
+    with smoke.lock:
+        done = fieldmarks(*words, cache=smoke.cache)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    return folder
+    return smoke.runs
 
 
 def test_every_row_of_every_card_ran(sweep):

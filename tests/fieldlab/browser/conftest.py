@@ -5,7 +5,6 @@ Screenshots are kept where FIELDMARKS_SCREENSHOTS says, else in pytest's own fol
 
 import os
 import secrets
-import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,26 +13,6 @@ import pytest
 
 from helpers.pages import WIDE
 from helpers.serving import free_port, make_workplace, serve_command, serving, token_of
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        reason = f"none of {', '.join(BROWSERS)} is on the PATH (Debian: apt-get install chromium)"
-        if os.environ.get("CI"):  # there a skipped test would look like a passed one
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
