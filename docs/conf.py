@@ -1,12 +1,15 @@
 """Sphinx's settings. `build.py` gathers the sources; every page has all that it needs beside it."""
 
 import re
+from importlib.resources import files
 
 from docutils.nodes import SkipNode
-from docutils.utils.math import MathError, latex2mathml
+from math_core import LatexError, LatexToMathML
 from sphinx.util.logging import getLogger
 
 import fieldmarks
+
+TEX = LatexToMathML(fancy_error=False)
 
 project = "Fieldmarks"
 author = copyright = "the authors of Fieldmarks"
@@ -16,7 +19,7 @@ exclude_patterns = ["readme.md"]  # index.md has a part of it
 
 html_theme = "furo"
 html_title = project
-html_static_path = ["_static"]
+html_static_path = ["_static", str(files("ziamath") / "fonts" / "STIXTwoMath-Regular.ttf")]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
@@ -53,20 +56,16 @@ def plain_prose(app, what, name, obj, options, lines: list[str]) -> None:
     lines[:] = told
 
 
-def mathml(text: str, block: bool) -> str:
-    """TeX as MathML, which browsers draw without a script. Raises MathError for what docutils does
-    not know."""
-    text, *number = re.split(r"\\tag\{(.*?)\}", text)[:2]
-    drawn = latex2mathml.tex2mathml(text, as_block=block)
-    numbered = f'{drawn}<span class="eqno">({number[0]})</span>' if number else drawn
-    return f'<div class="math">{numbered}</div>' if block else drawn
-
-
 def visit_math(translator, node):
+    """TeX as MathML, which browsers draw without a script."""
+    text, block = node.astext(), node.tagname == "math_block"
+    if r"\tag{" in text and r"\begin{" not in text:  # which MathJax takes anywhere
+        text = rf"\begin{{equation}}{text}\end{{equation}}"
     try:
-        translator.body.append(mathml(node.astext(), block=node.tagname == "math_block"))
-    except MathError as error:
-        getLogger(__name__).warning("%s: %s", error, node.astext(), location=node)
+        drawn = TEX.convert_with_local_state(text, displaystyle=block)
+        translator.body.append(f'<div class="math">{drawn}</div>' if block else drawn)
+    except LatexError as error:
+        getLogger(__name__).warning("%s: %s", error, text, location=node)
     raise SkipNode
 
 
