@@ -111,7 +111,8 @@ def reference(folder: Path) -> None:
     that have no page of their own."""
     folder.mkdir()
     for package in REFERENCE:
-        files = sorted((ROOT / "lib" / package.replace(".", "/")).rglob("*.py"))
+        top = ROOT / "lib" / package.replace(".", "/")
+        files = [f for f in sorted(top.rglob("*.py")) if f.parent == top or f.stat().st_size]
         modules = [".".join(f.relative_to(ROOT / "lib").with_suffix("").parts) for f in files]
         text = ""
         for module in sorted(name.removesuffix(".__init__") for name in modules):

@@ -31,6 +31,7 @@ myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 
 add_module_names = False
+autodoc_inherit_docstrings = False  # torch's, of methods that are overridden
 autodoc_member_order = "bysource"
 napoleon_use_ivar = True  # attributes as a list: they are documented one by one, too
 autodoc_default_options = {"exclude-members": "set"}  # matplotlib adds one to its subclasses
