@@ -101,7 +101,7 @@ def test_a_run_leaves_figures_to_look_at(sweep, kind):
     runs = [
         run
         for run in find_results(sweep)
-        if (run.result["experiment"], run.result["parameters"]["method"]) == kind
+        if (run.result["experiment"], run.result["parameters"].get("method")) == kind
         and run.result["parameters"].get("constraint") != "none"
     ]  # L_a alone has no attributes to show
     assert runs
