@@ -67,7 +67,7 @@ class Recipes(Explanations):
         found["place_map, enlarged 2, 9 views"] = averaged(best)
         found |= {f"block {n}": at_layer(blocks[n]) for n in (2, 3, 4, 5)}
         found |= {f"block {n}, 9 views": averaged(found[f"block {n}"]) for n in (3, 4)}
-        return found | {name: EXPLAINERS[name] for name in ("occlusion", "random_masks")}
+        return found | {"occlusion": EXPLAINERS["occlusion"]}
 
 
 def main() -> None:

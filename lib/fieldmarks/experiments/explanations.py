@@ -36,6 +36,7 @@ from fieldmarks.experiments.scores import Scores
 from fieldmarks.explain.explainer import remembering
 from fieldmarks.explain.explainers import COSTLY, EXPLAINERS
 from fieldmarks.explain.shared_attributes import attribute_explainer, concept_explainer
+from fieldmarks.memory import keep_freed_memory
 from fieldmarks.methods.method import Method
 from fieldmarks.methods.vapnet import VAPNet
 from fieldmarks.progress import counter
@@ -248,6 +249,7 @@ class Explanations(Experiment):
 
     def evaluate(self) -> Scores:
         p, saved, self.reasons = self.parameters, {}, {}
+        keep_freed_memory()
         self.method.eval()
         largest, exchanges = self.drawn
         for size in p.looked_at:
