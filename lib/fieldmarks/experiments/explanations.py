@@ -302,8 +302,13 @@ class Explanations(Experiment):
     def measure(cls, saved: Mapping[str, Tensor], parameters: Mapping) -> Scores:
         """Means over pictures: "pointing: <explainer>, <size> px" and so on of SCORES; "contrast:
         <explainer>", "sanity: <explainer>"; of PAN "named@5"."""
-        places = {score: place for place, score in enumerate(SCORES)}
-        names = sorted(saved, key=lambda n: (places.get(n.partition(":")[0], len(SCORES)), n))
+
+        def place(name: str) -> tuple:
+            score, _, explainer = name.partition(": ")
+            number = SCORES.index(score) if score in SCORES else len(SCORES)
+            return number, explainer.partition(",")[0] in REFERENCES, name
+
+        names = sorted(saved, key=place)
         values = {n: saved[n] for n in names if n != "asked" and not saved[n].isnan().all()}
         asked = saved["asked"]
         return Scores(values, {}, asked, len(asked), saved=dict(saved))
