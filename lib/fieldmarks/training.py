@@ -105,6 +105,7 @@ def fit(
     identity: dict | None = None,
     device: str | torch.device | None = None,
     progress: str = "auto",
+    tensorboard: bool = False,
 ) -> History:
     """Train `method` in place.
 
@@ -117,6 +118,7 @@ def fit(
         identity: what else a checkpoint must agree on (method and data parameters, plain values).
         device: default: the stream's, or the CPU.
         progress: "bar", "lines", "none", or "auto": a bar in JupyterLab, lines elsewhere.
+        tensorboard: write what is recorded of each epoch into `folder`/tensorboard, as event files.
     Returns:
         the history, earlier sittings included.
     Raises:
@@ -127,6 +129,7 @@ def fit(
         stream = _Loader(stream, device or "cpu", settings.seed)
     device, steps = torch.device(device or stream.device), stream.steps_per_epoch
     keep_freed_memory()
+    events = event_writer(folder) if tensorboard and is_main() else None
     method.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(method, settings)
     precision = choose_precision(settings.precision, device, method)
@@ -219,6 +222,10 @@ def fit(
             if improved and settings.restore_best and folder is None:
                 best = copy.deepcopy(method.state_dict())
             show.epoch(row, evaluated=bool(due or final))
+            if events:
+                for name in row.keys() - {"epoch"}:
+                    events.add_scalar(name, row[name], epoch + 1)
+                events.flush()
             if stop.asked() and not final:
                 raise Interrupted(
                     f"stopped after epoch {epoch + 1} of {settings.epochs}; saved, run again to "
@@ -229,6 +236,20 @@ def fit(
             dist.barrier()  # the first process writes best.pt
         method.load_state_dict(best or load_checkpoint(best_file)["method"])
     return history
+
+
+def event_writer(folder: Path | None):
+    """What writes TensorBoard's event files. ValueError: there is no folder, or no TensorBoard."""
+    if folder is None:
+        raise ValueError("tensorboard needs a folder to write its event files into")
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError:
+        wanted = "install the package tensorboard, or leave it false"
+        raise ValueError(
+            f"tensorboard is true, but TensorBoard is not installed: {wanted}"
+        ) from None
+    return SummaryWriter(str(Path(folder) / "tensorboard"))
 
 
 class _Losses(nn.Module):

@@ -11,14 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from fieldmarks.evaluation.explanations import compare
 from fieldmarks.experiments.explanations import Explanations, Parameters
 from fieldmarks.experiments.result import finished_run
-from fieldmarks.explain.averaged import averaged, enlarged
-from fieldmarks.explain.explainer import Explainer, cosine, evaluating, to_maps
+from fieldmarks.explain.enlarged import enlarged
+from fieldmarks.explain.explainer import Explainer, Outputs, cosine, evaluating, to_maps
 from fieldmarks.explain.explainers import EXPLAINERS
 
 
@@ -45,6 +46,31 @@ def at_layer(layer: nn.Module) -> Explainer:
     return explain
 
 
+def averaged(explain: Explainer, shifts: int = 3, step: int = 10) -> Explainer:
+    """Mean over shifts x shifts views of the match, `step` pixels apart and half of them mirrored,
+    each map moved back; the border is repeated where a view reaches beyond the image. A feature
+    map's places are 32 px wide: views between them tell more. shifts x shifts times the cost."""
+
+    def of_views(embed: Outputs, backbone: nn.Module, query: Tensor, match: Tensor) -> Tensor:
+        height, width = match.shape[-2:]
+        reach = step * (shifts // 2)
+        wide = F.pad(match, (reach,) * 4, mode="replicate") if reach else match
+        total = torch.zeros(len(match), height + 2 * reach, width + 2 * reach)
+        covered = torch.zeros_like(total)
+        for number in range(shifts * shifts):
+            y, x = (step * place for place in divmod(number, shifts))
+            view = wide[..., y : y + height, x : x + width]
+            mirrored = view.flip(-1) if number % 2 else view
+            heat = explain(embed, backbone, query, mirrored.contiguous()).cpu()
+            total[:, y : y + height, x : x + width] += heat.flip(-1) if number % 2 else heat
+            covered[:, y : y + height, x : x + width] += 1
+        mean = total / covered.clamp(min=1)
+        inside = slice(reach, reach + height), slice(reach, reach + width)
+        return to_maps(mean[(slice(None), *inside)], (height, width)).to(match.device)
+
+    return of_views
+
+
 def smoothed(explain: Explainer, sigma: float) -> Explainer:
     def of_map(*pair) -> Tensor:
         maps = [gaussian_filter(heat.cpu().numpy(), sigma) for heat in explain(*pair)]
@@ -67,7 +93,7 @@ class Recipes(Explanations):
         found["place_map, enlarged 2, 9 views"] = averaged(best)
         found |= {f"block {n}": at_layer(blocks[n]) for n in (2, 3, 4, 5)}
         found |= {f"block {n}, 9 views": averaged(found[f"block {n}"]) for n in (3, 4)}
-        return found | {name: EXPLAINERS[name] for name in ("occlusion", "random_masks")}
+        return found | {"occlusion": EXPLAINERS["occlusion"]}
 
 
 def main() -> None:

@@ -214,6 +214,41 @@ def test_a_device_that_is_not_there_is_refused():
         choose_device("quantum")
 
 
+def curves_of(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    names = events.Tags()["scalars"]
+    return {name: [(each.step, each.value) for each in events.Scalars(name)] for name in names}
+
+
+def test_curves_for_tensorboard_are_those_of_the_history(tmp_path):
+    loader = [(torch.rand(4, 3, 16, 16), torch.tensor([0, 1, 0, 1]))]
+
+    def run(epochs):
+        settings = Settings(epochs=epochs, lr=0.01, schedule="constant")
+        options = {"folder": tmp_path, "progress": "none", "tensorboard": True}
+        return fit(training_run.build(), loader, settings, **options)
+
+    run(2)
+    history = run(2)  # has nothing left to do
+    found = curves_of(tmp_path)
+    assert set(found) == set(history.epochs[0]) - {"epoch"}
+    for name, values in found.items():
+        assert values == [(row["epoch"], pytest.approx(row[name])) for row in history.epochs]
+
+
+def test_tensorboard_that_cannot_write_says_so(tmp_path, monkeypatch):
+    loader = [(torch.rand(4, 3, 16, 16), torch.tensor([0, 1, 0, 1]))]
+    with pytest.raises(ValueError, match="tensorboard needs a folder"):
+        fit(training_run.build(), loader, Settings(epochs=1), tensorboard=True)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ValueError, match="install the package tensorboard"):
+        fit(training_run.build(), loader, Settings(epochs=1), folder=tmp_path, tensorboard=True)
+    assert not list(tmp_path.iterdir())
+
+
 class Failing(Method):
     """Its loss is what a list says, step by step."""
 

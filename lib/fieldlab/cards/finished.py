@@ -9,7 +9,7 @@ from fieldlab.cards.card import Card, load_card
 from fieldmarks.experiments.result import SCHEMA, TRIAL, read_result
 
 # Runs that differ in these alone are the same experiment.
-NOT_SETTING = ("seed", "out", "card", "progress", "device", "baseline", "root")
+NOT_SETTING = ("seed", "out", "card", "progress", "device", "baseline", "root", "tensorboard")
 RUN = ("notebook", "card", "method", "dataset", "parameters", "environment", "finished")
 OUTCOME = ("metrics", "intervals", "counts", "figures", "timing")
 EARLIER_EDITION = "was made by an earlier edition: run it again, or use a new folder"

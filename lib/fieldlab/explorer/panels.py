@@ -18,8 +18,8 @@ from fieldlab.explorer import exploring, gallery, widgets
 from fieldlab.explorer.exploring import CodeFinder, Erasing, Finder, PairFinder
 from fieldlab.explorer.gallery import Gallery, Picture
 from fieldlab.explorer.places import Places
-from fieldlab.explorer.trust import trust
 from fieldmarks.decoding import ImageError
+from fieldmarks.explain.trust import trust
 from fieldmarks.show import maps
 from fieldmarks.show.names import readable
 

@@ -35,7 +35,7 @@ class Places:
             raise ValueError(f"{problem}: {other}")
         embed, backbone = finder.model.method.embed, finder.model.backbone
         images = views_of(finder, query, *matches)
-        with remembering(backbone):
+        with remembering(backbone, images):
             features, _ = exact_features(embed, backbone, images, images)
         self.pictures = shown(backbone, images)
         of_query = features[:1].expand(len(matches), -1, -1, -1)

@@ -45,7 +45,16 @@ from fieldmarks.processes import is_main, main_first, processes
 from fieldmarks.progress import counter
 from fieldmarks.training import History, Settings, choose_device, choose_precision, embed_all, fit
 
-NOT_IDENTITY = ("out", "card", "progress", "device", "baseline", "tuned", "same_time_as")
+NOT_IDENTITY = (
+    "out",
+    "card",
+    "progress",
+    "device",
+    "baseline",
+    "tuned",
+    "same_time_as",
+    "tensorboard",
+)
 ATTENDED = 100  # images whose attention is compared with masks
 COUNTS = ("train", "query", "gallery", "classes", "train_classes")  # of result.json
 
@@ -107,7 +116,9 @@ class DataParameters:
 
 @composed_of(Settings, lr=0.005, weight_decay=5e-4, warmup_steps=20)
 class RunParameters(DataParameters):
-    """Of runs that train, with the options of the loop."""
+    """Of runs that train, with the options of the loop, and:"""
+
+    tensorboard: bool = False  # as `fit`: tensorboard --logdir <output folder> shows the curves
 
     def __post_init__(self):
         super().__post_init__()
@@ -340,6 +351,7 @@ class Experiment:
             return History()
         options = {"monitor": self.monitor, "identity": self.identity(), "device": self.device}
         options |= {"evaluate": self.validate, "progress": self.parameters.progress}
+        options["tensorboard"] = self.parameters.tensorboard
         settings = self.parameters.settings()
         history = fit(self.method, self.stream, settings, folder=self.folder, **options)
         self.method.eval()

@@ -36,6 +36,7 @@ from fieldmarks.experiments.scores import Scores
 from fieldmarks.explain.explainer import remembering
 from fieldmarks.explain.explainers import COSTLY, EXPLAINERS
 from fieldmarks.explain.shared_attributes import attribute_explainer, concept_explainer
+from fieldmarks.memory import keep_freed_memory
 from fieldmarks.methods.method import Method
 from fieldmarks.methods.vapnet import VAPNet
 from fieldmarks.progress import counter
@@ -248,6 +249,7 @@ class Explanations(Experiment):
 
     def evaluate(self) -> Scores:
         p, saved, self.reasons = self.parameters, {}, {}
+        keep_freed_memory()
         self.method.eval()
         largest, exchanges = self.drawn
         for size in p.looked_at:
@@ -300,8 +302,13 @@ class Explanations(Experiment):
     def measure(cls, saved: Mapping[str, Tensor], parameters: Mapping) -> Scores:
         """Means over pictures: "pointing: <explainer>, <size> px" and so on of SCORES; "contrast:
         <explainer>", "sanity: <explainer>"; of PAN "named@5"."""
-        places = {score: place for place, score in enumerate(SCORES)}
-        names = sorted(saved, key=lambda n: (places.get(n.partition(":")[0], len(SCORES)), n))
+
+        def place(name: str) -> tuple:
+            score, _, explainer = name.partition(": ")
+            number = SCORES.index(score) if score in SCORES else len(SCORES)
+            return number, explainer.partition(",")[0] in REFERENCES, name
+
+        names = sorted(saved, key=place)
         values = {n: saved[n] for n in names if n != "asked" and not saved[n].isnan().all()}
         asked = saved["asked"]
         return Scores(values, {}, asked, len(asked), saved=dict(saved))

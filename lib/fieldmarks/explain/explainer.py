@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fieldmarks.memory import keep_freed_memory
+
 Outputs = Callable[[Tensor], Tensor]
 Explainer = Callable[[Outputs, nn.Module, Tensor, Tensor], Tensor]
 
@@ -28,6 +30,7 @@ CHUNK = 32  # images that go through a network at a time, where an explanation n
 @contextmanager
 def evaluating(embed: Outputs, backbone: nn.Module) -> Iterator[None]:
     """Evaluation mode for the time being; afterwards every module has its own mode again."""
+    keep_freed_memory()
     parts = [embed, getattr(embed, "__self__", None), backbone]
     modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
     modes = [module.training for module in modules]

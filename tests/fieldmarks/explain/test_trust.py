@@ -1,8 +1,8 @@
 import re
 from pathlib import Path
 
-from fieldlab.explorer.trust import MEASURED, MIDDLE, trust
 from fieldmarks.explain import EXPLAINERS
+from fieldmarks.explain.trust import MEASURED, MIDDLE, trust
 
 DOCS = Path(__file__).parents[3] / "docs" / "measured.md"
 
