@@ -16,7 +16,7 @@ help:
 	@echo "make demo   train and compare methods on generated data; ends with runs/demo/report.html"
 	@echo "make test   run all tests"
 	@echo "make quick  run the fast tests: mathematics, data, evaluation, explanation"
-	@echo "make coverage  all but the notebooks, with line coverage printed"
+	@echo "make coverage  all tests, with line coverage printed"
 	@echo "make check  ruff (format and lint) and types"
 	@echo "make lab    open JupyterLab at the tour"
 	@echo "make serve  show notebooks/explore.ipynb to a classroom: read-only, with a token, for VISITORS=20 at a time"
@@ -34,7 +34,7 @@ test: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 coverage: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 quick: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m "not slow" --numprocesses 2 --dist loadfile
