@@ -21,6 +21,8 @@
         seeds: [0]                                  # optional: these seeds
     published:                                      # row, data set, metric: fractions
       L_a: {cub: {recall@1: 0.695}, cars: {recall@1: 0.893}}
+      CEP: {cub: {recall@1: 0.692}, cars: {recall@1: 0.893}}
+    not_run: [CEP]                                  # optional: rows that only the paper has
     tune:                                           # optional: what `fieldmarks tune` searches
       space: {lr: {low: 1e-3, high: 0.1, log: true}, views: {choices: [2, 4]}}
       metric: recall@1                              # optional: on validation data; else `metric`
@@ -30,6 +32,7 @@
 
 A row with `same_time_as` is trained for the time of the row named there: for as many epochs as take
 that long in its twin, the row that has the same parameters but for this one.
+A row of `not_run` has no program here; it stands after the row that is before it in `published`.
 A run takes one row, one data set and one seed. Where two places give the same parameter, the later
 counts: the card's `parameters`, the profile's, the data set's, the row's, the row's in the profile.
 """
@@ -40,7 +43,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache, cached_property
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +56,7 @@ from fieldlab.cards.notebook import parameters_cell
 from fieldlab.cards.space import Searched, Tune
 from fieldmarks.checks import nearest_name
 
+TIME = "ms_per_image"  # the one published number that is no fraction; in the runs' `timing`
 GENERATED = ("fieldguide", "wardrobe")  # data sets that are drawn where they are given no folder
 # The runner sets these in every run, so a card may not.
 OF_THE_RUN = dict.fromkeys(("out", "card"), "the runner sets it")
@@ -71,7 +75,6 @@ def _by_name(value):
 
 
 Different, NotEmpty = After(_different), Field(min_length=1)
-Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Strict(BaseModel, frozen=True, extra="forbid", strict=True):
@@ -132,7 +135,8 @@ class Card(_Strict):
     grid: Annotated[dict[str, dict], NotEmpty]
     profiles: Annotated[dict[str, Profile], NotEmpty]
     seeds: Annotated[list[int], NotEmpty, Different] = [0]
-    published: dict[str, dict[str, dict[str, Fraction]]] = {}
+    published: dict[str, dict[str, dict[str, float]]] = {}
+    not_run: Annotated[list[str], Different] = []
     claims: list[Claim] = []
     tune: Tune | None = None
 
@@ -170,6 +174,15 @@ class Card(_Strict):
     def datasets(self) -> list[str]:
         """Of all profiles."""
         return list(dict.fromkeys(name for p in self.profiles.values() for name in p.datasets))
+
+    @property
+    def rows(self) -> list[str]:
+        """The grid's in their order, and those of `not_run` where the paper has them."""
+        rows = list(self.grid)
+        for before, name in pairwise([None, *self.published]):
+            if name in self.not_run:
+                rows.insert(rows.index(before) + 1 if before else 0, name)
+        return rows
 
     @property
     def published_metrics(self) -> list[str]:
@@ -220,6 +233,18 @@ class Card(_Strict):
                 if name not in known:
                     near = nearest_name(name, known)
                     raise ValueError(f"{place}: there is no {kind} '{name}'{near}")
+        if twice := [row for row in self.not_run if row in self.grid]:
+            raise ValueError(f"not_run: the grid has a row '{twice[0]}'")
+        return self
+
+    @model_validator(mode="after")
+    def _published_are_fractions(self):
+        for row, columns in self.published.items():
+            for column, cells in columns.items():
+                for metric, value in cells.items():
+                    if not 0 <= value <= (math.inf if metric == TIME else 1):
+                        place = f"published.{row}.{column}.{metric}"
+                        raise ValueError(f"{place}: {MESSAGES['less_than_equal']}, not {value}")
         return self
 
     def _names(self) -> Iterator[tuple[str, str, Iterable[str], Iterable[str]]]:
@@ -227,7 +252,8 @@ class Card(_Strict):
         for name, profile in self.profiles.items():
             yield f"profiles.{name}.grid", "row", profile.grid, self.grid
             yield f"profiles.{name}.only", "row", profile.only, self.grid
-        yield "published", "row", self.published, self.grid
+        yield "not_run", "published row", self.not_run, self.published
+        yield "published", "row", self.published, [*self.grid, *self.not_run]
         for row, columns in self.published.items():
             yield f"published.{row}", "data set", columns, self.datasets
         for number, claim in enumerate(self.claims):
@@ -390,7 +416,6 @@ MESSAGES = {
     "list_type": "it must be a list",
     "too_short": "it must not be empty",
     "greater_than": "it must be above 0",
-    "greater_than_equal": "it must be a fraction, as 0.695 for 69.5 %",
     "less_than_equal": "it must be a fraction, as 0.695 for 69.5 %",
 }
 

@@ -26,7 +26,7 @@ def as_markdown(report: Report, folder: Path) -> str:
 
 def about(report: Report) -> str:
     runs, folder = wording.counted(len(report.runs), "finished run"), report.folder.absolute()
-    units = "All figures in per cent; intervals are 95 %; *like this*: as the paper prints it."
+    units = "Scores in per cent; intervals are 95 %; *like this*: as the paper prints it."
     return f"{runs} below {_text(folder.name)}. {units}"
 
 

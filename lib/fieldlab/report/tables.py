@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from fieldlab.cards.card import Card
+from fieldlab.cards.card import TIME, Card
 from fieldlab.cards.finished import FinishedRun
 from fieldmarks.evaluation.statistics import seed_interval
 
@@ -35,7 +35,8 @@ class Row:
     Attributes:
         name: the card's; `how` tells it from others of this name ("epochs 3").
         runs: one for each seed, in their order; none where only the paper has numbers.
-        published: data set -> metric -> fraction.
+        published: data set -> metric -> fraction, or milliseconds of TIME.
+        only_published: the card has no parameters for it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Row:
     published: dict[str, dict[str, float]] = field(default_factory=dict)
     how: str = ""
     of_card: bool = True
+    only_published: bool = False
 
     @property
     def title(self) -> str:
@@ -55,8 +57,8 @@ class Row:
     def measured(self, metric: str) -> Measurement | None:
         """Mean over seeds with Student's interval; of one seed, or where all seeds give one number,
         its interval over queries."""
-        results = [run.result for run in self.runs if metric in run.result["metrics"]]
-        values = [result["metrics"][metric] for result in results]
+        results = [run.result for run in self.runs if metric in numbers(run.result)]
+        values = [numbers(result)[metric] for result in results]
         if not values:
             return None
         if len(set(values)) > 1:
@@ -95,7 +97,7 @@ class Table:
     @cached_property
     def metrics(self) -> list[str]:
         """As the runs have them."""
-        return list(dict.fromkeys(name for run in self.runs for name in run.result["metrics"]))
+        return list(dict.fromkeys(name for run in self.runs for name in numbers(run.result)))
 
     @cached_property
     def headline(self) -> list[str]:
@@ -178,12 +180,11 @@ def _table(name: str, card: Card | None, dataset: str, runs: list[FinishedRun]) 
         row = row_of(card, run) if card else None
         alike[row is not None, row or run_name(run.result)][_text(run.setting)].append(run)
     rows = []
-    for row in card.grid if card else []:
+    for row in card.rows if card else []:
         cells = published.get(row, {})
         beside = {column: cells[column] for column in cells if column in columns}
-        rows += _rows(row, alike.pop((True, row), {}), beside) or [Row(row, [], beside)] * bool(
-            beside
-        )
+        absent = Row(row, [], beside, only_published=row in card.not_run)
+        rows += _rows(row, alike.pop((True, row), {}), beside) or [absent] * bool(beside)
     for (_, own), settings in alike.items():
         rows += _rows(own, settings, {}, of_card=False)
     return Table(name, card, dataset, rows, columns, superseded)
@@ -206,6 +207,12 @@ def _rows(name: str, settings: dict, published: dict, of_card: bool = True) -> l
     hows = [", ".join(f"{n} {in_words(s.get(n))}" for n in differing) for s in first]
     groups = zip(settings.values(), hows, strict=True)
     return [Row(name, members, published, how, of_card) for members, how in groups]
+
+
+def numbers(result: dict) -> dict[str, float]:
+    """What a run scored, and how long an image takes it, where that was measured."""
+    timing = result.get("timing", {})
+    return result["metrics"] | {name: timing[name] for name in (TIME,) if name in timing}
 
 
 def run_name(result: dict) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from fieldlab.cards.card import TIME
 from fieldlab.cards.claims import CONTRADICTED, NOT_TESTED, SUPPORTED, UNDECIDED, Verdict
 from fieldlab.cards.finished import FinishedRun
 from fieldlab.cards.setting import Setting
@@ -13,6 +14,7 @@ from fieldlab.report.tables import Row, Table, in_words
 
 SIGNS = {SUPPORTED: "✓", CONTRADICTED: "✗", UNDECIDED: "?", NOT_TESTED: "–"}
 NOTHING = "–"
+ONLY_PUBLISHED = "published only"  # of rows that have no program here
 CAPTIONS = {
     "classes_seen": "Classes to learn from",
     "classes_unseen": "Classes to retrieve",
@@ -98,27 +100,39 @@ def cells(table: Table) -> Grid:
     own = table.published_metrics(table.dataset) if table.in_paper else []
     metrics = table.headline + [metric for metric in own if metric not in table.headline]
     beside = {} if table.in_paper else _beside(table)
-    heads = [Cell("row")]
-    for metric in metrics:
-        kinds = ("published", "measured", "difference") if metric in own else ("",)
-        heads += [Cell(metric, kind) for kind in kinds]
+    columns = [(m, kind) for m in metrics for kind in (_kinds(m, table) if m in own else [""])]
+    heads = [Cell("row"), *(Cell(*column) for column in columns)]
     heads += [Cell("interval over"), *_heads_beside(beside)]
     rows = []
     for row in table.lines:
         if not (any(map(row.measured, metrics)) if row.runs else table.in_paper):
             continue
-        line = [Cell(row.title, printed=not row.runs)]
-        for metric in metrics:
-            here, printed = row.measured(metric), None
-            if metric in own:
-                printed = row.published.get(table.dataset, {}).get(metric)
-                line.append(Cell(percent(printed, digits), printed=True))
-            line.append(_measured(row, metric, digits))
-            if metric in own:
-                both = here is not None and printed is not None
-                line.append(Cell(points(here.mean - printed, digits) if both else NOTHING))
-        rows.append([*line, Cell(_over(row)), *_cells_beside(row, beside, digits)])
+        line = [_cell(row, metric, kind, table.dataset, digits) for metric, kind in columns]
+        line = [
+            Cell(row.title, printed=not row.runs),
+            *line,
+            Cell(_over(row)),
+            *_cells_beside(row, beside, digits),
+        ]
+        rows.append(line)
     return heads, rows
+
+
+def _kinds(metric: str, table: Table) -> list[str]:
+    """The columns of a metric that the paper has on the table's data. Times of different machines
+    are not subtracted."""
+    kinds = ["published", "measured", "difference"]
+    return kinds[: 1 if metric not in table.metrics else 2 if metric == TIME else 3]
+
+
+def _cell(row: Row, metric: str, kind: str, dataset: str, digits: int) -> Cell:
+    here, printed = row.measured(metric), row.published.get(dataset, {}).get(metric)
+    if kind == "published":
+        return Cell(_number(metric, printed, digits), printed=True)
+    if kind == "difference":
+        both = here is not None and printed is not None
+        return Cell(points(here.mean - printed, digits) if both else NOTHING)
+    return _measured(row, metric, digits)
 
 
 def other_cells(table: Table) -> Grid:
@@ -137,7 +151,8 @@ def cells_not_run(table: Table) -> Grid:
     """What only the paper has, on data that these runs were not made on, if anything."""
     rows = [row for row in table.rows if not (row.runs or table.in_paper)]
     beside, digits = _beside(table) if rows else {}, _digits(table)
-    lines = [[Cell(r.title, printed=True), *_cells_beside(r, beside, digits)] for r in rows]
+    names = [Cell(r.title, ONLY_PUBLISHED * r.only_published, printed=True) for r in rows]
+    lines = [[n, *_cells_beside(r, beside, digits)] for n, r in zip(names, rows, strict=True)]
     return [Cell("row"), *_heads_beside(beside)], lines
 
 
@@ -155,23 +170,24 @@ def _heads_beside(beside: dict[str, str]) -> list[Cell]:
 
 
 def _cells_beside(row: Row, beside: dict[str, str], digits: int) -> list[Cell]:
-    values = (row.published.get(column, {}).get(metric) for column, metric in beside.items())
-    return [Cell(percent(value, digits), printed=True) for value in values]
+    shown = ((m, row.published.get(column, {}).get(m)) for column, m in beside.items())
+    return [Cell(_number(metric, value, digits), printed=True) for metric, value in shown]
 
 
 def _measured(row: Row, metric: str, digits: int) -> Cell:
     value = row.measured(metric)
     if value is None:
         return Cell(NOTHING)
-    interval = bounds(*value.interval, digits) if value.interval else ""
+    ends = [_number(metric, end, digits) for end in value.interval or ()]
+    interval = f"[{', '.join(ends)}]" if ends else ""
     odd = " queries" if value.over == "queries" and len(row.runs) > 1 else ""
-    return Cell(percent(value.mean, digits), interval + odd)
+    return Cell(_number(metric, value.mean, digits), interval + odd)
 
 
 def _over(row: Row) -> str:
     seeds = ", ".join(map(str, row.seeds))
     if not row.runs:
-        return "not run"
+        return ONLY_PUBLISHED if row.only_published else "not run"
     if row.seeds == [None]:
         return ""
     if len(row.runs) > 1:
@@ -182,8 +198,15 @@ def _over(row: Row) -> str:
 def _digits(table: Table) -> int:
     """After the point, in per cent: as many as the paper prints, one or two."""
     columns = [values for row in table.rows for values in row.published.values()]
-    printed = [1000 * value for values in columns for value in values.values()]
+    printed = [1000 * v for values in columns for name, v in values.items() if name != TIME]
     return 2 if any(abs(value - round(value)) > 1e-6 for value in printed) else 1
+
+
+def _number(metric: str, value: float | None, digits: int) -> str:
+    """A fraction in per cent, a time as it is."""
+    if metric == TIME and value is not None:
+        return percent(value / 100)
+    return percent(value, digits)
 
 
 def percent(value: float | None, digits: int = 1) -> str:

@@ -17,6 +17,7 @@ import hashlib
 import importlib
 import json
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -176,10 +177,12 @@ class Experiment:
     stream: Any = None
     test_views: TestViews
     data: str
+    embedding_time: dict[str, float]  # of `embed`, for result.json
 
     def __init__(self, parameters: DataParameters, rank: int = 0, world: int = 1):
         p = self.parameters = parameters
         self.rank, self.world, self.figures, self.left_out = rank, world, [], {}
+        self.embedding_time = {}
         self.device = choose_device(p.device)
         self.prepare()
         self.method.to(self.device, memory_format=torch.channels_last)
@@ -327,10 +330,15 @@ class Experiment:
         return {name: value.item() for name, value in means.items()}
 
     def embed(self, pixels: PixelCache) -> Tensor:
-        """The method's embeddings of all images, (N, D) on the CPU."""
+        """The method's embeddings of all images, (N, D) on the CPU. What an image took, in batches
+        and decoded before, is kept as `embedding_time`."""
         options = {"device": self.device, "precision": self.precision}
         options["batch_size"] = self.parameters.batch_size  # more only takes more memory
-        return embed_all(self.method, pixels, self.test_views, **options)
+        started = time.perf_counter()
+        embeddings = embed_all(self.method, pixels, self.test_views, **options)
+        taken = time.perf_counter() - started
+        self.embedding_time = {"ms_per_image": 1000 * taken / len(pixels)}
+        return embeddings
 
     # A run
 
@@ -381,6 +389,7 @@ class Experiment:
         entries["curves"] = {"epochs": history.epochs, "evaluations": history.evaluations}
         rate, seconds = history.images_per_second, history.seconds
         entries["timing"] = {"train_seconds": seconds, "images_per_second": rate}
+        entries["timing"] |= self.embedding_time
         entries |= {"precision": self.precision, "data_fingerprint": self.data}
         entries["start"] = start.metrics if isinstance(start, Scores) else start and dict(start)
         entries["best"] = history.best(self.monitor)

@@ -97,6 +97,53 @@ def test_rows_stand_in_the_cards_order_with_those_of_the_paper_that_were_not_run
     assert cells_not_run(table)[1] == []
 
 
+def rows_of_others(lab) -> None:
+    """Give the card a method that only the paper has, and numbers that no run gives."""
+    published = lab.card["published"]
+    published["one"]["cub"]["recall@1 ±"] = 0.002
+    published["other"] = {"cub": {"recall@1": 0.7, "ms_per_image": 21.12}}
+    published["one + two"] = {"cub": {"recall@1": 0.75}}
+    lab.card["not_run"] = ["other"]
+
+
+def test_rows_that_only_the_paper_has_stand_in_their_place_and_say_so(lab):
+    rows_of_others(lab)
+    runs = [bare(row, dataset="cub", seed=seed) for row in ("one", "one + two") for seed in (0, 1)]
+    for run, value in zip(runs, (3.0, 5.0, 4.0, 4.0), strict=True):
+        run.result["timing"] = {"train_seconds": 9.0, "ms_per_image": value}
+    (table,) = tables(lab, *runs)
+    heads, (one, other, both) = cells(table)
+    assert [tuple(head)[:2] for head in heads] == [
+        ("row", ""),
+        ("recall@1", "published"),
+        ("recall@1", "measured"),
+        ("recall@1", "difference"),
+        ("ms_per_image", "published"),
+        ("ms_per_image", "measured"),  # of another machine: no difference
+        ("recall@1 ±", "published"),
+        ("interval over", ""),
+    ]
+    assert [cell.text for cell in one[1:]] == "69.5 50.0 −19.5 – 4.0 0.2".split() + ["seeds 0, 1"]
+    assert one[5].under == "[−8.7, 16.7]"
+    assert other[0] == Cell("other", printed=True)
+    assert [cell.text for cell in other[1:]] == "70.0 – – 21.1 – –".split() + ["published only"]
+    assert [cell.text for cell in both[1:5]] == "75.0 50.0 −25.0 –".split()
+
+
+def test_claims_and_counts_know_nothing_of_rows_that_only_the_paper_has(lab, runs_of):
+    rows_of_others(lab)
+    lab.write()
+    make_run(runs_of / "a", noise=3.0)
+    make_run(runs_of / "b", "one + two", noise=0.1)
+    part = gather(runs_of).parts[0]
+    assert [verdict.word for verdict in part.verdicts] == ["supported"]
+    assert part.setting.differences.keys() == {"Data", "Parameters"}  # "Rows" are those of no card
+    assert cells_not_run(part.table)[1][0][0] == Cell("other", "published only", printed=True)
+    text, plain = (file.read_text() for file in write_report(gather(runs_of)))
+    assert "| *other* <small>published only</small> |" in plain
+    assert '<th scope="row"><em>other</em> <small>published only</small></th>' in text
+
+
 def test_on_other_data_published_numbers_stand_apart_and_nothing_is_subtracted(lab):
     lab.card["published"] |= {"one + two": {"cub": {"recall@1": 0.75}}}
     (table,) = tables(lab, bare("one"))

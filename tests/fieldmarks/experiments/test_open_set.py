@@ -81,6 +81,7 @@ def test_from_data_to_result(birds, tmp_path):
     evaluations = result["curves"]["evaluations"]
     assert result["metrics"]["recall@1"] == evaluations[-1]["recall@1"]
     assert result["best"]["recall@1"] == max(row["recall@1"] for row in evaluations)
+    assert 0 < result["timing"]["ms_per_image"] < 60_000
     assert result["start"]["recall@1"] == before.metrics["recall@1"]
     assert parse(Parameters, result["parameters"]) == p
 
