@@ -28,7 +28,7 @@ CARDS = {  # the cards whose notebooks are shown: the first row whose name begin
     "pan/table1": "PAN-Supervised",
     "pan/table2": "PAN-Supervised",
     "pan/table3": "ProxyNCA++ & PAN-Supervised",
-    "explanations/twins": "VAPNet",
+    "explanations/twins": "frozen",
 }
 SIZES = {  # profiles of the cards; the tour has one size
     "demo": "On this page: generated data and a small network, as `make demo` has them.",
