@@ -17,6 +17,9 @@ def with_controls(display: Callable, draw: Callable, /, **controls) -> None:
         display: the notebook's own."""
     if in_jupyterlab():
         for control in controls.values():
+            if hasattr(control, "continuous_update"):
+                control.continuous_update = False  # a slider draws when it is let go
+            control.style.description_width = "initial"
             display(control)
     values = lambda: {name: control.value for name, control in controls.items()}
     picture = display(draw(**values()), display_id=True)

@@ -9,7 +9,7 @@ from fieldmarks.show.maps import HEAT
 from fieldmarks.show.picture import Picture, as_array, check_something
 from fieldmarks.show.style import HAIRLINE, INK, MARGIN, MUTED, SMALL, WIDTH
 
-ROW, LABEL, BAR = 0.16, 1.55, 0.85  # inches: of a row, of names beside it, of the colour bar
+ROW, LABEL, BAR = 0.16, 1.9, 0.85  # inches: of a row, of names beside it, of the colour bar
 
 
 def strips(panels: Sequence[tuple], legend: str = "", signed: bool = False) -> Picture:
@@ -29,6 +29,9 @@ def strips(panels: Sequence[tuple], legend: str = "", signed: bool = False) -> P
         low = -high
     scale = Normalize(low, high if high > low else low + 1)
     heights = [max(ROW * len(table), 0.3) for table in tables]
+    for place, (_, _, _, *names) in enumerate(panels):
+        if not names:
+            heights[place] = min(heights[place], 1.6)
     head, foot = 0.24, 0.34
     total = sum(heights) + len(tables) * (head + foot)
     figure = Picture(2 * MARGIN + total, photographs=False)
