@@ -82,6 +82,15 @@ class History:
         return max(self.evaluations, key=lambda row: row[monitor], default=None)
 
 
+def saved_history(folder: Path | str) -> History:
+    """What the run in a folder has done so far, as its last.pt has it: also while it trains, from
+    another process. ValueError: nothing is saved there yet, or it is damaged."""
+    last = Path(folder).expanduser() / "last.pt"
+    if not last.exists():
+        raise ValueError(f"there is no '{last}': the run saves after its first evaluation")
+    return History(**load_checkpoint(last)["history"])
+
+
 class Diverged(RuntimeError):
     """The loss is no longer a number, or grew out of all bounds; names the step and the terms."""
 

@@ -21,6 +21,7 @@ from fieldmarks.training import (
     choose_precision,
     fit,
     lr_factor,
+    saved_history,
 )
 from helpers import training_run
 from helpers.full_disk import FULL_DISKS
@@ -96,6 +97,13 @@ def test_a_finished_run_resumed_has_nothing_left_to_do(tmp_path):
     first = training_run.run(tmp_path, epochs=2)
     again = training_run.run(tmp_path, epochs=2, kill_at=1)  # would be killed at its first step
     assert again[1].epochs == first[1].epochs and torch.equal(first[2], again[2])
+
+
+def test_how_far_a_run_is_can_be_read_from_its_folder(tmp_path):
+    with pytest.raises(ValueError, match="no '.*last.pt': the run saves after its first"):
+        saved_history(tmp_path)
+    _, history, _ = training_run.run(tmp_path, epochs=2)
+    assert saved_history(str(tmp_path)) == history
 
 
 def test_two_processes_give_the_losses_and_embeddings_of_one(tmp_path):

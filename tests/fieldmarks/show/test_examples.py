@@ -4,7 +4,7 @@ import torch
 
 from fieldmarks.data.augment import normalise
 from fieldmarks.random import seeded
-from fieldmarks.show.examples import rows_of_many_classes, shown
+from fieldmarks.show.examples import print_shapes, rows_of_many_classes, shown
 
 
 def test_rows_come_from_as_many_classes_as_there_are():
@@ -35,3 +35,8 @@ def test_pictures_come_out_of_what_a_network_sees():
     pictures = shown(backbone, normalise(images, backbone.mean, backbone.std))
     assert len(pictures) == 2 and pictures[0].shape == (5, 7, 3)
     torch.testing.assert_close(torch.stack(pictures), images.permute(0, 2, 3, 1))
+
+
+def test_shapes_are_printed_below_each_other(capsys):
+    print_shapes(F=torch.zeros(2, 3), boxes=torch.zeros(4, dtype=torch.int64))
+    assert capsys.readouterr().out == "F      (2, 3) float32\nboxes  (4,) int64\n"
