@@ -12,18 +12,21 @@ from fieldmarks.show.style import HAIRLINE, INK, MARGIN, MUTED, SMALL, WIDTH
 ROW, LABEL, BAR = 0.16, 1.9, 0.85  # inches: of a row, of names beside it, of the colour bar
 
 
-def strips(panels: Sequence[tuple], legend: str = "", signed: bool = False) -> Picture:
+def strips(
+    panels: Sequence[tuple], legend: str = "", signed: bool = False, limits: tuple | None = None
+) -> Picture:
     """Tables of numbers, one below the other, each number a coloured cell, in one scale of colours.
 
     A panel is (title, values (r, c), label): label says what its columns are; a fourth item is r
-    names of its rows. signed: blue below 0, red above, white at 0; else from the smallest value to
-    the largest. ValueError: nothing to show, or as many names as rows are not given."""
+    names of its rows. signed: blue below 0, red above, white at 0. limits: what the scale runs from
+    and to; None: from the smallest value to the largest. ValueError: nothing to show, or as many
+    names as rows are not given."""
     check_something(panels, "table of numbers")
     tables = [as_array(values).astype(float) for _, values, *_ in panels]
     for (title, *_), table in zip(panels, tables, strict=True):
         if table.ndim != 2 or not table.size:
             raise ValueError(f'"{title}" must be a table (rows, columns), got {table.shape}')
-    low, high = (min(map(np.nanmin, tables)), max(map(np.nanmax, tables)))
+    low, high = limits or (min(map(np.nanmin, tables)), max(map(np.nanmax, tables)))
     if signed:
         high = max(abs(low), abs(high)) or 1.0
         low = -high

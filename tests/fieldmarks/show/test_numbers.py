@@ -28,6 +28,11 @@ def test_signed_numbers_are_white_at_zero():
     assert zero.min() > 0.95 and minus[2] > minus[0] and plus[0] > plus[2]
 
 
+def test_limits_hold_for_numbers_that_are_all_alike():
+    figure = strips([("labels", torch.ones(2, 3), "attribute")], limits=(0, 1))
+    assert np.allclose(cells(figure.axes[0]), HEAT(1.0))
+
+
 @pytest.mark.parametrize(
     "panels, message",
     [
