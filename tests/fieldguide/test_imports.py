@@ -36,7 +36,7 @@ def test_names_load_when_first_used():
 
 
 def test_the_public_names():
-    names = {"make_fieldguide", "make_twins", "make_wardrobe", "draw_plate", "draw_window"}
+    names = {"make_fieldguide", "make_twins", "make_wardrobe", "draw_plate", "draw_window", "twins"}
     assert names == set(fieldguide.__all__)
     for name in fieldguide.__all__:
         assert callable(getattr(fieldguide, name)) and name in dir(fieldguide)

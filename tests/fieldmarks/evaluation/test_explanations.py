@@ -405,7 +405,7 @@ def test_a_drawn_twin():
                 continue
     assert len(twins) >= 3
     changed = torch.from_numpy(np.stack([each.changed for each in twins]))
-    parts = torch.from_numpy(np.stack([each.part for each in twins]))
+    parts = torch.from_numpy(np.stack([each.shown for each in twins]))
     bird = torch.from_numpy(picture.mask).expand_as(changed) | changed
     maps = references(changed, bird)
     assert pointing(maps["changed"], changed).tolist() == [1] * len(twins)
