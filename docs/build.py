@@ -96,6 +96,8 @@ def gather(notebooks: list[Path], runs: Path, size: str, folder: Path) -> None:
     """The site's sources in one folder, from which Sphinx reads."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(HERE, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    for file in folder.glob("*.md"):
+        file.write_text(file.read_text().replace("](../notebooks/", "](notebooks/"))
     for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
         text = (ROOT / name).read_text().replace("](docs/", "](")  # all lie in one folder here
         (folder / name.lower()).write_text(text)

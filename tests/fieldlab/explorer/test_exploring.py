@@ -509,7 +509,7 @@ def test_every_kind_of_result_can_be_explained(explorer):
         assert words.count("<img") == (1 if finder.name.startswith("pan") else 4) and (
             "bits differ" in words
         ) == ("bits" in finder.name)
-        believed = [words.count(each) for each in ("28% of pictures", "not been measured")]
+        believed = [words.count(each) for each in ("22% of pictures", "not been measured")]
         assert believed == {"pan": [0, 0], "fca": [0, 1]}.get(finder.name[:3], [1, 0])
         assert [row.chosen for row in explorer._row_box.children].count(-1) == len(
             explorer._shown
@@ -524,7 +524,7 @@ def test_places_are_shown_of_the_query_until_there_is_another(explorer):
     (shown,) = explorer._places_box.children
     found = explorer.finders[explorer._pointed.value].find(3, 10).index[0].tolist()
     assert [item["name"] for item in shown.items] == [explorer.gallery.title(i) for i in found]
-    assert "28%" in said(explorer._places_text) and "⚠" not in said(explorer._places_text)
+    assert "22%" in said(explorer._places_text) and "⚠" not in said(explorer._places_text)
     explorer._pointed.value = names.index("fcaenet")
     explorer.show_places()
     assert "⚠ fcaenet" in said(explorer._places_text) and explorer._places_box.children == ()
