@@ -200,9 +200,14 @@ def _mark(pair: int, parameters: dict) -> tuple[Twin, dict]:
 
 def _scene(pair: int, parameters: dict) -> tuple[Twin, dict]:
     picture, about = _bird(pair, parameters)
+    return _first_seen(scene_twin, picture), about
+
+
+def _first_seen(exchange: Callable, picture) -> Twin:
+    """With the lowest number that looks different."""
     for number in count(1):
         try:
-            return scene_twin(picture, number), about
+            return exchange(picture, number)
         except NoTwin:
             continue
     raise AssertionError  # the loop has no end
@@ -228,12 +233,7 @@ def _backdrop(pair: int, parameters: dict) -> tuple[Twin, dict]:
     one = _wardrobe(parameters["classes"], parameters["seed"])[pair % parameters["classes"]]
     shot = SHOTS.index("styled") + pair // parameters["classes"]
     picture = photograph(one, shot, parameters["size"])
-    for number in count(1):
-        try:
-            return garments.backdrop_twin(picture, number), _about(one, shot)
-        except NoTwin:
-            continue
-    raise AssertionError  # the loop has no end
+    return _first_seen(garments.backdrop_twin, picture), _about(one, shot)
 
 
 _wardrobe = cache(make_garments)

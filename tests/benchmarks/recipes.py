@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from fieldmarks.evaluation.explanations import compare
-from fieldmarks.experiments.explanations import Explanations, Parameters
+from fieldmarks.evaluation.explanations import compare, summarise
+from fieldmarks.experiments.explanations import REFERENCES, Explanations, Parameters, by_score
 from fieldmarks.experiments.result import finished_run
 from fieldmarks.explain.enlarged import enlarged
 from fieldmarks.explain.explainer import Explainer, Outputs, cosine, evaluating, to_maps
@@ -108,23 +108,18 @@ def main() -> None:
     options = {"run": str(given.run), "pictures": given.pictures, "sane": 0, "out": str(given.out)}
     recipes = Recipes(Parameters(**values, **options))
     scores = recipes.evaluate()
-    table = {}
-    for name, value in scores.metrics.items():
-        score, _, recipe = name.partition(": ")
-        low, high = scores.interval(name)
-        cell = f"{value:.2f} [{low:.2f}, {high:.2f}]"
-        table.setdefault(recipe.removesuffix(", 192 px"), {})[score] = cell
+    found, table = by_score(scores.values, recipes.parameters.looked_at[0]), {}
+    for score, values in found.items():
+        for recipe, of_pictures in values.items():
+            mean, low, high, *_ = summarise(of_pictures)
+            table.setdefault(recipe, {})[score] = f"{mean:.2f} [{low:.2f}, {high:.2f}]"
     for recipe, row in table.items():
         print(recipe, *row.values(), sep=" | ", flush=True)
     for score in ("pointing", "correctness"):
-        ends = f"{score}: ", ", 192 px"
-        of_score = {n[len(ends[0]) : -len(ends[1])]: v for n, v in scores.values.items()
-                    if n.startswith(ends[0])}  # fmt: skip
-        for reference in ("uniform", "outline", "changed", "painted"):
-            of_score.pop(reference, None)
-        for found in compare(of_score, "place_map"):
-            line = f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}] p {found.p:.3f}"
-            print(f"{score} - place_map", found.first, line, sep=" | ")
+        asked = {n: v for n, v in found[score].items() if n not in REFERENCES - {"middle"}}
+        for each in compare(asked, "place_map"):
+            line = f"{each.mean:+.2f} [{each.low:+.2f}, {each.high:+.2f}] p {each.p:.3f}"
+            print(f"{score} - place_map", each.first, line, sep=" | ")
     print(json.dumps(recipes.reasons))
 
 

@@ -45,7 +45,6 @@ from fieldmarks.training import History
 NETWORKS = ("frozen", "open_set", "hashing", "fewshot", "inshop")
 # One of each kind: behind an average, most maps of the grad-cam package are `place_map`.
 USUAL = ("channel_mean", "place_map", "grad_cam", "grad_cam_full_cosine", "eigen_grad_cam")
-OWN = ("shared_attribute", "shared_concept", "pan_score")  # of VAPNet, and of PAN
 SCORES = ("pointing", "mass", "correctness", "spread")
 FEWEST = 3  # parts that must be exchangeable for `correctness`
 BATCH = 12
@@ -139,7 +138,6 @@ class Explanations(Experiment):
             self.network_name = self.trainer.name if self.trainer else f"frozen {p.backbone}"
         self.test_views = TestViews.of(self.method.backbone)
         (images,) = self.split()
-        self.attribute_names = images.attribute_names or []
         self.species = unlearnt_species(images)
         self.data = f"twins {p.plain()['generated']} {p.pictures} {p.exchanges} {p.looked_at}"
         self.reasons: dict[str, str] = {}
@@ -178,7 +176,8 @@ class Explanations(Experiment):
     # ---- what the network says
 
     @property
-    def embed(self) -> Callable[[Tensor], Tensor]:
+    def representation(self) -> Callable[[Tensor], Tensor]:
+        """(B, 3, S, S) -> (B, D), what `similarity` compares."""
         pairs = isinstance(self.method, PairMethod)
         return self.method.embed if pairs else self.method.representation
 
@@ -209,17 +208,21 @@ class Explanations(Experiment):
         return chosen
 
     def maps(self, explain: Callable, queries: Tensor, matches: Tensor) -> Tensor:
-        return explain(self.embed, self.method.backbone, queries, matches).cpu()
+        return explain(self.representation, self.method.backbone, queries, matches).cpu()
+
+    def embedded(self, pictures: Pictures) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of each of the N: its query, as often as follows, and its match with each part exchanged,
+        the match itself first, (1 + P, D) twice."""
+        for query, match, others in zip(*pictures[:3], strict=True):
+            all_of_it = self.views(torch.stack([query, match, *others]))
+            asked, found = self.representation(all_of_it).float().tensor_split([1])
+            yield asked.expand_as(found), found
 
     @torch.no_grad()
     def falls(self, pictures: Pictures) -> Tensor:
         """How far the similarity falls when a part is exchanged: (N, P), NaN where padded."""
-        rows = []
-        for query, match, others in zip(*pictures[:3], strict=True):
-            embedded = self.embed(self.views(torch.stack([query, match, *others]))).float()
-            asked = embedded[:1].expand(len(embedded) - 1, -1)
-            similar = self.similarity(asked, embedded[1:]).double().cpu()
-            rows.append(similar[0] - similar[1:])
+        similar = [self.similarity(*pair).double().cpu() for pair in self.embedded(pictures)]
+        rows = [row[0] - row[1:] for row in similar]
         return pad_sequence(rows, batch_first=True, padding_value=torch.nan)
 
     @torch.no_grad()
@@ -230,10 +233,8 @@ class Explanations(Experiment):
         if not names:
             return {}
         places, found = {name: place for place, name in enumerate(names)}, []
-        for query, match, others, row in zip(*pictures[:3], self.drawn[1], strict=True):
-            embedded = self.embed(self.views(torch.stack([query, match, *others])))
-            asked = embedded[:1].expand(len(embedded) - 1, -1)
-            before, *after = self.contributions(asked, embedded[1:])[:, : len(names)].cpu()
+        for pair, row in zip(self.embedded(pictures), self.drawn[1], strict=True):
+            before, *after = self.contributions(*pair)[:, : len(names)].cpu()
             exchanged = torch.zeros(len(after), len(names), dtype=torch.bool)
             for flags, each in zip(exchanged, row, strict=True):
                 known = (f"has_{each.mark}::{value}" for value in (each.value, each.other_value))
@@ -252,15 +253,15 @@ class Explanations(Experiment):
         keep_freed_memory()
         self.method.eval()
         largest, exchanges = self.drawn
+        first = resized(largest, p.looked_at[0])
         for size in p.looked_at:
-            pictures = resized(largest, size)
+            pictures = first if size == p.looked_at[0] else resized(largest, size)
             falls = self.falls(pictures)
             left_out = COSTLY if size != p.looked_at[0] else ()
             for name, heat, target in self.all_maps(pictures, falls, left_out):
                 for score, values in scored(name, heat, target).items():
                     saved.setdefault(f"{score}: {name}, {size} px", []).append(values)
         saved = {name: torch.cat(values) for name, values in saved.items()}
-        first = resized(largest, p.looked_at[0])
         saved |= self.contrast_and_sanity(first) | self.named(first)
         # The same in all runs that can be compared.
         saved["asked"] = torch.tensor([len(row) for row in exchanges])
@@ -316,17 +317,11 @@ class Explanations(Experiment):
     def comparisons(self, scores: Scores) -> dict[str, list[dict]]:
         """By score, every explainer at the first size against the blob in the middle, Holm's
         correction over them."""
-        size, found = self.parameters.looked_at[0], {}
-        for score in ("pointing", "mass", "correctness"):
-            ends = f"{score}: ", f", {size} px"
-            of_score = {
-                name.removeprefix(ends[0]).removesuffix(ends[1]): values
-                for name, values in scores.values.items()
-                if name.startswith(ends[0]) and name.endswith(ends[1])
-            }
-            for reference in REFERENCES - {"middle"}:
-                of_score.pop(reference, None)
-            found[score] = [d._asdict() for d in scoring.compare(of_score, "middle")]
+        found = {}
+        for score, values in by_score(scores.values, self.parameters.looked_at[0]).items():
+            if score != "spread":
+                asked = {n: v for n, v in values.items() if n not in REFERENCES - {"middle"}}
+                found[score] = [d._asdict() for d in scoring.compare(asked, "middle")]
         return found
 
     def counts(self) -> Sequence[int]:
@@ -375,6 +370,16 @@ class Target(NamedTuple):
 
 
 REFERENCES = {"uniform", "middle", "outline", "changed", "painted"}
+
+
+def by_score(values: Mapping[str, Any], size: int) -> dict[str, dict[str, Any]]:
+    """{score: {explainer: value}} of what is named "<score>: <explainer>, <size> px"."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        score, _, rest = name.partition(": ")
+        if rest.endswith(end := f", {size} px"):
+            found.setdefault(score, {})[rest.removesuffix(end)] = value
+    return found
 
 
 def scored(name: str, heat: Tensor, target: Target) -> dict[str, Tensor]:

@@ -88,7 +88,7 @@ def test_a_score_is_that_of_the_part_that_costs_most(frozen):
     small = resized(experiment.drawn[0], 48)
     falls = experiment.falls(small)
     heat = experiment.explainers()["place_map"](
-        experiment.embed,
+        experiment.representation,
         experiment.backbone,
         experiment.views(small.queries),
         experiment.views(small.matches),
