@@ -127,12 +127,12 @@ def write_json(path: Path, value) -> None:
 _HELD: dict[Path, FileLock] = {}
 
 
-def lock(folder: Path) -> None:
+def lock(folder: Path, wait: bool = False) -> None:
     """Make this process the only one to write into a folder, until it ends, however it ends. Asking
     twice is harmless.
 
     Raises:
-        RuntimeError: another process holds it.
+        RuntimeError: another process holds it, and this one does not `wait` for it.
         OSError: it cannot be written."""
     folder = Path(folder).resolve()
     if folder in _HELD:
@@ -140,7 +140,7 @@ def lock(folder: Path) -> None:
     _make(folder)
     lock_file = FileLock(folder / ".lock")
     try:
-        lock_file.acquire(timeout=0)
+        lock_file.acquire(timeout=-1 if wait else 0)
     except Timeout:
         raise RuntimeError(
             f"another run is writing to '{folder}': wait for it, or give another output folder"

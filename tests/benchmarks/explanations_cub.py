@@ -24,7 +24,8 @@ from fieldmarks.data.augment import TestViews
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.evaluation.explanations import compare, near_parts, references, summarise
 from fieldmarks.experiments.explanations import USUAL
-from fieldmarks.experiments.features import Pooled
+from fieldmarks.experiments.features import Unscaled
+from fieldmarks.methods.method import Method
 from fieldmarks.explain.explainer import remembering
 from fieldmarks.explain.explainers import EXPLAINERS
 from fieldmarks.memory import keep_freed_memory
@@ -98,7 +99,7 @@ def main() -> None:
     if given.run:
         method = fm.load_run(given.run)
     else:
-        method = Pooled(fm.create_backbone(image_size=given.size))
+        method = Unscaled(Method(fm.create_backbone(image_size=given.size)))
     backbone, views = method.eval().backbone, TestViews.of(method.backbone)
     _, unseen = fm.load("cub", given.root).open_split()
     scores, seconds, seen = {}, dict.fromkeys(given.explainers, 0.0), []

@@ -101,7 +101,8 @@ class TrainingStream:
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def pictures(self, batch: Tensor, step: int) -> Tensor:
-        """The images that a batch (b,) needs, as positions: (b, 1), or (b, 2) with positives."""
+        """The images that a batch (b,) needs, as positions: (b, 1), (b, 2) with positives, or
+        (b, 3) with negatives besides."""
         return batch[:, None]
 
     def _draw(self, whole: Tensor, generator: torch.Generator, sample: Callable) -> Tensor:
@@ -111,7 +112,8 @@ class TrainingStream:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
         """The batches of an epoch from position `start` on, as arguments of a method's losses:
         images (b, 3, H, W) normalised, labels (b,), index (b,) into the data set, and what
-        positives and `draws` add. The next ones are assembled in the background meanwhile."""
+        positives, negatives and `draws` add. The next ones are assembled in the background
+        meanwhile."""
         plan = self.plan(epoch)
         steps = range(epoch * len(plan), (epoch + 1) * len(plan))
         pairs = zip(plan, steps, strict=True)
@@ -125,7 +127,7 @@ class TrainingStream:
             canvas = canvas.to(self.device, non_blocking=True)
             sides = zip(canvas.split(len(index)), sizes.split(len(index)), strict=True)
             views = [self.views(part, part_sizes, draw) for part, part_sizes in sides]
-            batch = dict(zip(("images", "positives"), views, strict=False))
+            batch = dict(zip(("images", "positives", "negatives"), views, strict=False))
             batch |= {"labels": self.labels[index].to(self.device), "index": index}
             yield batch | {name: draw(s).to(self.device) for name, s in self.draws.items()}
 
@@ -185,6 +187,43 @@ class SampledStream(TrainingStream):
         further = 1 + (random * (counts[labels] - 1)).long()
         partner = order[first[labels] + (place[batch] + further) % counts[labels]]
         return torch.stack([batch, partner], dim=1)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class TripletStream(TrainingStream):
+    """Triplets: images, `positives` of their class and `negatives` of another, drawn uniformly. An
+    epoch goes through all pairs of images of one class in random order, each in either direction,
+    as PAN's official code does, or through so many of them. A batch holds batch_size triplets.
+    Raises ValueError for fewer pairs than that, and for images of one class."""
+
+    triplets: int = 0  # of an epoch; 0: one for every pair of images of one class
+
+    def __post_init__(self) -> None:
+        members = [(self.labels == c).nonzero().flatten() for c in self.labels.unique()]
+        if len(members) < 2:
+            raise ValueError("triplets need negatives, and all training images are of one class")
+        self.together = torch.cat([torch.combinations(own) for own in members])  # (P, 2)
+        sizes = torch.tensor([len(own) for own in members])
+        # Images class by class, and where each image's class begins and ends among them.
+        self.sorted, ends = torch.cat(members), sizes.cumsum(0)
+        place = torch.searchsorted(self.labels.unique(), self.labels)
+        self.own = (ends - sizes)[place], ends[place]
+        super().__post_init__()
+
+    def plan(self, epoch: int) -> list[Tensor]:
+        """The whole batches of an epoch, as positions among the pairs of one class."""
+        pairs = shuffled(len(self.together), self.batch_size, self.seed, epoch)
+        return pairs[: max(1, self.triplets // self.batch_size)] if self.triplets else pairs
+
+    def pictures(self, batch: Tensor, step: int) -> Tensor:
+        generator = seeded(self.seed, 4, step)
+        turned = torch.rand(len(batch), generator=generator) < 0.5
+        pairs = torch.where(turned[:, None], self.together[batch].flip(1), self.together[batch])
+        first, end = (ends[pairs[:, 0]] for ends in self.own)
+        random = torch.rand(len(batch), generator=generator, dtype=torch.float64)
+        other = (random * (len(self.labels) - (end - first))).long()
+        other += torch.where(other >= first, end - first, 0)  # over the image's own class
+        return torch.cat([pairs, self.sorted[other][:, None]], dim=1)
 
 
 def read_ahead(pixels, batches: list[Tensor], start: int = 0) -> Iterator[tuple]:

@@ -3,6 +3,7 @@
 A cache is three numpy arrays in one file: the images one after another as three planes of uint8, so
 that a batch is one plain copy an image; height, width and crc32 of each; and the crc32 of those."""
 
+import copy
 import errno
 import hashlib
 import io
@@ -106,6 +107,14 @@ class PixelCache:
     def __getitem__(self, index: int) -> np.ndarray:
         """uint8 (H, W, 3), a copy."""
         return np.ascontiguousarray(next(iter(self._planes([index]))).transpose(1, 2, 0))
+
+    def subset(self, rows: Sequence[int] | Tensor) -> "PixelCache":
+        """The images at some positions, in that order, of the same file."""
+        chosen, part = np.asarray(rows, dtype=np.int64).reshape(-1), copy.copy(self)
+        part.paths, part._sizes = [self.paths[row] for row in chosen], self._sizes[chosen]
+        part.sizes = torch.from_numpy(part._sizes)
+        part._planes = lambda places: self._planes(chosen[places].tolist())
+        return part
 
     def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
         """The images at B positions: canvas uint8 (B, 3, Hmax, Wmax), each in the upper left corner

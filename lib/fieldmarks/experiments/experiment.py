@@ -355,13 +355,14 @@ class Experiment:
 
     def train(self) -> History:
         """Train, or resume from what is in the output folder; ends in evaluation mode."""
-        if self.stream is None:
-            return History()
+        return History() if self.stream is None else self.fit(self.parameters.settings())
+
+    def fit(self, settings: Settings, folder: Path | None = None) -> History:
+        """Train the method on the stream, with checkpoints in the run's folder or one within it."""
         options = {"monitor": self.monitor, "identity": self.identity(), "device": self.device}
         options |= {"evaluate": self.validate, "progress": self.parameters.progress}
-        options["tensorboard"] = self.parameters.tensorboard
-        settings = self.parameters.settings()
-        history = fit(self.method, self.stream, settings, folder=self.folder, **options)
+        options |= {"tensorboard": self.parameters.tensorboard, "folder": folder or self.folder}
+        history = fit(self.method, self.stream, settings, **options)
         self.method.eval()
         return history
 
@@ -373,6 +374,16 @@ class Experiment:
             save(figure, self.folder / name)
             self.figures.append(name)
         return figure
+
+    def complete(self) -> dict:
+        """Train, evaluate and finish, unless that is done; what result.json says."""
+        if not read_result(self.folder):
+            history = self.train()
+            scores = self.evaluate()
+            if is_main():
+                self.finish(history, scores)
+        with main_first():
+            return finished_run(self.folder)[1]
 
     def finish(
         self, history: History, scores: Scores, start: Scores | Mapping | None = None, notebook=""
@@ -481,6 +492,25 @@ def backbone_of(p: DataParameters, weights: str | None = None) -> Backbone:
     backbone = create_backbone(p.backbone, weights, p.size, frozen)
     backbone.resize = p.resize
     return backbone
+
+
+OF_ONE_RUN = ("out", "card", "baseline", "tuned", "same_time_as")
+
+
+def inner_parameters(p: DataParameters, module: str, settings: Mapping, name: str, out: str) -> Any:
+    """The parameters of another experiment's run on the data and with the network and the seed of
+    these, in the folder `out`; `name` is what a message calls the settings.
+
+    Raises:
+        ValueError: the settings cannot be, or belong beside them."""
+    shared = {field.name for field in dataclasses.fields(DataParameters)} | {"seed"}
+    if twice := sorted(shared & set(settings)):
+        raise ValueError(f"{name}: {', '.join(twice)} belongs beside {name}, not in it")
+    values = {n: getattr(p, n) for n in sorted(shared) if n not in OF_ONE_RUN}
+    try:
+        return reading.parse(experiment_class(module).Parameters, values | {"out": out} | settings)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def experiment_class(name: str) -> type[Experiment]:

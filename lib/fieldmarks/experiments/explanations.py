@@ -21,11 +21,11 @@ from fieldmarks.checks import at_least, one_of
 from fieldmarks.data import catalog
 from fieldmarks.data.augment import TestViews
 from fieldmarks.evaluation import explanations as scoring
-from fieldmarks.experiments import parameters as reading
 from fieldmarks.experiments.experiment import (
     DataParameters,
     Experiment,
     experiment_class,
+    inner_parameters,
     load_run,
     run_as_module,
 )
@@ -87,19 +87,8 @@ class Parameters(DataParameters):
 
     def of_network(self) -> Any:
         """The parameters of the experiment that trains the network. ValueError: these cannot be."""
-        kind = experiment_class(self.network).Parameters
-        shared = {field.name for field in dataclasses.fields(DataParameters)} | {"seed"}
-        if twice := sorted(shared & set(self.settings)):
-            raise ValueError(f"settings: {', '.join(twice)} belongs beside settings, not in it")
-        values = {name: getattr(self, name) for name in shared if name not in OF_THIS_RUN}
         out = str(self.folder() / "network") if self.out else ""
-        try:
-            return reading.parse(kind, values | {"out": out} | self.settings)
-        except ValueError as error:
-            raise ValueError(f"settings: {error}") from None
-
-
-OF_THIS_RUN = ("out", "card", "baseline", "tuned", "same_time_as")
+        return inner_parameters(self, self.network, self.settings, "settings", out)
 
 
 class Pictures(NamedTuple):
@@ -149,12 +138,8 @@ class Explanations(Experiment):
     def train(self) -> History:
         if self.trainer is None:
             return History()
-        folder = self.trainer.folder
-        if not read_result(folder):
-            history = self.trainer.train()
-            self.trainer.finish(history, self.trainer.evaluate())
-        self.method = load_run(folder, self.parameters.device)
-        learnt = read_result(folder)
+        learnt = self.trainer.complete()
+        self.method = load_run(self.trainer.folder, self.parameters.device)
         return History(learnt["curves"]["epochs"], seconds=learnt["timing"]["train_seconds"])
 
     # ---- pictures

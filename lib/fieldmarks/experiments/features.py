@@ -38,7 +38,7 @@ def frozen_features(
     the views, the very weights of the network, the precision and the kind of device.
 
     Args:
-        method: a `Pooled` backbone, or any method. It is left as it is, and runs in evaluation
+        method: any, such as an `Unscaled` one. It is left as it is, and runs in evaluation
             mode.
         views: as `augment.TestViews`.
         batch_statistics: normalise by the statistics of batches of 256 in the order given, as PAN's
@@ -81,11 +81,15 @@ def frozen_features(
     return features
 
 
-class Pooled(Method):
-    """Features averaged over the image, not brought to unit length."""
+class Unscaled(Method):
+    """A method's embeddings before they are brought to unit length."""
+
+    def __init__(self, method: Method):
+        super().__init__(method.backbone)
+        self.method = method
 
     def embed(self, images: Tensor) -> Tensor:
-        return self.representation(images)
+        return self.method.representation(images)
 
 
 class _BatchStatistics(Method):

@@ -1,9 +1,9 @@
-"""Few-shot classification by pairwise similarity: PAN on features of a frozen network.
+"""Few-shot classification by pairwise similarity: PAN on features of a network.
 
 Similarities are learned on pairs of base classes, chosen on validation classes and measured in
-episodes of novel ones. Protocol: Mishra et al. 2021, Sec. 3, with what its official code adds. NOTE
-that code trains a network from scratch with triplets first; here features come from ImageNet
-weights or a checkpoint, so numbers compare methods with each other. The paper's settings:
+episodes of novel ones. Protocol: Mishra et al. 2021, Sec. 3, with what its official code adds. That
+code trains the network from scratch with triplets first, as embedding_settings {"method":
+"triplet"} does; without, features are those of ImageNet weights. The paper's settings:
 labs/pan/table2.yaml."""
 
 import dataclasses
@@ -23,7 +23,7 @@ from fieldmarks.evaluation.outfits import mean_area_under_curves
 from fieldmarks.evaluation.statistics import paired_bootstrap, seed_interval
 from fieldmarks.experiments import pairs as learned
 from fieldmarks.experiments.experiment import run_as_module
-from fieldmarks.experiments.pairs import HEADS, PairExperiment, PairParameters
+from fieldmarks.experiments.pairs import HEADS, EndToEndParameters, PairExperiment
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.scores import Scores
 from fieldmarks.methods.pairs import pairs_from_labels
@@ -31,15 +31,17 @@ from fieldmarks.methods.pan import PAN, binarise, pair_labels
 from fieldmarks.random import seeded
 
 UNTRAINED = {"protonet": protocol.prototype_scores, "cosine": protocol.cosine_scores}
+CLASSIFIERS = UNTRAINED | {"baseline++": protocol.cosine_classifier_scores}
 SEEDS = {"validation": 44, "novel": 45}  # the same episodes for every run: paired comparison
 PERCENTAGE = 0.5  # of annotators who must see an attribute, where only classes have attributes
 
 
 @composed_of(epochs=100, evaluate_every=10, attribute_weight=1e-5)
-class Parameters(PairParameters):
-    """As `PairParameters` (pairs: 0 is half of all positive ones), and:"""
+class Parameters(EndToEndParameters):
+    """As `EndToEndParameters` (pairs: 0 is half of all positive ones), and:"""
 
     kind = "fewshot"
+    embedding_defaults = {"split": "few_shot"}
 
     certainty: int = 3  # less certain attributes are unknown (2 guessing, 3 probably, 4 definitely)
     batch_statistics: bool = False  # of class-sorted batches, as the official code: leaks classes
@@ -52,7 +54,7 @@ class Parameters(PairParameters):
 
     def __post_init__(self):
         super().__post_init__()
-        one_of("method", self.method, (*HEADS, *UNTRAINED))
+        one_of("method", self.method, (*HEADS, *CLASSIFIERS))
         one_of("encoder", self.encoder, ("linear", "none"))
         at_least(1, ways=self.ways, shots=self.shots, queries=self.queries)
         if self.certainty not in (1, 2, 3, 4):
@@ -93,7 +95,7 @@ class FewShot(PairExperiment):
         p, sets = self.parameters, self.split()
         self.validation_episodes = self._episodes("validation", sets[1], p.validation_episodes)
         self.episodes = self._episodes("novel", sets[2], p.episodes)
-        self.create_embedder()
+        self.create_embedder(sets[0].fingerprint)
         all_pixels, leaky = self.use(*sets), {"batch_statistics": p.batch_statistics}
         features = [self.features_of(pixels, **leaky) for pixels in all_pixels]
         self.method = self.create_network(features[0].shape[1], sets[0].attributes)
@@ -121,6 +123,20 @@ class FewShot(PairExperiment):
         count = p.pairs or learned.positive_pairs(labels) // 2
         return pairs_from_labels(labels, count, seeded(p.seed, 21, epoch if p.redraw else 1))
 
+    def learned_images(self) -> tuple[PixelCache, Tensor, Tensor | None]:
+        images = self.base.images
+        attributes = (
+            images.attributes if self.parameters.method in learned.WITH_ATTRIBUTES else None
+        )
+        return self.base.pixels, images.labels, attributes
+
+    def renew(self, *parts: str) -> None:
+        """Take the features of some parts anew where the embedder is trained too."""
+        for name in parts if self.whole else ():
+            part = getattr(self, name)
+            features = self.network.standardise(self.features_of(part.pixels))
+            setattr(self, name, part._replace(features=features))
+
     def novel_images(self, index) -> Tensor:
         """Normalised test views of novel images, (B, 3, size, size), on the device."""
         return self.pictures(self.novel.pixels, index)
@@ -129,10 +145,10 @@ class FewShot(PairExperiment):
         """The method's classifier, and the (N, ...) of which it takes rows: features, or row
         numbers where pairs are scored."""
         if not self.learns:
-            return UNTRAINED[self.parameters.method], part.features
+            return CLASSIFIERS[self.parameters.method], part.features
         with torch.no_grad():
-            encoded = self.method.encode(part.features)
-        table = learned.pair_table(self.method.score, encoded, episodes)
+            encoded = self.network.encode(part.features)
+        table = learned.pair_table(self.network.score, encoded, episodes)
         return protocol.mean_pair_score(lambda q, s: table[q, s]), torch.arange(len(part.features))
 
     def method_scores(self, part: Part, episodes: Episodes) -> Tensor:
@@ -141,10 +157,12 @@ class FewShot(PairExperiment):
         return protocol.episode_scores(rows.cpu(), episodes, lambda q, s: classify(q, s).cpu())
 
     def validate(self) -> dict[str, float]:
+        self.renew("validation")
         scores = self.method_scores(self.validation, self.validation_episodes)
         return {"accuracy": accuracies(scores).mean().item()}
 
     def evaluate(self) -> Scores:
+        self.renew("base", "validation", "novel")
         features, chosen_by = self.novel.features.cpu(), (self.validation, self.validation_episodes)
         saved = {"support": self.episodes.support, "query": self.episodes.query}
         saved["class_scores"] = self.method_scores(self.novel, self.episodes).float()
@@ -152,7 +170,7 @@ class FewShot(PairExperiment):
         for name, classify in UNTRAINED.items():
             found = protocol.episode_accuracies(features, self.episodes, classify)
             saved[f"accuracies_{name}"] = found
-        head = self.method.head
+        head = self.network.head
         if isinstance(head, PAN) and head.attributes:
             saved |= dict(zip(("concepts", "concept_targets"), self.concept_scores(), strict=True))
         return self.measure(saved, {})
@@ -180,10 +198,10 @@ class FewShot(PairExperiment):
     def concept_scores(self, pairs: int = 2000) -> tuple[Tensor, Tensor]:
         """Supervised concepts (P, A) of random novel pairs of both kinds, and the attributes that
         they stand for, of 0, 1 and NaN (P, A)."""
-        images, head = self.novel.images, self.method.head
+        images, head = self.novel.images, self.network.head
         first, second = learned.random_pairs(images.labels, pairs, SEEDS["novel"])[0].T
         targets = pair_labels(images.attributes[first], images.attributes[second], head.rule)
-        encoded = self.method.encode(self.novel.features)
+        encoded = self.network.encode(self.novel.features)
         chunks = zip(first.split(learned.CHUNK), second.split(learned.CHUNK), strict=True)
         concepts = torch.cat([head(encoded[i], encoded[j])[1].cpu() for i, j in chunks])
         return concepts[:, : targets.shape[1]].contiguous(), targets
@@ -198,7 +216,7 @@ class FewShot(PairExperiment):
         return [
             (result, load_file(folder / self.saved_file)["accuracies"])
             for folder, result in self.siblings()
-            if result["method"] not in UNTRAINED and same.items() <= result["parameters"].items()
+            if result["method"] not in CLASSIFIERS and same.items() <= result["parameters"].items()
         ]
 
     def counts(self) -> Sequence[int]:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from fieldmarks.backbones import Backbone
-from fieldmarks.checks import one_of, share
-from fieldmarks.data.batches import TrainingStream
+from fieldmarks.checks import at_least, one_of, share
+from fieldmarks.data.batches import TrainingStream, TripletStream
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.evaluation.information import attribute_information
 from fieldmarks.evaluation.results import retrieve
 from fieldmarks.experiments.experiment import Experiment, ImageParameters, run_as_module
+from fieldmarks.experiments.fewshot import few_shot_split
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.scores import NEIGHBOURS, Scores
 from fieldmarks.methods.method import Method
@@ -37,9 +38,11 @@ class Parameters(ImageParameters):
 
     kind = "open_set"
 
-    split: Literal["open", "closed"] = "open"  # by classes, or the official one
+    # By classes; the official one; or the base and the validation classes of few-shot protocols.
+    split: Literal["open", "closed", "few_shot"] = "open"
     validation: float = 0.0  # share of the training classes searched instead of the test classes
     method: str = "vapnet"  # vapnet or one of BASELINES
+    triplets: int = 0  # of an epoch of "triplet"; 0: one for every pair of images of a class
     ks: tuple[int, ...] = (1, 2, 4, 8)  # the Ks of Recall@K
 
     def __post_init__(self):
@@ -47,6 +50,11 @@ class Parameters(ImageParameters):
         one_of("method", self.method, ("vapnet", *BASELINES))
         check_ks(self.ks)
         share(validation=self.validation)
+        at_least(0, triplets=self.triplets)
+        at_least(1, shots=self.shots)
+        if self.method == "protonet" and self.per_class <= self.shots:
+            problem = f"per_class is {self.per_class} and shots is {self.shots}: "
+            raise ValueError(problem + "an episode needs more images of a class than its shots")
         if self.method == "vapnet" and self.constraint != "none":
             patch_boxes(self.size, self.size, self.grids)
 
@@ -72,7 +80,10 @@ class OpenSet(Experiment):
         """Classes to learn from and classes to retrieve: for validation, some of those to learn
         from, and then no image of a test class is looked at."""
         p, images = self.parameters, self.load_images()
-        sets = images.open_split() if p.split == "open" else images.closed_split()
+        if p.split == "few_shot":
+            sets: Sequence[ImageSet] = list(few_shot_split(images).values())[:2]
+        else:
+            sets = images.open_split() if p.split == "open" else images.closed_split()
         if p.max_classes:
             kept = [s.labels.unique()[: p.max_classes] for s in sets]
             sets = [s.subset(torch.isin(s.labels, k)) for s, k in zip(sets, kept, strict=True)]
@@ -87,13 +98,10 @@ class OpenSet(Experiment):
         self.method = build(p, backbone, len(classes))
         if self.method.trains:
             labels = torch.searchsorted(classes, self.train_set.labels)
-            self.stream = self.training_stream(
-                TrainingStream,
-                self.train_pixels,
-                labels,
-                per_class=p.per_class,
-                draws=self._draws(),
-            )
+            kind, options = TrainingStream, {"per_class": p.per_class, "draws": self._draws()}
+            if p.method == "triplet":
+                kind, options = TripletStream, {"triplets": p.triplets}
+            self.stream = self.training_stream(kind, self.train_pixels, labels, **options)
 
     def _draws(self) -> dict:
         p = self.parameters

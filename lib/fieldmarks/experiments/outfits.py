@@ -82,16 +82,16 @@ class OutfitMatching(PairExperiment):
         self.data = data.fingerprint
         progress = counter("images decoded", p.progress)
         self.pixels = PixelCache.open(data.paths, p.resize, progress=progress)
-        self.create_embedder()
+        self.create_embedder(self.data)
         features = self.features_of(self.pixels)
         items = sorted({item for outfit in data.outfits["train"] for item in outfit})
         place = {item: row for row, item in enumerate(items)}
         self.training_items = torch.tensor(items)
         self.edges = outfit_edges([[place[i] for i in o] for o in data.outfits["train"]])
         self.method = self.create_network(features.shape[1], data.attributes)
-        self.method.standardise.fit(features[self.training_items])
+        self.network.standardise.fit(features[self.training_items])
         self.method.to(self.device)
-        self.features = self.method.standardise(features.to(self.device))
+        self.features = self.network.standardise(features.to(self.device))
         if self.learns:
             self.stream = self._stream()
 
@@ -127,13 +127,13 @@ class OutfitMatching(PairExperiment):
         """`message_share` of the edges, drawn once, are what a graph encoder sees and what is not
         learned from; other encoders learn from all edges."""
         p, nodes = self.parameters, len(self.training_items)
-        shown = p.message_share if self.method.sees_graph else 0.0
+        shown = p.message_share if self.network.sees_graph else 0.0
         messages, targets = split_edges(self.edges, seeded(p.seed, 30), shown)
         if not len(targets):
             problem = f"{len(self.edges)} edges, a share of {p.message_share} of which are shown, "
             raise ValueError(problem + "leave none to learn from")
         pairs = pairs_from_edges(targets, nodes, seeded(p.seed, 31), known=messages)
-        graph = Graph.of(messages.to(self.device), nodes) if self.method.sees_graph else None
+        graph = Graph.of(messages.to(self.device), nodes) if self.network.sees_graph else None
         attributes = self.outfits.attributes
         return self.pair_stream(
             self.features[self.training_items.to(self.device)],
@@ -202,16 +202,16 @@ class OutfitMatching(PairExperiment):
 
     def answer(self, part: str, k: int) -> tuple[Tensor, Tensor]:
         """Scores of a part's choices (Q, C) and outfits (O,), with k edges in sight."""
-        blanks, outfits = self.contexts(part, k if self.method.sees_graph else 0)
-        self.method.eval()
+        blanks, outfits = self.contexts(part, k if self.network.sees_graph else 0)
+        self.network.eval()
         with torch.no_grad():
-            rows, given, choices = self.method.encode_contexts(self.features, blanks)
+            rows, given, choices = self.network.encode_contexts(self.features, blanks)
             filled = scoring.choice_scores(given, choices, self._score(rows))
-            rows, given, _ = self.method.encode_contexts(self.features, outfits)
+            rows, given, _ = self.network.encode_contexts(self.features, outfits)
             return filled, scoring.outfit_scores(given, self._score(rows))
 
     def _score(self, rows: Tensor):
-        return lambda i, j: self.method.score(rows[i], rows[j]).cpu()
+        return lambda i, j: self.network.score(rows[i], rows[j]).cpu()
 
     def contexts(self, part: str, k: int) -> tuple[list[Context], list[Context]]:
         """What a graph encoder may see for each blank and each outfit of a part; built once."""

@@ -1,31 +1,44 @@
-"""Similarities learned on pairs, from features of a frozen network: what PAN's experiments
-share."""
+"""Similarities learned on pairs, from features of a network that is frozen, or then trained with
+them end to end: what PAN's experiments share."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fieldmarks.checkpoints import load_checkpoint
-from fieldmarks.checks import at_least, share
-from fieldmarks.data.augment import TestViews
+from fieldmarks.checks import at_least, positive, share
+from fieldmarks.data.augment import TestViews, TrainingViews
+from fieldmarks.data.batches import TrainingStream
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.experiments import parameters as reading
-from fieldmarks.experiments.experiment import Experiment, RunParameters, backbone_of
-from fieldmarks.experiments.features import Pooled, frozen_features
+from fieldmarks.experiments.experiment import (
+    Experiment,
+    RunParameters,
+    backbone_of,
+    experiment_class,
+    inner_parameters,
+    load_run,
+)
+from fieldmarks.experiments.features import Unscaled, frozen_features
 from fieldmarks.experiments.parameters import composed_of
+from fieldmarks.experiments.result import finished_run
+from fieldmarks.files import lock, release
 from fieldmarks.methods.attribute_baselines import AttributeSimilarityHead
+from fieldmarks.methods.hashing import HashMethod
 from fieldmarks.methods.method import Method
 from fieldmarks.methods.pair_network import PairNetwork
 from fieldmarks.methods.pairs import pairs_from_labels
 from fieldmarks.methods.pan import PAN, ConceptSimilarity
 from fieldmarks.random import seeded
-from fieldmarks.training import choose_device
+from fieldmarks.training import History, choose_device, choose_precision, embed_all
 
 WITH_ATTRIBUTES = ("pan_supervised", "pan_hybrid", "multitask", "attribute_similarity")
 HEADS = (*WITH_ATTRIBUTES, "pan_unsupervised", "plain")
+END_TO_END, MEAN = "end_to_end", "standardise.mean"
 CHUNK = 4096  # pairs scored at a time: with 2048 features and 463 concepts some 100 MB
 HEAD = {"encoder": "linear", "hidden": (256,), "none_slot": False}
 ADAM = {"optimizer": "adam", "schedule": "constant", "warmup_steps": 0, "weight_decay": 0.0}
@@ -36,6 +49,12 @@ class PairParameters(RunParameters):
     """Options of `PairNetwork` and the loop, whose epoch is one step on all pairs, and:"""
 
     method: str = "pan_supervised"  # see HEADS; and what an experiment has besides
+    embedding: str = ""  # a finished run whose network gives the features; empty: `backbone`
+    # Or parameters of a run that trains it first, beside this run and once for all that give the
+    # same: {"method": "triplet", "epochs": 20}.
+    embedding_settings: dict = dataclasses.field(default_factory=dict)
+    embedding_kind: ClassVar[str] = "open_set"  # the experiment of that run
+    embedding_defaults: ClassVar[dict] = {}  # of its parameters
     pairs: int = 0  # positive ones of an epoch, and as many negatives; 0: as many as there are
 
     def __post_init__(self):
@@ -43,9 +62,42 @@ class PairParameters(RunParameters):
         at_least(1, epochs=self.epochs, evaluate_every=self.evaluate_every, free=self.free)
         at_least(0, attribute_weight=self.attribute_weight, pairs=self.pairs)
         share(dropout=self.dropout)
+        if self.embedding and self.embedding_settings:
+            raise ValueError("give embedding or embedding_settings, not both")
+        if self.embedding_settings:
+            self.of_embedding(Path())
         if not self.hidden or min(self.hidden) < 1:
             problem = f"hidden is {list(self.hidden)}: "
             raise ValueError(problem + "give the units of one layer or more, each at least 1")
+
+    def of_embedding(self, beside: Path) -> Any:
+        """The parameters of the run that `embedding_settings` ask for, in a folder of its own
+        beside others. ValueError: these cannot be."""
+        settings = self.embedding_defaults | self.embedding_settings
+        arguments = (self, self.embedding_kind, settings, "embedding_settings")
+        name = inner_parameters(*arguments, "").folder().name
+        return inner_parameters(*arguments, str(beside / "embeddings" / name))
+
+
+@composed_of(TrainingViews, crop_scale=(0.3, 1.0), jitter=0.2)
+class EndToEndParameters(PairParameters):
+    """As `PairParameters`, with the options of `TrainingViews`, and:"""
+
+    # Epochs in which the network below is trained too, on images, after `epochs` of the head.
+    end_to_end: int = 0
+    encoder_lr: float = 1e-4  # of that network
+    freeze_stages: int = 0  # of it, stem included, that stay as they are
+    freeze_norm: bool = True  # its batch normalisation keeps its statistics
+    batch_size: int = 32  # images, of all processes together
+    per_class: int = 4  # of them of each class
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(0, end_to_end=self.end_to_end)
+        positive(encoder_lr=self.encoder_lr)
+        if self.end_to_end and not 2 <= self.per_class < self.batch_size:
+            problem = f"per_class is {self.per_class} and batch_size is {self.batch_size}: "
+            raise ValueError(problem + "a batch needs two images of a class, and two classes")
 
 
 class PairStream:
@@ -76,18 +128,16 @@ class PairStream:
 
 class PairExperiment(Experiment):
     """Attributes:
-    method: a `PairNetwork`.  learns: whether it has anything to learn.
-    embedder: the frozen method that gives its features."""
+    network: a `PairNetwork`.  learns: whether it has anything to learn.
+    embedder: the method that gives its features.
+    method: what is trained: the network, then a `PairMethod` of both where `end_to_end` asks.
+    embedding: what the embedder's run says of itself; {} of a backbone as it comes."""
 
     embedder: Method
+    embedding: dict
+    network: PairNetwork
+    whole: "PairMethod | None"
     attribute_names: Any
-
-    def __init__(self, parameters: PairParameters, rank: int = 0, world: int = 1):
-        if world > 1:
-            raise ValueError(
-                f"{parameters.kind} trains on features in one process: run it without torchrun"
-            )
-        super().__init__(parameters, rank, world)
 
     @property
     def backbone(self) -> Any:
@@ -95,25 +145,50 @@ class PairExperiment(Experiment):
 
     @property
     def learns(self) -> bool:
-        return self.method.learns
+        return self.network.learns
 
-    def create_embedder(self) -> None:
-        self.embedder = self.embedder_of(self.parameters, self.device)
+    def create_embedder(self, learned_from: str) -> None:
+        """The embedder, trained first where that is asked for. `learned_from` is the fingerprint of
+        what this run learns from; ValueError where the embedder has seen other images of its data.
+        """
+        p, self.whole, self.embedding = self.parameters, None, {}
+        if p.embedding_settings:
+            inner = p.of_embedding(p.folder().parent)
+            lock(inner.folder(), wait=True)
+            trainer = experiment_class(p.embedding_kind)(inner, self.rank, self.world)
+            self.embedding = trainer.complete()
+            release(trainer.folder)
+        elif p.embedding:
+            self.embedding = finished_run(p.embedding, "embedding")[1]
+        if self.embedding.get("dataset") == p.dataset:
+            if self.embedding["data_fingerprint"].split()[0] != learned_from:
+                raise ValueError(
+                    f"embedding '{p.embedding or 'embedding_settings'}' has learned from other "
+                    f"images of {p.dataset} than this run does, and may know those that it is "
+                    "measured on: give a run that has learned from the same images"
+                )
+        self.embedder = self.embedder_of(p, p.folder(), self.device)
         self.test_views = TestViews.of(self.embedder.backbone)
 
     def features_of(self, pixels: PixelCache, **options) -> Tensor:
-        """(N, d) on the device of training."""
-        options |= {n: getattr(self.parameters, n) for n in ("precision", "progress")}
-        arguments = (pixels, self.embedder, self.test_views)
-        return frozen_features(*arguments, device=self.device, **options).to(self.device)
+        """(N, d) on the device of training, as the embedder is now."""
+        p, arguments = self.parameters, (self.embedder, self.test_views)
+        if self.whole:
+            precision = choose_precision(p.precision, self.device, self.embedder)
+            given = {"device": self.device, "precision": precision}
+            features = embed_all(arguments[0], pixels, arguments[1], **given)
+        else:
+            options |= {n: getattr(p, n) for n in ("precision", "progress")}
+            features = frozen_features(pixels, *arguments, device=self.device, **options)
+        return features.to(self.device)
 
     def create_network(self, dim: int, attributes: Tensor | None) -> PairNetwork:
         """The network that the parameters name, for (N, d) features and (N, A) attributes."""
         p, known = self.parameters, 0 if attributes is None else attributes.shape[1]
         torch.manual_seed(p.seed)
         method = p.method if p.method in HEADS else "cosine"
-        network = PairNetwork(method, dim, known, **p.options(PairNetwork))
-        return network.to(self.device).eval()
+        self.network = PairNetwork(method, dim, known, **p.options(PairNetwork))
+        return self.network.to(self.device).eval()
 
     def pair_stream(self, features, draw, attributes, number: int = 20, **options) -> PairStream:
         """Pairs with the attributes (N, A) of their items, where the method takes such."""
@@ -122,24 +197,61 @@ class PairExperiment(Experiment):
         taken = None if taken is None else taken.to(self.device)
         return PairStream(features, draw, taken, (self.parameters.seed, number), **options)
 
+    def train(self) -> History:
+        history, p = super().train(), self.parameters
+        if not (self.learns and getattr(p, "end_to_end", 0)):
+            return history
+        pixels, labels, attributes = self.learned_images()
+        self.method = self.whole = PairMethod(
+            self.embedder, self.network, self.attribute_names, self.scaled, p.freeze_norm
+        )
+        self.whole.learn_from(attributes, p.encoder_lr / p.lr)
+        settings = dataclasses.replace(p.settings(), epochs=p.end_to_end)
+        self.stream = self.training_stream(TrainingStream, pixels, labels, per_class=p.per_class)
+        return joined(history, self.fit(settings, self.folder / END_TO_END))
+
+    def learned_images(self) -> tuple[PixelCache, Tensor, Tensor | None]:
+        """What is learned from end to end: pixels, labels (N,) and attributes (N, A)."""
+        raise NotImplementedError
+
     def details(self, scores, history) -> dict:
-        return {"attribute_names": self.attribute_names}
+        embedding = {n: self.embedding[n] for n in ("method", "metrics") if self.embedding}
+        if embedding:
+            embedding["train_seconds"] = self.embedding["timing"]["train_seconds"]
+        return {"attribute_names": self.attribute_names, "embedding": embedding}
 
     @classmethod
     def load(cls, folder: Path, result: dict, device: str = "auto") -> "PairMethod":
         p = reading.parse(cls.Parameters, result["parameters"])
         if p.method not in HEADS:
             raise ValueError(f"'{folder}' is a run of {p.method}, which has no trained network")
-        state, names = load_checkpoint(folder / "best.pt")["method"], result["attribute_names"]
-        sizes = len(state["standardise.mean"]), len(names)
+        trained = folder / END_TO_END if getattr(p, "end_to_end", 0) else folder
+        state, names = load_checkpoint(trained / "best.pt")["method"], result["attribute_names"]
+        prefix = "network." if f"network.{MEAN}" in state else ""
+        sizes = len(state[prefix + MEAN]), len(names)
         network = PairNetwork(p.method, *sizes, **p.options(PairNetwork))
-        network.load_state_dict(state)
         names, chosen = names * (p.method != "pan_unsupervised"), choose_device(device)
-        return PairMethod(cls.embedder_of(p, chosen), network, names, cls.scaled).to(chosen).eval()
+        method = PairMethod(cls.embedder_of(p, folder, chosen), network, names, cls.scaled)
+        (method if prefix else network).load_state_dict(state)
+        return method.to(chosen).eval()
 
     @classmethod
-    def embedder_of(cls, p: PairParameters, device: torch.device) -> Method:
-        return Pooled(backbone_of(p)).to(device).eval()
+    def embedder_of(cls, p: PairParameters, folder: Path, device: torch.device) -> Method:
+        """What gives the features of a run with these parameters in a folder."""
+        if not (p.embedding or p.embedding_settings):
+            return cls.embedding_of(Method(backbone_of(p))).to(device).eval()
+        given = p.embedding or p.of_embedding(folder.parent).folder()
+        method = load_run(given, str(device))
+        if isinstance(method, (HashMethod, PairMethod)):
+            kind = "makes codes" if isinstance(method, HashMethod) else "compares pairs"
+            problem = f"embedding '{given}' is a run that {kind}: "
+            raise ValueError(problem + "give an open-set run, such as one of proxynca++")
+        return cls.embedding_of(method)
+
+    @staticmethod
+    def embedding_of(method: Method) -> Method:
+        """What of a trained method gives the features: its embedding of any length."""
+        return Unscaled(method)
 
     @staticmethod
     def scaled(features: Tensor) -> Tensor:
@@ -153,10 +265,44 @@ class PairMethod(Method):
     Attributes:
         attribute_names: of its supervised concepts."""
 
-    def __init__(self, embedder: Method, network: PairNetwork, attribute_names, scaled: Callable):
-        super().__init__(embedder.backbone)
+    def __init__(
+        self,
+        embedder: Method,
+        network: PairNetwork,
+        attribute_names,
+        scaled: Callable,
+        freeze_norm: bool = False,
+    ):
+        super().__init__(embedder.backbone, freeze_norm)
         self.embedder, self.network, self.scaled = embedder, network, scaled
-        self.attribute_names = attribute_names
+        self.attribute_names, self.attributes = attribute_names, None
+
+    def learn_from(self, attributes: Tensor | None, rate: float) -> None:
+        """Before training end to end: attributes (N, A) of the images to come, and the embedder's
+        learning rate as a multiple of the network's. What of the embedder's run made no embeddings,
+        as its classifier, stays as it is."""
+        self.attributes, self.rates = (
+            attributes,
+            {n: (rate, True) for n in ("backbone", "embedder")},
+        )
+        within = getattr(self.embedder, "method", self.embedder)
+        for name, part in within.named_children():
+            if name not in ("backbone", "norm", "project"):
+                part.requires_grad_(False)
+
+    def losses(self, images: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """The network's terms over all pairs of a batch, those of one class and those of two
+        weighing alike: images (B, 3, H, W), labels (B,), their places `index` (B,)."""
+        features = self.features(images)
+        pairs = torch.combinations(torch.arange(len(labels), device=labels.device))
+        same = labels[pairs[:, 0]] == labels[pairs[:, 1]]
+        known = None if self.attributes is None else self.attributes[index].to(labels.device)
+        with torch.autocast(features.device.type, enabled=False):
+            kinds = [
+                self.network.losses(features, pairs[kind], same[kind].float(), known)
+                for kind in (same, ~same)
+            ]
+        return {name: sum(terms[name] for terms in kinds) / 2 for name in kinds[0]}
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> what the network encodes (B, d), with gradients."""
@@ -171,6 +317,17 @@ class PairMethod(Method):
     def score(self, a: Tensor, b: Tensor) -> Tensor:
         """Similarity in [0, 1] of embedded pictures (..., h) twice: (...,)."""
         return self.network.score(a, b)
+
+
+def joined(first: History, then: History) -> History:
+    """Of two parts of a training, one after the other."""
+    last = len(first.epochs)
+    later = [
+        [row | {"epoch": row["epoch"] + last} for row in rows]
+        for rows in (then.epochs, then.evaluations)
+    ]
+    rows = first.epochs + later[0], first.evaluations + later[1]
+    return History(*rows, first.seconds + then.seconds, first.images + then.images)
 
 
 def positive_pairs(labels: Tensor) -> int:

@@ -1,5 +1,7 @@
-"""The metric-learning baselines of VAPNet's Table 2, on pytorch-metric-learning's losses; SCDA."""
+"""The metric-learning baselines of VAPNet's Table 2, on pytorch-metric-learning's losses; SCDA;
+triplets and ProtoNet, which train the encoders of few-shot classification."""
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -12,6 +14,8 @@ from fieldmarks.checks import one_of
 from fieldmarks.methods.method import Method, gather, pool
 
 BASELINES = ("normsoftmax", "proxynca++", "proxyanchor", "multisimilarity", "scda")
+BASELINES += ("triplet", "protonet")
+MARGIN = 0.2  # of triplets, in PAN's official code
 
 
 class MetricBaseline(Method):
@@ -72,6 +76,43 @@ class SCDA(Method):
         return torch.cat([F.normalize(average, dim=1), F.normalize(maximum, dim=1)], dim=1)
 
 
+class Triplet(Method):
+    """Triplets of the squared Euclidean distance of pooled features, with MARGIN: the encoder of
+    PAN's official few-shot code. Its batches are those of a `TripletStream`."""
+
+    def losses(self, images: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        sides = self.representation(torch.cat([images, positives, negatives])).chunk(3)
+        options = {"distance_function": squared_distance, "margin": MARGIN}
+        return {"triplet": F.triplet_margin_with_distance_loss(*sides, **options)}
+
+
+class ProtoNet(Method):
+    """Prototypical networks (Snell et al. 2017), trained by episodes: of each class of a batch the
+    first `shots` images give the prototype, by which the others are told apart, eq. 1-2."""
+
+    def __init__(self, backbone: nn.Module, shots: int, freeze_norm: bool = False):
+        super().__init__(backbone, freeze_norm)
+        self.shots = shots
+
+    def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Of (B, 3, H, W) and (B,), more than `shots` of each class, else ValueError."""
+        classes, place = labels.unique(return_inverse=True)
+        of_class = F.one_hot(place)  # (B, W)
+        asked = of_class.cumsum(0).gather(1, place[:, None])[:, 0] > self.shots
+        if int(of_class[asked].sum(0).min()) == 0:
+            needed = f"an episode needs more than {self.shots} images of each class"
+            raise ValueError(f"{needed}: set per_class above shots")
+        features, given = self.representation(images), of_class[~asked].T.float()
+        prototypes = given @ features[~asked] / given.sum(1, keepdim=True)
+        apart = squared_distance(features[asked][:, None], prototypes)  # (Q, W)
+        return {"episodes": F.cross_entropy(-apart, place[asked])}
+
+
+def squared_distance(a: Tensor, b: Tensor) -> Tensor:
+    """(..., D) twice, which broadcast -> (...,)."""
+    return (a - b).square().sum(-1)
+
+
 def object_mask(activation: Tensor) -> Tensor:
     """The largest 8-connected region above each map's mean, all of a flat map: (B, h, w), 0./1."""
     masks = []
@@ -85,14 +126,22 @@ def object_mask(activation: Tensor) -> Tensor:
 
 
 def create_baseline(
-    name, backbone: nn.Module, classes: int, *, freeze_norm: bool = False, proxy_lr: float = 1e2
+    name,
+    backbone: nn.Module,
+    classes: int,
+    *,
+    freeze_norm: bool = False,
+    proxy_lr: float = 1e2,
+    shots: int = 5,
 ) -> Method:
-    """One of BASELINES with its authors' settings; `proxy_lr` is for the two with proxies: Zhai &
-    Wu 2019 (the CEP row), Teh et al. 2020, Kim et al. 2020, Wang et al. 2019, and SCDA."""
+    """One of BASELINES with its authors' settings: Zhai & Wu 2019 (the CEP row), Teh et al. 2020,
+    Kim et al. 2020, Wang et al. 2019, SCDA, `Triplet`, `ProtoNet`. `proxy_lr` is for the two with
+    proxies, `shots` for the last."""
     one_of("baseline", name, BASELINES)
     channels, both = backbone.channels, dict(pooling="both", dimensions=512)
-    if name == "scda":
-        return SCDA(backbone)
+    if name in ("scda", "triplet", "protonet"):
+        of_name = {"scda": SCDA, "triplet": Triplet, "protonet": partial(ProtoNet, shots=shots)}
+        return of_name[name](backbone, freeze_norm=freeze_norm)
     if name == "normsoftmax":
         loss, options = losses.NormalizedSoftmaxLoss(classes, channels, temperature=0.05), {}
         # Only the direction of a proxy counts, and the longer it is the slower it turns: those of

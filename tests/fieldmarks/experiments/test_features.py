@@ -8,7 +8,7 @@ from fieldmarks.backbones import create_backbone
 from fieldmarks.data.augment import TestViews
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.experiments import features
-from fieldmarks.experiments.features import Pooled, frozen_features
+from fieldmarks.experiments.features import Unscaled, frozen_features
 from fieldmarks.methods.method import Method
 from helpers.full_disk import FULL_DISKS
 
@@ -40,7 +40,7 @@ def backbone():
 
 def embed(pictures, method, size=32, **changes):
     if not isinstance(method, Method):
-        method = Pooled(method)
+        method = Unscaled(Method(method))
     views = TestViews(size, (0.5,) * 3, (0.5,) * 3, 40)
     pixels = PixelCache.open(pictures, 40)
     return frozen_features(pixels, method, views, **{"precision": "fp32", **changes})
@@ -99,7 +99,7 @@ def test_whatever_changes_the_features_makes_them_anew(pictures, backbone, cache
 def test_the_network_is_left_as_it_was(pictures, backbone):
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     for batch_statistics in (False, True):
-        method = Pooled(backbone).train()
+        method = Unscaled(Method(backbone)).train()
         embed(pictures, method, batch_statistics=batch_statistics)
         assert method.training and backbone.training
     assert all(torch.equal(before[name], value) for name, value in backbone.state_dict().items())
