@@ -25,10 +25,10 @@ from fieldmarks.data.imageset import ImageSet
 from fieldmarks.evaluation.explanations import compare, near_parts, references, summarise
 from fieldmarks.experiments.explanations import USUAL
 from fieldmarks.experiments.features import Unscaled
-from fieldmarks.methods.method import Method
 from fieldmarks.explain.explainer import remembering
 from fieldmarks.explain.explainers import EXPLAINERS
 from fieldmarks.memory import keep_freed_memory
+from fieldmarks.methods.method import Method
 from fieldmarks.random import seeded
 
 

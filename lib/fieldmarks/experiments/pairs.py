@@ -154,10 +154,11 @@ class PairExperiment(Experiment):
         p, self.whole, self.embedding = self.parameters, None, {}
         if p.embedding_settings:
             inner = p.of_embedding(p.folder().parent)
-            lock(inner.folder(), wait=True)
+            if self.rank == 0:
+                lock(inner.folder(), wait=True)  # another run may be training it
             trainer = experiment_class(p.embedding_kind)(inner, self.rank, self.world)
             self.embedding = trainer.complete()
-            release(trainer.folder)
+            release(inner.folder())
         elif p.embedding:
             self.embedding = finished_run(p.embedding, "embedding")[1]
         if self.embedding.get("dataset") == p.dataset:

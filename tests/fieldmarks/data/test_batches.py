@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from fieldmarks.data.batches import SampledStream, TrainingStream, class_balanced, shuffled
+from fieldmarks.data.batches import (
+    SampledStream,
+    TrainingStream,
+    TripletStream,
+    class_balanced,
+    shuffled,
+)
 from fieldmarks.random import seeded
 
 
@@ -119,7 +125,10 @@ def test_a_stream_resumed_within_an_epoch_goes_on_as_it_would_have():
             assert_same(a, b)
 
 
-@pytest.mark.parametrize("cls, options", [(TrainingStream, {}), (SampledStream, {"sample": 16})])
+@pytest.mark.parametrize(
+    "cls, options",
+    [(TrainingStream, {}), (SampledStream, {"sample": 16}), (TripletStream, {"triplets": 30})],
+)
 def test_processes_share_every_batch_each_image_once(cls, options):
     if cls is SampledStream:
         options = {**options, "passes": 2}
@@ -141,6 +150,48 @@ def test_a_positive_is_another_image_of_the_same_class():
         positives = batch["positives"][:, 0, 0, 0].floor().long()
         assert torch.equal(positives % 5, batch["labels"])
         assert (positives != batch["index"]).all()
+
+
+def shown(images):
+    return images[:, 0, 0, 0].floor().long()
+
+
+def test_triplets_of_an_epoch_are_all_pairs_of_one_class_with_images_of_others():
+    triplets = stream(TripletStream, batch_size=7)  # 5 classes of 8: 140 pairs
+    pairs, negatives = [], torch.zeros(5, 40)
+    for epoch in range(30):
+        for batch in triplets.epoch(epoch):
+            anchor, positive, negative = (
+                shown(batch[n]) for n in ("images", "positives", "negatives")
+            )
+            assert torch.equal(anchor, batch["index"])
+            assert torch.equal(positive % 5, batch["labels"]) and (positive != anchor).all()
+            assert (negative % 5 != batch["labels"]).all()
+            negatives.index_put_((batch["labels"], negative), torch.ones(()), accumulate=True)
+            if epoch == 0:
+                pairs += [
+                    tuple(sorted(p)) for p in zip(anchor.tolist(), positive.tolist(), strict=True)
+                ]
+    assert len(pairs) == len(set(pairs)) == 140
+    for label, counts in enumerate(negatives):  # 840 draws among 32, 26.25 expected of each
+        others = counts[torch.arange(40) % 5 != label]
+        assert counts.sum() == others.sum() == 840
+        assert ((others - 26.25) ** 2 / 26.25).sum() < 61.1  # chi-square, 31 degrees: p = 0.001
+
+
+def test_an_epoch_of_so_many_triplets_is_another_part_of_the_pairs_each_time():
+    few = stream(TripletStream, triplets=12)
+    epochs = [torch.cat([batch["index"] for batch in few.epoch(n)]) for n in (0, 1, 0)]
+    assert [len(epoch) for epoch in epochs] == [12] * 3
+    assert torch.equal(epochs[0], epochs[2]) and not torch.equal(epochs[0], epochs[1])
+
+
+def test_triplets_need_two_classes_and_a_batch_of_pairs():
+    data = Pixels(6), torch.zeros(6, dtype=torch.long), noise_views, 4
+    with pytest.raises(ValueError, match="all training images are of one class"):
+        TripletStream(*data)
+    with pytest.raises(ValueError, match="140 training images do not fill a batch of 150"):
+        stream(TripletStream, batch_size=150)
 
 
 def test_what_is_drawn_follows_the_views_in_the_generator_of_the_step():

@@ -58,6 +58,10 @@ def test_cached_streamed_and_decoded_pixels_are_equal(photographs, tmp_path, sho
         streamed = PixelCache.open(photographs, shorter_side, tmp_path / "other", limit_bytes=10)
     assert streamed.file is None
     same(streamed, photographs, shorter_side)
+    rows = [4, 0, 6, 1, 3, 5, 4]
+    for cache in (PixelCache.open(photographs, shorter_side, tmp_path / "cache"), streamed):
+        part = cache.subset(range(7)).subset(torch.tensor(rows))
+        same(part, [photographs[row] for row in rows], shorter_side)
 
 
 def test_built_once(photographs, tmp_path, monkeypatch):

@@ -3,8 +3,10 @@ from collections import Counter
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fieldmarks.evaluation.episodes import (
+    cosine_classifier_scores,
     cosine_scores,
     episode_accuracies,
     mean_pair_score,
@@ -120,6 +122,22 @@ def test_pan_scores_of_an_episode():
     assert episode_accuracies(features, drawn(episodes=3), mean_pair_score(head.score)).shape == (
         3,
     )
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_a_cosine_classifier_is_trained_as_torch_would_train_it(shots):
+    """Baseline++ by torch's own gradients and optimiser, in all d dimensions."""
+    support = torch.randn(3, shots, 40, generator=seeded(1)).double()
+    query = torch.randn(6, 40, generator=seeded(2)).double()
+    images, truth = F.normalize(support.flatten(0, 1)), torch.arange(3).repeat_interleave(shots)
+    rows = F.normalize(support.mean(1)).requires_grad_()
+    optimizer = torch.optim.SGD([rows], 0.01, momentum=0.9, dampening=0.9, weight_decay=0.001)
+    for _ in range(100):
+        optimizer.zero_grad()
+        F.cross_entropy(2 * images @ F.normalize(rows).T, truth).backward()
+        optimizer.step()
+    expected = F.normalize(query) @ F.normalize(rows).T
+    torch.testing.assert_close(cosine_classifier_scores(query, support), expected.detach())
 
 
 def test_a_perfect_and_a_blind_classifier():

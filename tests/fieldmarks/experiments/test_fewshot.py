@@ -14,12 +14,13 @@ from fieldmarks.data.imageset import ImageSet
 from fieldmarks.evaluation.episodes import prototype_scores, sample_episodes
 from fieldmarks.evaluation.outfits import mean_area_under_curves
 from fieldmarks.experiments import fewshot
-from fieldmarks.experiments.fewshot import SEEDS, UNTRAINED, FewShot, Parameters
-from fieldmarks.experiments.pairs import HEADS, pair_table, random_pairs
+from fieldmarks.experiments.features import Unscaled
+from fieldmarks.experiments.fewshot import CLASSIFIERS, SEEDS, UNTRAINED, FewShot, Parameters
+from fieldmarks.experiments.pairs import HEADS, PairMethod, pair_table, random_pairs
 from fieldmarks.experiments.parameters import parse
 from fieldmarks.experiments.result import read_result
 from fieldmarks.methods.pan import pair_labels
-from fieldmarks.training import Interrupted
+from fieldmarks.training import Interrupted, embed_all
 from helpers.experiments import (
     arguments,
     assert_same_weights,
@@ -65,10 +66,10 @@ def naive_accuracies(e):
     """Sec. 3: a query belongs to the class to whose supports it is most similar on average."""
     accuracies = []
     with torch.no_grad():
-        encoded = e.method.encode(e.novel.features)
+        encoded = e.network.encode(e.novel.features)
 
         def similarity(i, j):
-            return e.method.score(encoded[i], encoded[j]).item()
+            return e.network.score(encoded[i], encoded[j]).item()
 
         for support, query in zip(*e.episodes, strict=True):
             right = 0
@@ -126,7 +127,7 @@ def test_what_is_saved_gives_the_metrics_again(birds, tmp_path):
     assert torch.equal(weights["encoder.weight"], experiment.method.encoder.weight)
 
 
-@pytest.mark.parametrize("method", [*HEADS, *UNTRAINED])
+@pytest.mark.parametrize("method", [*HEADS, *CLASSIFIERS])
 def test_every_method_goes_through_the_same_steps(birds, tmp_path, method):
     p = parameters(birds, tmp_path / "run", method=method, epochs=1)
     experiment, history, scores = run(FewShot(p))
@@ -196,6 +197,127 @@ def test_features_are_standardised_by_the_base_classes_alone(birds, tmp_path):
     torch.testing.assert_close(deviations, torch.ones(len(deviations)), atol=1e-3, rtol=0)
     torch.testing.assert_close(standardise(raw), features, atol=1e-4, rtol=1e-3)
     assert e.novel.features.isfinite().all()
+
+
+# Encoders
+
+
+TRIPLETS = {"method": "triplet", "epochs": 1, "batch_size": 4, "triplets": 8, "lr": 0.01}
+END_TO_END = {"epochs": 1, "end_to_end": 2, "batch_size": 8, "per_class": 2, "hidden": (8,)}
+
+
+def test_an_encoder_is_trained_first_and_once_for_all_that_ask_for_the_same(birds, tmp_path):
+    given = {"embedding_settings": TRIPLETS, "epochs": 1}
+    e = FewShot(parameters(birds, tmp_path / "a", **given))
+    (folder,) = (tmp_path / "embeddings").iterdir()
+    result, written = read_result(folder), (folder / "last.pt").stat().st_mtime_ns
+    assert result["method"] == "triplet" and result["parameters"]["split"] == "few_shot"
+    assert result["data_fingerprint"].split()[0] == e.base.images.fingerprint
+    raw = embed_all(Unscaled(load_run(folder, "cpu")), e.novel.pixels, e.test_views)
+    torch.testing.assert_close(e.network.standardise(raw), e.novel.features, atol=1e-4, rtol=1e-3)
+    _, history, scores = run(e)
+    told = json.loads(e.finish(history, scores).read_text())["embedding"]
+    assert told["method"] == "triplet" and told["metrics"] == result["metrics"]
+    assert told["train_seconds"] > 0
+    finish(FewShot(parameters(birds, tmp_path / "b", **given, method="baseline++")))
+    assert [one.name for one in (tmp_path / "embeddings").iterdir()] == [folder.name]
+    assert (folder / "last.pt").stat().st_mtime_ns == written
+    other = FewShot(parameters(birds, tmp_path / "c", embedding=str(folder)))
+    assert torch.equal(other.novel.features, e.novel.features)
+    with torch.no_grad():
+        embedded = load_run(tmp_path / "a", "cpu").embed(e.novel_images([3]))
+        expected = e.network.encode(e.novel.features[3:4])
+    torch.testing.assert_close(embedded, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_an_encoder_that_may_know_the_novel_classes_is_refused(birds, tmp_path):
+    given = {**TRIPLETS, "split": "open"}
+    with pytest.raises(ValueError, match="learned from other images of fieldguide than this run"):
+        FewShot(parameters(birds, tmp_path / "run", embedding_settings=given))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"embedding_settings": {"method": "tripet"}},
+            "embedding_settings: method is 'tripet': it",
+        ),
+        (
+            {"embedding_settings": {"epoch": 3}},
+            "embedding_settings: unknown parameter 'epoch': did",
+        ),
+        ({"embedding_settings": {"size": 32}}, "size belongs beside embedding_settings, not in it"),
+        (
+            {"embedding_settings": TRIPLETS, "embedding": "x"},
+            "give embedding or embedding_settings",
+        ),
+        (
+            {"end_to_end": 2, "per_class": 1},
+            "per_class is 1 and batch_size is 32: a batch needs two",
+        ),
+        ({"end_to_end": 2, "encoder_lr": 0.0}, "encoder_lr is 0.0: it must be positive"),
+        (
+            {"embedding_settings": {"method": "protonet"}},
+            "per_class is 0 and shots is 5: an episode",
+        ),
+    ],
+)
+def test_encoders_that_cannot_be(birds, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        parameters(birds, tmp_path / "run", **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_end_to_end_the_network_below_is_trained_too(birds, tmp_path):
+    frozen = FewShot(parameters(birds, tmp_path / "frozen", epochs=1))
+    e = FewShot(parameters(birds, tmp_path / "run", **END_TO_END))
+    before = {name: value.clone() for name, value in e.backbone.state_dict().items()}
+    head = run(frozen)[0].network.state_dict()
+    _, history, scores = run(e)
+    assert [row["epoch"] for row in history.epochs] == [1, 2, 3]
+    assert [row["epoch"] for row in history.evaluations] == [1, 3]
+    now = e.backbone.state_dict()
+    assert not torch.equal(now["network.conv1.0.weight"], before["network.conv1.0.weight"])
+    running = "network.bn1.running_mean"  # freeze_norm
+    assert torch.equal(now[running], before[running])
+    first = load_checkpoint(tmp_path / "run" / "last.pt")["method"]
+    assert all(torch.equal(value, first[name]) for name, value in head.items())
+    raw = embed_all(e.embedder, e.novel.pixels, e.test_views)
+    torch.testing.assert_close(e.network.standardise(raw), e.novel.features, atol=1e-4, rtol=1e-3)
+    assert scores.values["accuracy"].tolist() == pytest.approx(naive_accuracies(e))
+    e.finish(history, scores)
+    measured_again(FewShot, tmp_path / "run")
+    with torch.no_grad():
+        embedded = load_run(tmp_path / "run", "cpu").embed(e.novel_images([3]))
+        expected = e.network.encode(e.novel.features[3:4])
+    torch.testing.assert_close(embedded, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("step", [1, 3])  # of the head's training, and end to end
+def test_end_to_end_a_run_stopped_and_resumed_ends_as_a_straight_one(
+    birds, tmp_path, step, monkeypatch
+):
+    given = {**END_TO_END, "epochs": 2, "end_to_end": 3, "evaluate_every": 1}
+    straight, history, scores = run(FewShot(parameters(birds, tmp_path / "straight", **given)))
+    stopped = FewShot(parameters(birds, tmp_path / "stopped", **given))
+    learn_from = PairMethod.learn_from
+
+    def stopping(method, *arguments):
+        learn_from(method, *arguments)
+        interrupt(method, step)
+
+    if step == 1:
+        interrupt(stopped.method, step)
+    else:  # what is trained then is made when the head is trained
+        monkeypatch.setattr(PairMethod, "learn_from", stopping)
+    with pytest.raises(Interrupted):
+        stopped.train()
+    monkeypatch.undo()
+    resumed, again, same = run(FewShot(parameters(birds, tmp_path / "stopped", **given)))
+    assert again.evaluations == history.evaluations and same.metrics == scores.metrics
+    assert_same_weights(resumed.method, straight.method)
 
 
 # The split and the attributes
@@ -402,11 +524,13 @@ def test_impossible_parameters_are_refused_before_anything_is_loaded(changes, me
 
 
 @pytest.mark.slow
-def test_the_whole_experiment_from_a_command_line(birds, tmp_path):
-    given = {**SMALL, "root": str(birds), "out": str(tmp_path / "run")}
-    done = start("fieldmarks.experiments.fewshot", *arguments(given))
+def test_the_whole_experiment_from_a_command_line_in_two_processes(birds, tmp_path):
+    given = {**SMALL, **END_TO_END, "embedding_settings": TRIPLETS}
+    given |= {"root": str(birds), "out": str(tmp_path / "run")}
+    words = "--standalone", "--nproc-per-node=2", "-m", "fieldmarks.experiments.fewshot"
+    done = start("torch.distributed.run", *words, *arguments(given))
     assert done.returncode == 0, done.stderr
-    assert "accuracy " in done.stdout
+    assert done.stdout.count("accuracy ") == 1
     assert read_result(tmp_path / "run")["metrics"]["accuracy"] >= 0
     wrong = start("fieldmarks.experiments.fewshot", *arguments(given), "epoch=3")
     assert wrong.returncode == 2

@@ -12,6 +12,7 @@ from fieldmarks.experiments.fewshot import FewShot, Parameters
 from fieldmarks.experiments.pairs import (
     HEADS,
     WITH_ATTRIBUTES,
+    PairMethod,
     PairStream,
     concept_means,
     positive_pairs,
@@ -21,6 +22,7 @@ from fieldmarks.experiments.pairs import (
 )
 from fieldmarks.methods import pair_network
 from fieldmarks.methods.graph_encoder import Graph
+from fieldmarks.methods.method import Method
 from fieldmarks.methods.pair_network import PairNetwork
 from fieldmarks.random import seeded
 from fieldmarks.training import Settings, fit
@@ -313,6 +315,56 @@ def test_impossible_parameters_are_refused(changes, message):
     assert "\n" not in str(caught.value)
 
 
-def test_pair_experiments_run_in_one_process():
-    with pytest.raises(ValueError, match="fewshot trains on features in one process: run it with"):
-        FewShot(Parameters(), rank=0, world=2)
+# End to end
+
+
+class Embedder(Method):
+    def __init__(self, dim=6):
+        super().__init__(torch.nn.Conv2d(3, dim, 3))
+        self.loss = torch.nn.Linear(dim, 4)  # of the run that it comes from
+
+    def embed(self, images):
+        return self.representation(images)
+
+
+@pytest.mark.parametrize("method", ["pan_supervised", "plain"])
+def test_a_batch_is_learned_from_by_all_its_pairs_both_kinds_weighing_alike(method):
+    network, attributes = network_of(method), (random(10, 4) > 0).float()
+    whole = PairMethod(Embedder(), network, [], lambda features: 2 * features)
+    whole.learn_from(attributes, 0.1)
+    images, labels, index = (
+        random(6, 3, 8, 8),
+        torch.tensor([0, 0, 1, 1, 1, 2]),
+        torch.arange(4, 10),
+    )
+    terms = whole.losses(images, labels, index)
+    encoded, naive = network.encode(network.standardise(2 * whole.embedder.embed(images))), {}
+    for kind in (True, False):
+        of_kind = [
+            network.head.losses(
+                encoded[i : i + 1],
+                encoded[j : j + 1],
+                torch.tensor([float(kind)]),
+                attributes[index[i]][None],
+                attributes[index[j]][None],
+            )
+            for i in range(6)
+            for j in range(i)
+            if (labels[i] == labels[j]).item() == kind
+        ]
+        for name in of_kind[0]:
+            mean = sum(pair[name] for pair in of_kind) / len(of_kind)
+            naive[name] = naive.get(name, 0) + mean / 2
+    assert {n: v.item() for n, v in terms.items()} == pytest.approx(
+        {n: v.item() for n, v in naive.items()}, rel=1e-4
+    )
+    learned = [p for p in whole.parameters() if p.requires_grad]
+    assert not any(p is q for p in whole.embedder.loss.parameters() for q in learned)
+    gradients = torch.autograd.grad(sum(terms.values()), learned)
+    for actual, expected in zip(
+        gradients, torch.autograd.grad(sum(naive.values()), learned), strict=True
+    ):
+        torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-6)
+    rates = {id(p): g["lr"] for g in whole.parameter_groups(1.0, 0.0) for p in g["params"]}
+    assert {rates.pop(id(p)) for p in whole.backbone.parameters()} == {0.1}
+    assert set(rates.values()) == {1.0}

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fieldmarks.methods.metric_baselines import SCDA, create_baseline, object_mask
+from fieldmarks.methods.metric_baselines import MARGIN, SCDA, create_baseline, object_mask
 
 
 def tiny_backbone(channels=6):
@@ -65,6 +65,41 @@ def test_proxies_have_their_own_learning_rate_and_are_listed_once():
     assert groups[-1]["lr"] == pytest.approx(10) and groups[-1]["weight_decay"] == 0
     listed = [id(p) for group in groups for p in group["params"]]
     assert sorted(listed) == sorted(id(p) for p in method.parameters())
+
+
+def squared(a, b):
+    return sum((x - y) ** 2 for x, y in zip(a.tolist(), b.tolist(), strict=True))
+
+
+def test_triplets_equal_their_formula():
+    method = create_baseline("triplet", tiny_backbone(), 4).eval()
+    sides = [batch_of()["images"] * scale for scale in (1.0, 0.9, 1.1)]
+    with torch.no_grad():
+        loss = method.losses(*sides)["triplet"]
+        rows = zip(*map(method.representation, sides), strict=True)
+        hinges = [max(0.0, squared(a, p) - squared(a, n) + MARGIN) for a, p, n in rows]
+    assert 0 < sum(hinges) and loss.item() == pytest.approx(sum(hinges) / 8, rel=1e-4)
+
+
+def test_protonet_equals_its_formula():
+    """Snell et al., Algorithm 1: the first two images of each class are its support."""
+    method = create_baseline("protonet", tiny_backbone(), 4, shots=2).eval()
+    batch = batch_of(16)
+    with torch.no_grad():
+        loss = method.losses(**batch)["episodes"]
+        features, labels = method.representation(batch["images"]), batch["labels"].tolist()
+    of_class = {
+        c: [f for f, own in zip(features, labels, strict=True) if own == c] for c in range(4)
+    }
+    prototypes = {c: (rows[0] + rows[1]) / 2 for c, rows in of_class.items()}
+    losses = []
+    for c, rows in of_class.items():
+        for query in rows[2:]:
+            nearness = torch.tensor([-squared(query, prototypes[other]) for other in range(4)])
+            losses.append(-nearness.log_softmax(0)[c].item())
+    assert len(losses) == 8 and loss.item() == pytest.approx(sum(losses) / 8, rel=1e-4)
+    with pytest.raises(ValueError, match="needs more than 2 images of each class: set per_class"):
+        method.losses(**batch_of(8))
 
 
 def test_unknown_baseline_is_refused_with_the_list():
