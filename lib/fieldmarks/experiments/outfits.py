@@ -3,6 +3,7 @@
 Two questions are asked of a similarity of garments: is this an outfit or a mere collection (AUC),
 and which of these fills the blank in that outfit (FITB)."""
 
+import dataclasses
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,25 +15,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fieldmarks.backbones import Backbone
+from fieldmarks.checkpoints import load_checkpoint
 from fieldmarks.checks import at_least, one_of, share
 from fieldmarks.data import catalog
+from fieldmarks.data.batches import TrainingStream, shuffled
 from fieldmarks.data.layouts import polyvore
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.data.readable import find_unreadable
 from fieldmarks.evaluation import outfits as scoring
 from fieldmarks.evaluation.outfits import area_under_curve, fill_in_blank_hits
 from fieldmarks.experiments import pairs as learned
-from fieldmarks.experiments.experiment import run_as_module
-from fieldmarks.experiments.pairs import HEADS, PairExperiment, PairParameters
+from fieldmarks.experiments import parameters as reading
+from fieldmarks.experiments.experiment import backbone_of, run_as_module
+from fieldmarks.experiments.features import Unscaled
+from fieldmarks.experiments.pairs import HEADS, EndToEndParameters, PairExperiment
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.scores import Scores
 from fieldmarks.methods import graph_encoder as graphs
 from fieldmarks.methods.graph_encoder import Context, Graph, outfit_edges
+from fieldmarks.methods.method import Method
 from fieldmarks.methods.pairs import pairs_from_edges, split_edges
+from fieldmarks.methods.type_aware import TypeAware
 from fieldmarks.progress import counter
 from fieldmarks.random import seeded
+from fieldmarks.training import choose_device, embed_all
 
-VALIDATION = "valid"
+VALIDATION, TYPE_AWARE = "valid", "type_aware"
+TRIES = 20  # to draw an item that another is not worn with
 TESTS = {"test": "", "test resampled": "_resampled"}  # parts, and what their metrics' names end in
 DEGREE = -1  # stands where K does for answers by the number of edges
 HEAD = {"encoder": "graph", "hidden": (200, 200), "none_slot": True, "rule": "and"}
@@ -40,23 +50,28 @@ LOOP = {"epochs": 150, "evaluate_every": 15, "lr": 0.003}
 
 
 @composed_of(**HEAD, **LOOP, attribute_weight=10.0, dataset="wardrobe")
-class Parameters(PairParameters):
-    """As `PairParameters`, whose epoch is one step on the whole graph, and:"""
+class Parameters(EndToEndParameters):
+    """As `EndToEndParameters`, whose epoch is one step on the whole graph, but for "type_aware",
+    which is trained on images; and:"""
 
     kind = "outfits"
+    embedding_kind = "outfits"
+    embedding_defaults = {"method": TYPE_AWARE, "epochs": 5, "evaluate_every": 1, "lr": 5e-5}
 
     dataset: Literal["wardrobe", "polyvore"] = "wardrobe"
     # disjoint has no resampled questions
     outfits_split: Literal["nondisjoint", "disjoint"] = "nondisjoint"
     support_dropout: float = 0.15  # of the graph's nodes, then of its edges
     message_share: float = 0.5  # of the training edges: shown to the graph encoder, not learned
+    triplets: int = 0  # of an epoch of "type_aware"; 0: one for every two items worn together
     neighbours: int = 1  # K, edges in sight of each item asked about; 0 and 1 are measured too
 
     def __post_init__(self):
         super().__post_init__()
-        one_of("method", self.method, (*HEADS, "cosine"))
+        one_of("method", self.method, (*HEADS, "cosine", TYPE_AWARE))
+        one_of("end_to_end", self.end_to_end, (0,))  # what graph encoders see are other items too
         share(support_dropout=self.support_dropout, message_share=self.message_share)
-        at_least(0, neighbours=self.neighbours)
+        at_least(0, neighbours=self.neighbours, triplets=self.triplets)
 
 
 class OutfitMatching(PairExperiment):
@@ -82,18 +97,60 @@ class OutfitMatching(PairExperiment):
         self.data = data.fingerprint
         progress = counter("images decoded", p.progress)
         self.pixels = PixelCache.open(data.paths, p.resize, progress=progress)
-        self.create_embedder(self.data)
-        features = self.features_of(self.pixels)
         items = sorted({item for outfit in data.outfits["train"] for item in outfit})
         place = {item: row for row, item in enumerate(items)}
         self.training_items = torch.tensor(items)
         self.edges = outfit_edges([[place[i] for i in o] for o in data.outfits["train"]])
+        self.create_embedder(self.data)
+        if p.method == TYPE_AWARE:
+            self.prepare_types()
+            return
+        features = self.features_of(self.pixels)
         self.method = self.create_network(features.shape[1], data.attributes)
         self.network.standardise.fit(features[self.training_items])
         self.method.to(self.device)
         self.features = self.network.standardise(features.to(self.device))
         if self.learns:
             self.stream = self._stream()
+
+    def prepare_types(self) -> None:
+        """The type-aware network, its triplets, and what its items are scored by."""
+        p, data = self.parameters, self.outfits
+        self.method = self.network = type_aware(p, self.embedder.backbone, data)
+        self.types = types_of(data)
+        options = {"edges": self.training_items[self.edges], "types": self.types}
+        options |= {"triplets": p.triplets}
+        self.stream = self.training_stream(OutfitTriplets, self.pixels, self.types, **options)
+        self.features = torch.zeros(len(data), self.network.project.out_features + 1)
+        self.features[:, -1] = self.types
+
+    def renew(self, parts: Sequence[str]) -> None:
+        """Embed the items of some parts' questions anew, where the network is trained on images."""
+        if self.parameters.method != TYPE_AWARE:
+            return
+        asked = {
+            item for part in parts for q in self.outfits.compatibility[part] for item in q.items
+        }
+        blanks = [q for part in parts for q in self.outfits.blanks[part]]
+        asked |= {item for q in blanks for item in (*q.question, *q.choices)}
+        rows, method = torch.tensor(sorted(asked)), Unscaled(self.method)
+        options = {"device": self.device, "batch_size": self.parameters.batch_size}
+        found = embed_all(method, self.pixels.subset(rows), self.test_views, **options)
+        self.features = self.features.cpu()
+        self.features[rows, :-1] = found
+        self.features = self.features.to(self.device)
+
+    @classmethod
+    def load(cls, folder: Path, result: dict, device: str = "auto") -> Method:
+        p = reading.parse(cls.Parameters, result["parameters"])
+        if p.method != TYPE_AWARE:
+            return super().load(folder, result, device)
+        state, chosen = load_checkpoint(folder / "best.pt"), choose_device(device)
+        backbone = backbone_of(p, "none")
+        method = TypeAware(backbone, len(state["method"]["masks"]))
+        method.load_state_dict(state["method"])
+        backbone.mean, backbone.std = tuple(state["mean"]), tuple(state["std"])
+        return method.to(chosen).eval()
 
     def load_outfits(self) -> polyvore.Outfits:
         p = self.parameters
@@ -152,16 +209,17 @@ class OutfitMatching(PairExperiment):
         """Accuracy and AUC on the validation outfits at the K of `neighbours`, and their mean, by
         which weights are chosen. NOTE the official code chooses by the accuracy on pairs of the
         validation graph."""
+        self.renew([VALIDATION])
         choices, scores = self.answer(VALIDATION, self.parameters.neighbours)
         fitb = fill_in_blank_hits(choices, self.right_choices(VALIDATION)).mean().item()
         auc = area_under_curve(scores, self.outfit_labels(VALIDATION))
         return {"fitb": fitb, "auc": auc, "validation": (fitb + auc) / 2}
 
     def evaluate(self) -> Scores:
-        saved, shown = {}, self.parameters.neighbours
-        for part in TESTS:
-            if part not in self.outfits.blanks or part not in self.outfits.compatibility:
-                continue
+        saved, shown, data = {}, self.parameters.neighbours, self.outfits
+        there = [part for part in TESTS if part in data.blanks and part in data.compatibility]
+        self.renew(there)
+        for part in there:
             for k in sorted({0, 1, shown}):
                 saved[f"choices/{part}/{k}"], saved[f"outfits/{part}/{k}"] = self.answer(part, k)
             choices, outfits = self.degree_answers(part)
@@ -266,8 +324,74 @@ class OutfitMatching(PairExperiment):
     def name(self) -> str:
         """The method, with the graph encoder's "-GE" of the paper's tables."""
         p = self.parameters
-        graph = p.encoder == "graph" and p.method != "cosine"
+        graph = p.encoder == "graph" and p.method not in ("cosine", TYPE_AWARE)
         return f"{p.method}-GE" if graph else p.method
+
+
+def types_of(outfits: polyvore.Outfits) -> Tensor:
+    """The type of each item, (I,) long: its category, all without one being of one type. ValueError
+    where no item has a category."""
+    if not outfits.categories or not any(outfits.categories):
+        needed = "type_aware needs the items' categories, and there are none"
+        raise ValueError(f"{outfits.name}: {needed}: add polyvore_item_metadata.json")
+    names = sorted({str(name) for name in outfits.categories})
+    return torch.tensor([names.index(str(name)) for name in outfits.categories])
+
+
+def type_aware(p: Parameters, backbone: Backbone, outfits: polyvore.Outfits) -> TypeAware:
+    torch.manual_seed(p.seed)
+    return TypeAware(backbone, 1 + int(types_of(outfits).max()))
+
+
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
+class OutfitTriplets(TrainingStream):
+    """Items, `positives` that they are worn with, `negatives` of the positive's type that they are
+    not worn with, drawn uniformly, and the `types` (b, 2) of the first two. An epoch goes through
+    all edges in random order, each in either direction, or through so many of them."""
+
+    edges: Tensor  # (E, 2) positions of items worn together
+    types: Tensor  # (I,) long, of all items
+    triplets: int = 0
+
+    def __post_init__(self) -> None:
+        self.worn = edge_numbers(self.edges, len(self.types)).unique()
+        items = self.edges.unique()
+        # Items type by type, how many of each there are, and where each begins.
+        self.sorted, self.counts = items[self.types[items].argsort()], self.types[items].bincount()
+        self.first = self.counts.cumsum(0) - self.counts
+        super().__post_init__()
+
+    def plan(self, epoch: int) -> list[Tensor]:
+        """The whole batches of an epoch, as positions among the edges."""
+        edges = shuffled(len(self.edges), self.batch_size, self.seed, epoch)
+        return edges[: max(1, self.triplets // self.batch_size)] if self.triplets else edges
+
+    def pictures(self, batch: Tensor, step: int) -> Tensor:
+        generator = seeded(self.seed, 4, step)
+        turned = torch.rand(len(batch), generator=generator) < 0.5
+        pairs = torch.where(turned[:, None], self.edges[batch].flip(1), self.edges[batch])
+        random = torch.rand(len(batch), TRIES, generator=generator, dtype=torch.float64)
+        kind = self.types[pairs[:, 1]][:, None]
+        drawn = self.sorted[self.first[kind] + (random * self.counts[kind]).long()]
+        item = pairs[:, :1].expand_as(drawn)
+        ends = torch.stack([item, drawn], dim=-1).flatten(0, 1)
+        free = ~torch.isin(edge_numbers(ends, len(self.types)), self.worn).view_as(drawn)
+        free &= drawn != item
+        best = free.int().argmax(1, keepdim=True)  # the first that is free, else the first
+        return torch.cat([pairs, drawn.gather(1, best)], dim=1)
+
+    def epoch(self, epoch: int, start: int = 0):
+        plan = self.plan(epoch)
+        for position, batch in enumerate(super().epoch(epoch, start), start):
+            whole = plan[position]
+            picked = self.pictures(whole, epoch * len(plan) + position)[self.rows(whole), :2]
+            yield batch | {"types": self.types[picked].to(self.device)}
+
+
+def edge_numbers(edges: Tensor, nodes: int) -> Tensor:
+    """A number for each undirected edge (E, 2): (E,)."""
+    low, high = edges.sort(dim=1).values.T
+    return low * nodes + high
 
 
 if __name__ == "__main__":

@@ -11,12 +11,13 @@ from fieldmarks import load_run
 from fieldmarks.data.layouts import polyvore
 from fieldmarks.evaluation.outfits import auc_interval
 from fieldmarks.experiments import outfits
+from fieldmarks.experiments.features import Unscaled
 from fieldmarks.experiments.outfits import OutfitMatching, Parameters
 from fieldmarks.experiments.pairs import HEADS, WITH_ATTRIBUTES
 from fieldmarks.experiments.parameters import parse
 from fieldmarks.experiments.result import read_result
 from fieldmarks.methods.graph_encoder import outfit_edges
-from fieldmarks.training import Interrupted
+from fieldmarks.training import Interrupted, embed_all
 from helpers.experiments import (
     arguments,
     assert_same_weights,
@@ -405,3 +406,81 @@ def test_from_the_command_line(wardrobe, tmp_path, capsys):
     missing = {**given, "root": str(tmp_path / "nowhere")}
     assert OutfitMatching.main(arguments(missing)) == 1
     assert len(capsys.readouterr().err.strip().split("\n")[0]) > 20
+
+
+# Type-aware embeddings
+
+TYPES = {"method": "type_aware", "epochs": 2, "evaluate_every": 1, "batch_size": 8, "triplets": 24}
+
+
+def test_type_aware_embeddings_answer_by_their_distances(wardrobe, tmp_path):
+    e, history, scores = run(OutfitMatching(parameters(wardrobe, tmp_path / "run", **TYPES)))
+    assert len(history.epochs) == 2 and 0 < scores.metrics["fitb"] < 1
+    data, method = e.outfits, e.method.eval()
+    raw = embed_all(Unscaled(method), e.pixels, e.test_views)
+    masks = method.masks.detach()
+
+    def similarity(i, j):
+        mask = masks[tuple(sorted((int(e.types[i]), int(e.types[j]))))]
+        sides = [raw[n] * mask / (raw[n] * mask).norm() for n in (i, j)]
+        return 1 - (sides[0] - sides[1]).norm().item() / 2
+
+    for question, score in zip(
+        data.compatibility["test"], scores.saved["outfits/test/1"].tolist(), strict=True
+    ):
+        pairs = [similarity(i, j) for i, j in combinations(question.items, 2)]
+        assert score == pytest.approx(sum(pairs) / len(pairs), abs=1e-4)
+    e.finish(history, scores)
+    measured_again(OutfitMatching, tmp_path / "run")
+    loaded = load_run(tmp_path / "run", "cpu")
+    torch.testing.assert_close(loaded.representation(e.images([5])), raw[5:6], rtol=1e-3, atol=1e-4)
+
+
+def test_what_a_type_aware_network_learned_may_be_the_features(wardrobe, tmp_path):
+    given = {"embedding_settings": {n: v for n, v in TYPES.items() if n != "method"}}
+    e, history, scores = run(OutfitMatching(parameters(wardrobe, tmp_path / "run", **given)))
+    assert e.network.standardise.mean.shape == (64,) and e.network.sees_graph
+    assert json.loads(e.finish(history, scores).read_text())["embedding"]["method"] == "type_aware"
+    loaded = load_run(tmp_path / "run", "cpu")
+    features = loaded.features(e.images([5]))
+    torch.testing.assert_close(features, e.features[5:6], rtol=1e-3, atol=1e-3)
+
+
+def test_triplets_of_outfits_are_items_worn_together_and_one_of_that_type_that_is_not(
+    wardrobe, tmp_path
+):
+    e = OutfitMatching(parameters(wardrobe, tmp_path / "run", **{**TYPES, "triplets": 0}))
+    edges = {frozenset(edge) for edge in e.training_items[e.edges].tolist()}
+    met = []
+    for step, batch in enumerate(e.stream.plan(0)):
+        for item, positive, negative in e.stream.pictures(batch, step).tolist():
+            met.append(frozenset((item, positive)))
+            assert e.types[positive] == e.types[negative] and negative != item
+            assert frozenset((item, negative)) not in edges
+    assert len(met) == len(set(met)) and set(met) <= edges and len(edges) - len(met) < 8
+    first, second = e.stream.epoch(0), e.stream.epoch(0, start=1)
+    next(first)
+    for batch, again in zip(first, second, strict=True):
+        assert all(torch.equal(batch[name], again[name]) for name in batch)
+        assert torch.equal(batch["types"][:, 0], e.types[batch["index"]])
+
+
+def test_a_type_aware_run_stopped_and_resumed_ends_as_a_straight_one(wardrobe, tmp_path):
+    straight = run(OutfitMatching(parameters(wardrobe, tmp_path / "straight", **TYPES)))
+    stopped = OutfitMatching(parameters(wardrobe, tmp_path / "stopped", **TYPES))
+    interrupt(stopped.method, 4)
+    with pytest.raises(Interrupted):
+        stopped.train()
+    resumed = run(OutfitMatching(parameters(wardrobe, tmp_path / "stopped", **TYPES)))
+    assert resumed[2].metrics == straight[2].metrics
+    assert_same_weights(resumed[0].method, straight[0].method)
+
+
+def test_types_that_are_not_told_are_asked_for(wardrobe, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(wardrobe, bare)
+    (bare / "polyvore_outfits" / "polyvore_item_metadata.json").unlink()
+    with pytest.raises(ValueError, match="type_aware needs the items' categories, and there are"):
+        OutfitMatching(parameters(bare, tmp_path / "run", **TYPES))
+    with pytest.raises(ValueError, match="end_to_end is 2: it must be one of 0"):
+        parameters(bare, tmp_path / "run", end_to_end=2)
