@@ -96,10 +96,10 @@ def naive_ranking(e, among=None):
     the lower one first."""
     orders = []
     with torch.no_grad():
-        encoded = e.method.encode(e.test_embeddings)
+        encoded = e.network.encode(e.test_embeddings)
         for number, query in enumerate(e.queries.tolist()):
             scores = {
-                place: e.method.score(encoded[query], encoded[e.gallery[place]]).item()
+                place: e.network.score(encoded[query], encoded[e.gallery[place]]).item()
                 for place in (range(len(e.gallery)) if among is None else among[number])
             }
             orders.append(sorted(scores, key=lambda place: (-round(scores[place], 6), place)))
@@ -317,6 +317,28 @@ def test_embeddings_may_be_those_of_a_finished_run(shop, tmp_path):
     finish(Hashing(Hashing.Parameters(**given, method="dpsh", bits=6, out=str(codes))))
     with pytest.raises(ValueError, match="is a run that makes codes: give an open-set run"):
         InShop(parameters(shop, tmp_path / "other", embedding=str(codes)))
+
+
+def test_embeddings_are_frozen_then_trained_with_the_head(shop, tmp_path):
+    proxies = {"method": "proxynca++", "epochs": 1, "batch_size": 8, "lr": 0.001}
+    given = {"embedding_settings": proxies, "end_to_end": 1, "batch_size": 8, "per_class": 2}
+    e = InShop(parameters(shop, tmp_path / "run", **given))
+    (folder,) = (tmp_path / "embeddings").iterdir()
+    before = load_run(folder, "cpu").state_dict()
+    _, history, scores = run(e)
+    assert len(history.epochs) == 5 and len(history.evaluations) == 3
+    now = e.embedder.state_dict()
+    assert not torch.equal(now["project.weight"], before["project.weight"])
+    proxies = [name for name in now if name.startswith("loss.")]
+    assert proxies and all(torch.equal(now[name], before[name]) for name in proxies)
+    expected = e.scaled(embed_all(e.embedder, e.test_pixels, e.test_views))
+    torch.testing.assert_close(e.test_embeddings, expected, rtol=1e-4, atol=1e-4)
+    assert scores.metrics["recall@1"] == pytest.approx(naive_recall(e, naive_ranking(e), 1))
+    e.finish(history, scores)
+    with torch.no_grad():
+        embedded = load_run(tmp_path / "run", "cpu").embed(e.test_images([3]))
+        encoded = e.network.encode(e.test_embeddings[3:4])
+    torch.testing.assert_close(embedded, encoded, rtol=1e-4, atol=1e-4)
 
 
 # Bad input

@@ -482,5 +482,5 @@ def test_types_that_are_not_told_are_asked_for(wardrobe, tmp_path):
     (bare / "polyvore_outfits" / "polyvore_item_metadata.json").unlink()
     with pytest.raises(ValueError, match="type_aware needs the items' categories, and there are"):
         OutfitMatching(parameters(bare, tmp_path / "run", **TYPES))
-    with pytest.raises(ValueError, match="end_to_end is 2: it must be one of 0"):
+    with pytest.raises(ValueError, match="end_to_end is '2': it must be one of 0"):
         parameters(bare, tmp_path / "run", end_to_end=2)
