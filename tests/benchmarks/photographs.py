@@ -61,11 +61,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shared", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--rows", nargs="*", default=list(ROWS), help="names or their beginnings")
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), help="names, or what several begin with")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    chosen = [name for name in ROWS if name.startswith(tuple(given.rows))]
+    named = lambda name, rows: name == rows if rows in ROWS else name.startswith(rows)
+    chosen = [name for name in ROWS if any(named(name, rows) for rows in given.rows)]
     folder = lambda name: "".join(c if c.isalnum() else "-" for c in name)
     with ThreadPoolExecutor(given.workers) as pool:
         waiting = {}

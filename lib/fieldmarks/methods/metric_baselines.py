@@ -47,6 +47,11 @@ class MetricBaseline(Method):
         self.norm = nn.LayerNorm(channels, elementwise_affine=False) if normalise else same
         self.project = nn.Linear(channels, dimensions) if dimensions else same
 
+    @property
+    def unit_rows(self) -> Tensor | None:
+        """Of a normalised softmax, the rows (N, C) whose directions stand for classes."""
+        return self.loss.W.T if isinstance(self.loss, losses.NormalizedSoftmaxLoss) else None
+
     def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         embedding, labels = gather(self.representation(images)), gather(labels)
         mined = self.miner(embedding, labels) if self.miner else None

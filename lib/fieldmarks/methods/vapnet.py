@@ -134,6 +134,11 @@ class VAPNet(Method):
             logits = self.classifier(embedding).float()
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
+    @property
+    def unit_rows(self) -> Tensor | None:
+        """Of a cosine head, the rows (N, C) whose directions stand for classes."""
+        return self.classifier.weight if self.classification and self.cosine_head else None
+
     def constrain(self, local: Tensor, at_boxes: Tensor) -> Tensor:
         """Eq. 5 or 6 from g(F_L) and g(F_G), each (B, M, C).
         NOTE eq. 6 leaves open whether gradients pass through mean encoders to the features. They do

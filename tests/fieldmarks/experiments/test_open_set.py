@@ -18,6 +18,7 @@ from fieldmarks.experiments.open_set import OpenSet, Parameters, hold_out_classe
 from fieldmarks.experiments.parameters import parse
 from fieldmarks.experiments.result import read_result
 from fieldmarks.files import release
+from fieldmarks.training import embed_all
 from helpers.experiments import arguments, measured_again, run, start
 
 SMALL = {
@@ -440,3 +441,20 @@ def test_validation_needs_four_classes(many_birds, tmp_path, classes, several):
 def test_validation_is_a_share(tmp_path):
     with pytest.raises(ValueError, match="validation is 1.0: it is a share"):
         parameters("", tmp_path, validation=1.0)
+
+
+@pytest.mark.parametrize("method", ["vapnet", "normsoftmax"])
+def test_rows_that_stand_for_classes_start_as_their_mean_embeddings(birds, tmp_path, method):
+    given = {"method": method, "constraint": "none", "cosine_head": True}
+    scratch = OpenSet(parameters(birds, tmp_path / "scratch", **given))
+    weights = tmp_path / "weights.pt"
+    torch.save(scratch.backbone.network.state_dict(), weights)
+    e = OpenSet(parameters(birds, tmp_path / "run", **given, weights=str(weights)))
+    embedded = embed_all(e.method, e.train_pixels, e.test_views)
+    rows, before = e.method.unit_rows, scratch.method.unit_rows
+    for place, row in enumerate(rows):
+        mean = embedded[e.stream.labels == place].mean(0)
+        cosine = torch.nn.functional.cosine_similarity(row, mean, dim=0)
+        assert cosine.item() == pytest.approx(1, abs=1e-4)
+    torch.testing.assert_close(rows.norm(dim=1), before.norm(dim=1))
+    assert not torch.allclose(rows, before, atol=1e-2)  # of a network that has learned nothing
