@@ -43,7 +43,12 @@ def resume(path: Path, method, optimizer, scaler, identity: dict) -> dict:
             f"'{path}' comes from other parameters: {difference}; use the same parameters, or "
             "another output folder"
         )
-    method.load_state_dict(state["method"])
+    try:
+        method.load_state_dict(state["method"])
+    except RuntimeError as error:  # names and sizes, over many lines
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        problem = f"'{path}' holds another network ({first}): "
+        raise ValueError(problem + "use another output folder") from error
     optimizer.load_state_dict(state["optimizer"])
     scaler.load_state_dict(state["scaler"])
     return state

@@ -104,6 +104,11 @@ class ImageSet:
                 fields[field] = [value[row] for row in index.tolist()]
         return replace(self, **fields)
 
+    def with_attributes(self, index: Tensor) -> Self:
+        """With the attributes at these positions only."""
+        names = self.attribute_names and [self.attribute_names[i] for i in index.tolist()]
+        return replace(self, attributes=self.attributes[:, index], attribute_names=names)
+
     def open_split(self) -> tuple[Self, Self]:
         """Split by classes: (train, test) share no class. Raises ValueError for fewer than two.
 

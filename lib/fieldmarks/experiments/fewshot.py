@@ -89,7 +89,11 @@ class FewShot(PairExperiment):
         if images.attributes is None and p.method in learned.WITH_ATTRIBUTES:
             problem = f"{p.dataset} has no attributes, and {p.method} learns from them: "
             raise ValueError(problem + "choose pan_unsupervised, protonet or cosine")
-        return list(few_shot_split(images).values())
+        sets = list(few_shot_split(images).values())
+        if images.attributes is None:
+            return sets
+        kept = learned.varying(sets[0].attributes, images.attribute_names, p.dataset)
+        return [part.with_attributes(kept) for part in sets]
 
     def prepare(self) -> None:
         p, sets = self.parameters, self.split()

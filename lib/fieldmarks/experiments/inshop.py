@@ -100,7 +100,11 @@ class InShop(PairExperiment):
         if test.query_gallery() is None:
             problem = f"{self.parameters.dataset}: the test items have no queries or no gallery: "
             raise ValueError(problem + "give the whole of list_eval_partition.txt")
-        return train, test
+        if images.attributes is None:
+            return train, test
+        learning = train.attributes[hold_out_items(train.labels, self.parameters.validation)[0]]
+        kept = learned.varying(learning, images.attribute_names, images.name)
+        return train.with_attributes(kept), test.with_attributes(kept)
 
     def learned_images(self) -> tuple[PixelCache, Tensor, Tensor | None]:
         rows, images = self.learned, self.train_set

@@ -100,6 +100,12 @@ class OutfitMatching(PairExperiment):
         items = sorted({item for outfit in data.outfits["train"] for item in outfit})
         place = {item: row for row, item in enumerate(items)}
         self.training_items = torch.tensor(items)
+        if data.attributes is not None:
+            known = data.attributes[self.training_items]
+            kept = learned.varying(known, data.attribute_names, data.name)
+            names = [data.attribute_names[i] for i in kept.tolist()]
+            options = {"attributes": data.attributes[:, kept], "attribute_names": names}
+            self.outfits = data = dataclasses.replace(data, **options)
         self.edges = outfit_edges([[place[i] for i in o] for o in data.outfits["train"]])
         self.create_embedder(self.data)
         if p.method == TYPE_AWARE:

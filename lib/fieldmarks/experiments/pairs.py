@@ -2,7 +2,8 @@
 them end to end: what PAN's experiments share."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -329,6 +330,21 @@ def joined(first: History, then: History) -> History:
     ]
     rows = first.epochs + later[0], first.evaluations + later[1]
     return History(*rows, first.seconds + then.seconds, first.images + then.images)
+
+
+def varying(attributes: Tensor, names: Sequence[str], data: str) -> Tensor:
+    """Which of the attributes (N, A) of what is learned from are there in one and known not to be
+    in another, as positions (B,). Others teach nothing: a warning names them. ValueError where none
+    varies."""
+    kept = (attributes == 1).any(0) & (attributes == 0).any(0)
+    constant = [name for name, varies in zip(names, kept.tolist(), strict=True) if not varies]
+    if len(constant) == len(kept):
+        raise ValueError(f"{data}: no attribute varies among what is learned from")
+    if constant:
+        shown = ", ".join(constant[:5]) + ", ..." * (len(constant) > 5)
+        never = f"{len(constant)} of {len(kept)} attributes never vary among what is learned from"
+        warnings.warn(f"{data}: {never} and are left out: {shown}", stacklevel=2)
+    return kept.nonzero().flatten()
 
 
 def positive_pairs(labels: Tensor) -> int:

@@ -142,6 +142,10 @@ class Standardise(nn.Module):
         return self
 
     def forward(self, features: Tensor) -> Tensor:
+        if features.shape[-1] != len(self.mean):
+            there = f"features have {features.shape[-1]} dimensions, and this network is for "
+            embedding = f"{len(self.mean)}: give it those of the embedding that it has learned from"
+            raise ValueError(there + embedding)
         return (features - self.mean) / self.deviation
 
 

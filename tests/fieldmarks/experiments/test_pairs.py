@@ -368,3 +368,22 @@ def test_a_batch_is_learned_from_by_all_its_pairs_both_kinds_weighing_alike(meth
     rates = {id(p): g["lr"] for g in whole.parameter_groups(1.0, 0.0) for p in g["params"]}
     assert {rates.pop(id(p)) for p in whole.backbone.parameters()} == {0.1}
     assert set(rates.values()) == {1.0}
+
+
+# Attributes that teach nothing
+
+
+def test_attributes_that_never_vary_are_named_and_left_out():
+    nan = math.nan
+    attributes = torch.tensor([[1, 0, 1, nan, 0, 1], [0, 0, 1, nan, nan, 0], [1, 0, nan, nan, 1, 1]])
+    with pytest.warns(UserWarning, match="birds: 3 of 6 attributes never vary .* out: b, c, d$"):
+        kept = module.varying(attributes, list("abcdef"), "birds")
+    assert kept.tolist() == [0, 4, 5]
+    assert module.varying(attributes[:, kept], list("aef"), "birds").tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="birds: no attribute varies among what is learned from"):
+        module.varying(attributes[:, 1:4], list("bcd"), "birds")
+
+
+def test_features_of_another_network_do_not_fit():
+    with pytest.raises(ValueError, match="features have 5 dimensions, and this network is for 6: "):
+        network_of("plain").standardise(random(2, 5))
