@@ -16,9 +16,12 @@ from pathlib import Path
 from fieldlab.cards.finished import find_results
 from fieldmarks.evaluation.statistics import seed_interval
 
-ROOTS = {"cars": ("folder", "cars_folder"), "cub": ("cub", "CUB_200_2011"), "fieldguide": None}
+ROOTS: dict[str, dict] = {
+    "cars": {"dataset": "folder", "root": "cars_folder"},
+    "cub": {"dataset": "cub", "root": "CUB_200_2011"},
+    "fieldguide": {"generated": {"classes": 60, "images": 16}},
+}
 COMMON = {"freeze_stages": 5, "evaluate_every": 0, "weights": "bundled", "progress": "none"}
-DRAWN = {"generated": '{"classes": 60, "images": 16}'}
 
 # Three epochs of VAPNet with two views take as long as seven of L_a.
 L_A = {"constraint": "none", "epochs": 3}
@@ -38,44 +41,47 @@ HASHING = {
     "FCAENet": ADSH | {"method": "fcaenet"},
     "OrthoHash": {"method": "orthohash", "epochs": 3},
 }
-ROWS = {f"{data}: {name}": ("open_set", data, row)
-        for data, (name, row) in itertools.product(ROOTS, OPEN_SET.items())
-        if data != "fieldguide" or name in ("L_a", "L_a, linear head")}  # fmt: skip
-ROWS |= {f"hashing: {name}": ("hashing", "cub", row) for name, row in HASHING.items()}
+ROWS = {
+    f"{data}: {name}": ("open_set", place | row)
+    for (data, place), (name, row) in itertools.product(ROOTS.items(), OPEN_SET.items())
+    if data != "fieldguide" or name in ("L_a", "L_a, linear head")
+}
+ROWS |= {f"hashing: {name}": ("hashing", ROOTS["cub"] | row) for name, row in HASHING.items()}
 SHOWN = ("recall@1", "map@r", "map", "attention", "attention_share", "erased", "erased_bits")
 
 
-def train(module: str, data: str, row: dict, seed: int, shared: Path, out: Path) -> str:
-    where = DRAWN
-    if place := ROOTS[data]:
-        where = {"dataset": place[0], "root": (shared / place[1]).resolve()}
-    values = COMMON | where | row | {"seed": seed, "out": out}
+def train(module: str, values: dict, shared: Path) -> str:
+    if "root" in values:
+        values = values | {"root": (shared / values["root"]).resolve()}
     command = [sys.executable, "-m", f"fieldmarks.experiments.{module}"]
-    command += [f"{n}={json.dumps(v) if isinstance(v, bool) else v}" for n, v in values.items()]
+    plain = lambda v: v if isinstance(v, (str, Path)) else json.dumps(v)
+    command += [f"{name}={plain(value)}" for name, value in values.items()]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["failed"])[-1]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def measure(description: str, rows: dict, common: dict, shown: tuple[str, ...]) -> None:
+    """Run rows, {name: (module of the experiment, its parameters)}, under each seed, and print
+    their metrics over seeds."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("shared", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument(
-        "--rows", nargs="*", default=list(ROWS), help="names, or what several begin with"
+        "--rows", nargs="*", default=list(rows), help="names, or what several begin with"
     )
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    named = lambda name, rows: name == rows if rows in ROWS else name.startswith(rows)
-    chosen = [name for name in ROWS if any(named(name, rows) for rows in given.rows)]
+    named = lambda name, wanted: name == wanted if wanted in rows else name.startswith(wanted)
+    chosen = [name for name in rows if any(named(name, wanted) for wanted in given.rows)]
     folder = lambda name: "".join(c if c.isalnum() else "-" for c in name)
     with ThreadPoolExecutor(given.workers) as pool:
         waiting = {}
         for seed, name in itertools.product(given.seeds, chosen):
-            out = given.out / f"{folder(name)}-{seed}"
-            task = (*ROWS[name], seed, given.shared, out)
-            waiting[name, seed] = pool.submit(train, *task)
+            module, row = rows[name]
+            values = common | row | {"seed": seed, "out": given.out / f"{folder(name)}-{seed}"}
+            waiting[name, seed] = pool.submit(train, module, values, given.shared)
         for (name, seed), outcome in waiting.items():
             print(name, seed, outcome.result() or "done", flush=True)
     for name in chosen:
@@ -85,7 +91,7 @@ def main() -> None:
             for run in find_results(given.out / f"{folder(name)}-{seed}")
         ]
         line = [f"{found[0]['timing']['train_seconds']:.0f} s"]
-        for metric in SHOWN:
+        for metric in shown:
             values = [run["metrics"][metric] for run in found if metric in run["metrics"]]
             if values:
                 mean, low, high = seed_interval(values)
@@ -95,4 +101,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    measure(__doc__, ROWS, COMMON, SHOWN)

@@ -375,7 +375,9 @@ def test_a_batch_is_learned_from_by_all_its_pairs_both_kinds_weighing_alike(meth
 
 def test_attributes_that_never_vary_are_named_and_left_out():
     nan = math.nan
-    attributes = torch.tensor([[1, 0, 1, nan, 0, 1], [0, 0, 1, nan, nan, 0], [1, 0, nan, nan, 1, 1]])
+    attributes = torch.tensor(
+        [[1, 0, 1, nan, 0, 1], [0, 0, 1, nan, nan, 0], [1, 0, nan, nan, 1, 1]]
+    )
     with pytest.warns(UserWarning, match="birds: 3 of 6 attributes never vary .* out: b, c, d$"):
         kept = module.varying(attributes, list("abcdef"), "birds")
     assert kept.tolist() == [0, 4, 5]

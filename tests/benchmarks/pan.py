@@ -1,0 +1,73 @@
+"""PAN and its baselines over seeds, few-shot, in-shop and on outfits: python
+tests/benchmarks/pan.py SHARED_DATA OUT [--rows NAME ...] [--seeds 0 1 2] [--workers 2].
+
+Few-shot: CUB's classes 1-50 and Fieldguide, 25 / 13 / 12 and 50 / 25 / 25 classes; in-shop and
+outfits: the generated Wardrobe. Bundled network at 192 px, frozen unless a row trains it; encoders
+from scratch see as many images each. Finished runs are not run again, others resume."""
+
+import itertools
+
+from photographs import measure
+
+FEWSHOT = {
+    "cosine": {"method": "cosine"},
+    "ProtoNet": {"method": "protonet"},
+    "Baseline++": {"method": "baseline++"},
+    "Attr. Multitask": {"method": "multitask"},
+    "Attr. Similarity": {"method": "attribute_similarity"},
+    "without attributes": {"method": "plain"},
+    "PAN-Unsupervised": {"method": "pan_unsupervised"},
+    "PAN-Supervised": {"method": "pan_supervised"},
+    "PAN-Supervised, end to end": {"method": "pan_supervised", "end_to_end": 3, "freeze_stages": 5},
+}
+FROZEN = [name for name, row in FEWSHOT.items() if row["method"] not in ("protonet", "baseline++")]
+SHORT = {"epochs": 4, "freeze_stages": 5, "evaluate_every": 0}
+PROXIES = SHORT | {"method": "proxynca++", "per_class": 4}
+TRAINED = {
+    "MS": SHORT | {"method": "multisimilarity", "per_class": 4},
+    "NormSoftMax": SHORT | {"method": "normsoftmax"},
+    "ProxyNCA++": PROXIES,
+}
+INSHOP = {f"frozen, {name}": FEWSHOT[name] for name in FROZEN[:-1]}
+for name, settings in TRAINED.items():
+    INSHOP[name] = {"method": "cosine", "embedding_settings": settings}
+for name in FROZEN[-3:]:
+    INSHOP[f"ProxyNCA++, {name}"] = FEWSHOT[name] | {"embedding_settings": PROXIES}
+# Three graph layers, as CGAE has; "type_aware" is trained on images.
+TYPES = {"epochs": 4, "evaluate_every": 1, "lr": 1e-4, "freeze_stages": 5}
+OUTFITS = {
+    "TAN": TYPES | {"method": "type_aware"},
+    "CGAE": {"method": "plain", "hidden": [350, 350, 350]},
+    "Attr. Multitask": {"method": "multitask"},
+    "Attr. Similarity": {"method": "attribute_similarity"},
+    "PAN-Unsupervised": {"method": "pan_unsupervised"},
+    "PAN-Supervised": {"method": "pan_supervised"},
+    "PAN-Supervised, type-aware features": {
+        "method": "pan_supervised",
+        "embedding_settings": TYPES,
+    },
+}
+SCRATCH = {"backbone": "resnet10t", "weights": "none", "resize": 128, "size": 112}
+ONCE = {"lr": 0.02, "freeze_norm": False, "evaluate_every": 0}
+ENCODERS = {  # some 60,000 images each
+    "triplets": ONCE | {"method": "triplet", "epochs": 30, "triplets": 640},
+    "episodes": ONCE
+    | {"method": "protonet", "epochs": 60, "per_class": 10, "shots": 5, "batch_size": 100},
+    "cosine head": ONCE | {"method": "vapnet", "constraint": "none", "epochs": 60},
+}
+CUB = {"dataset": "cub", "root": "CUB_200_2011"}
+ROWS = {f"cub: {n}": ("fewshot", CUB | row) for n, row in FEWSHOT.items()}
+ROWS |= {f"fieldguide: {n}": ("fewshot", row) for n, row in FEWSHOT.items()}
+ROWS |= {f"in-shop: {n}": ("inshop", row) for n, row in INSHOP.items()}
+ROWS |= {f"outfits: {n}": ("outfits", row) for n, row in OUTFITS.items()}
+ROWS |= {
+    f"scratch: {encoder}, {n}": ("fewshot", SCRATCH | FEWSHOT[n] | {"embedding_settings": settings})
+    for (encoder, settings), n in itertools.product(
+        ENCODERS.items(), ("ProtoNet", "Baseline++", "PAN-Unsupervised", "PAN-Supervised")
+    )
+}
+SHOWN = ("accuracy", "concept_auc", "recall@1", "recall@1_rerank", "fitb", "fitb_resampled")
+SHOWN += ("auc", "auc_resampled", "fitb_k0", "auc_k0")
+
+if __name__ == "__main__":
+    measure(__doc__, ROWS, {"weights": "bundled", "progress": "none"}, SHOWN)
