@@ -202,6 +202,16 @@ def test_features_are_standardised_by_the_base_classes_alone(birds, tmp_path):
 # Encoders
 
 
+def test_a_transformer_of_the_kind_of_dinov2_gives_features(birds, tmp_path):
+    network = {"backbone": "vit_small_patch14_dinov2", "weights": "none", "size": 42}
+    given = {**network, "epochs": 1, "end_to_end": 1, "batch_size": 4, "per_class": 2}
+    e, history, scores = run(FewShot(parameters(birds, tmp_path / "run", **given)))
+    assert e.novel.features.shape == (18, 384) and len(history.epochs) == 2
+    tokens = e.backbone.network.forward_features(e.novel_images(range(18)))[:, 1:]  # no class token
+    expected = e.network.standardise(tokens.mean(1).detach())
+    torch.testing.assert_close(e.novel.features, expected, atol=1e-3, rtol=1e-3)
+
+
 TRIPLETS = {"method": "triplet", "epochs": 1, "batch_size": 4, "triplets": 8, "lr": 0.01}
 END_TO_END = {"epochs": 1, "end_to_end": 2, "batch_size": 8, "per_class": 2, "hidden": (8,)}
 
