@@ -208,7 +208,7 @@ class PairExperiment(Experiment):
             self.embedder, self.network, self.attribute_names, self.scaled, p.freeze_norm
         )
         self.whole.learn_from(attributes, p.encoder_lr / p.lr)
-        settings = dataclasses.replace(p.settings(), epochs=p.end_to_end)
+        settings = dataclasses.replace(p.settings(), epochs=p.end_to_end, evaluate_every=1)
         self.stream = self.training_stream(TrainingStream, pixels, labels, per_class=p.per_class)
         return joined(history, self.fit(settings, self.folder / END_TO_END))
 
