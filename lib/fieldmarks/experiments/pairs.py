@@ -2,6 +2,7 @@
 share."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.methods.attribute_baselines import AttributeSimilarityHead
 from fieldmarks.methods.method import Method
 from fieldmarks.methods.pair_network import PairNetwork
-from fieldmarks.methods.pairs import pairs_from_labels
+from fieldmarks.methods.pairs import pairs_from_labels, with_hard_negatives
 from fieldmarks.methods.pan import PAN, ConceptSimilarity
 from fieldmarks.random import seeded
 from fieldmarks.training import choose_device
@@ -37,12 +38,16 @@ class PairParameters(RunParameters):
 
     method: str = "pan_supervised"  # see HEADS; and what an experiment has besides
     pairs: int = 0  # positive ones of an epoch, and as many negatives; 0: as many as there are
+    hard_negatives: float = 0.0  # share of negatives that the network itself takes for alike
 
     def __post_init__(self):
         super().__post_init__()
         at_least(1, epochs=self.epochs, evaluate_every=self.evaluate_every, free=self.free)
         at_least(0, attribute_weight=self.attribute_weight, pairs=self.pairs)
         share(dropout=self.dropout)
+        at_least(0, cosine_weight=self.cosine_weight, relevance_weight=self.relevance_weight)
+        if not 0 <= self.hard_negatives <= 1:
+            raise ValueError(f"hard_negatives is {self.hard_negatives}: a share, from 0 to 1")
         if not self.hidden or min(self.hidden) < 1:
             problem = f"hidden is {list(self.hidden)}: "
             raise ValueError(problem + "give the units of one layer or more, each at least 1")
@@ -121,6 +126,17 @@ class PairExperiment(Experiment):
         taken = attributes if self.parameters.method in WITH_ATTRIBUTES else None
         taken = None if taken is None else taken.to(self.device)
         return PairStream(features, draw, taken, (self.parameters.seed, number), **options)
+
+    def with_hard(self, pairs: Tensor, same: Tensor, features, labels, epoch: int) -> tuple:
+        """The pairs of an epoch, with the share of hard negatives that the parameters ask for."""
+        p = self.parameters
+        if not p.hard_negatives:
+            return pairs, same
+        with torch.no_grad():
+            encoded = self.method.encode(features)
+        score = partial(score_pairs, self.method.score, encoded)
+        share, generator = p.hard_negatives, seeded(p.seed, 22, epoch)
+        return with_hard_negatives(pairs, same, labels, score, share, generator)
 
     def details(self, scores, history) -> dict:
         return {"attribute_names": self.attribute_names}
