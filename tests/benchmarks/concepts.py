@@ -28,7 +28,9 @@ from fieldmarks.experiments.inshop import InShop
 from fieldmarks.experiments.result import read_result
 from fieldmarks.files import atomic
 from fieldmarks.memory import keep_freed_memory
+from fieldmarks.methods.attribute_baselines import AttributeSimilarityHead
 from fieldmarks.methods.pairs import with_hard_negatives
+from fieldmarks.methods.pan import pair_labels
 from fieldmarks.random import seeded
 
 PLAIN, HALF, COSINE = (
@@ -56,12 +58,17 @@ ROWS = {f"{data}: {name}": PLAIN | row for data, left in PARTS.items()
 ROWS["cub: features of one length, not standardised"] = PLAIN | {"change": "unstandardised"}
 ROWS |= {f"fieldguide: {name}": PLAIN | FREE[name]
          for name in ("as printed", "hard negatives", "cosine")}  # fmt: skip
+# The curve over base classes, of which there are 25.
+ROWS |= {f"cub, {count} classes: {name}": PLAIN | FREE[name] | {"base": count}
+         for count in (6, 12)
+         for name in ("as printed", "cosine", "cosine and hard negatives")}  # fmt: skip
 NAMED = {f"lambda {weight:g}": {"attribute_weight": weight}
          for weight in (1e-5, 1e-3, 0.1, 1.0, 10.0, 100.0)}  # fmt: skip
 NAMED |= {
     "lambda 10, eta 0.1": {"attribute_weight": 10.0, "relevance_weight": 0.1},
     "lambda 10, concepts learn attributes alone": {"attribute_weight": 10.0, "change": "detached"},
     "lambda 10, rule xor": {"attribute_weight": 10.0, "rule": "xor"},
+    "of each picture, then or": {"method": "attribute_similarity", "attribute_weight": 10.0},
     "lambda 10, eta 0.1, cosine": COSINE | {"attribute_weight": 10.0, "relevance_weight": 0.1},
 }  # fmt: skip
 ROWS |= {f"concepts: {name}": {"method": "pan_supervised"} | row for name, row in NAMED.items()}
@@ -130,8 +137,18 @@ def by_cosine(experiment, network) -> None:
 CHANGES = (falling, one_length, uniform, unstandardised, detached, by_cosine)
 
 
-def changed(kind: type, change: Callable | None) -> type:
+def changed(kind: type, change: Callable | None, base: int) -> type:
+    if not change and not base:
+        return kind
+
     class Changed(kind):
+        def split(self):
+            """With the first so many base classes alone; 0: all."""
+            learnt, *others = super().split()
+            if not base:
+                return [learnt, *others]
+            return [learnt.subset(learnt.labels <= learnt.labels.unique()[base - 1]), *others]
+
         def create_network(self, *sizes):
             network = super().create_network(*sizes)
             if change:
@@ -170,13 +187,19 @@ def tail(experiment: InShop, scores) -> dict[str, float]:
 
 @torch.no_grad()
 def meaning(experiment: FewShot, scores) -> dict:
-    """Where the relevance is, and what the concept that has most of it means."""
-    positions = experiment.concept_pairs()
+    """Where the relevance is, and what the concept that has most of it means. Of a head that knows
+    attributes of single pictures: how well these, put together, rank pairs."""
+    positions, head = experiment.concept_pairs(), experiment.method.head
     labels, encoded = (
         experiment.novel.images.labels,
         experiment.method.encode(experiment.novel.features),
     )
-    _, concepts, relevance = experiment.method.head(*(encoded[i] for i in positions.T))
+    if isinstance(head, AttributeSimilarityHead):
+        known = (experiment.novel.images.attributes[i] for i in positions.T)
+        a, b = (head.classifier(encoded[i]).sigmoid() for i in positions.T)
+        areas = areas_under_curves(a + b - a * b, pair_labels(*known, "or"))
+        return {"AUC": areas.nanmean().item(), "areas": as_list(areas)}
+    _, concepts, relevance = head(*(encoded[i] for i in positions.T))
     mean, areas = (
         relevance.mean(0),
         areas_under_curves(scores.saved["concepts"], scores.saved["concept_targets"]),
@@ -191,8 +214,12 @@ def meaning(experiment: FewShot, scores) -> dict:
         "its AUC": areas[most].item() if known[most] else None,
         "its AUC of one class": area_under_curve(concepts[:, most], same),
         "AUC by relevance": ((areas * mean)[known].sum() / mean[known].sum()).item(),
-        "areas": [None if area.isnan() else round(area.item(), 4) for area in areas],
+        "areas": as_list(areas),
     }
+
+
+def as_list(areas: Tensor) -> list[float | None]:
+    return [None if area.isnan() else round(area.item(), 4) for area in areas]
 
 
 def entropy(relevance: Tensor) -> Tensor:
@@ -247,7 +274,7 @@ def of_twins(folders: Sequence[Path], size: int = 192, pictures: int = 60) -> di
 
 def run(name: str, row: dict, seed: int, shared: Path, out: Path) -> None:
     data, values = name.partition(":")[0], dict(row)
-    change = values.pop("change", None)
+    change, base = values.pop("change", None), values.pop("base", 0)
     change = next((each for each in CHANGES if each.__name__ == change), None)
     values |= {"seed": seed, "out": str(out)}
     if data == "in-shop":
@@ -256,10 +283,10 @@ def run(name: str, row: dict, seed: int, shared: Path, out: Path) -> None:
     else:
         kind, look = FewShot, meaning if data == "concepts" else None
         values |= FEW
-        if data == "cub":
+        if data.startswith("cub"):
             root = str((shared / "CUB_200_2011").resolve())
             values |= {"dataset": "cub", "root": root, "size": 224, "resize": 256}
-    experiment = changed(kind, change)(kind.Parameters(**values))
+    experiment = changed(kind, change, base)(kind.Parameters(**values))
     history = experiment.train()
     scores = experiment.evaluate()
     if look:
@@ -317,20 +344,21 @@ def main() -> None:
         name: [f for seed in given.seeds if read_result(f := folder(name, seed))] for name in chosen
     }
     there = {name: folders for name, folders in there.items() if folders}
+    if given.twins:
+        there = {n: f for n, f in there.items() if n.startswith("concepts")}
     for name, folders in there.items():
         part = name.partition(":")[0]
         first = "concepts: lambda 1e-05" if part == "concepts" else f"{part}: as printed"
         print(table(name, folders, there.get(first, [])))
-    if given.twins:
-        concepts = [
-            f for name, folders in there.items() if name.startswith("concepts") for f in folders
-        ]
-        found = of_twins(concepts)
-        for name, folders in there.items():
-            if name.startswith("concepts"):
-                cells = [f"{key} {sum(found[f][key] for f in folders) / len(folders):.3f}"
-                         for key in found[folders[0]]]  # fmt: skip
-                print(name, len(folders), *cells, sep=" | ")
+    if given.twins:  # of networks that are the library's own
+        own = lambda row: "change" not in row and row["method"] == "pan_supervised"
+        asked = {name: folders for name, folders in there.items() if own(ROWS[name])}
+        found = of_twins([folder for folders in asked.values() for folder in folders])
+        for name, folders in asked.items():
+            keys = found[folders[0]]
+            means = [sum(found[folder][key] for folder in folders) / len(folders) for key in keys]
+            cells = [f"{key} {mean:.3f}" for key, mean in zip(keys, means, strict=True)]
+            print(name, len(folders), *cells, sep=" | ")
 
 
 if __name__ == "__main__":
