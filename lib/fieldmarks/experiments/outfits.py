@@ -57,6 +57,9 @@ class Parameters(PairParameters):
         one_of("method", self.method, (*HEADS, "cosine"))
         share(support_dropout=self.support_dropout, message_share=self.message_share)
         at_least(0, neighbours=self.neighbours)
+        for name in ("hard_negatives", "cosine_weight"):  # of pictures of one thing
+            if value := getattr(self, name):
+                raise ValueError(f"{name} is {value}: what goes well together need not be alike, 0")
 
 
 class OutfitMatching(PairExperiment):
