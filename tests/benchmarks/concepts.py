@@ -25,6 +25,7 @@ from fieldmarks.evaluation.statistics import seed_interval
 from fieldmarks.experiments import explanations
 from fieldmarks.experiments.fewshot import FewShot
 from fieldmarks.experiments.inshop import InShop
+from fieldmarks.experiments.pairs import score_pairs
 from fieldmarks.experiments.result import read_result
 from fieldmarks.files import atomic
 from fieldmarks.memory import keep_freed_memory
@@ -48,16 +49,20 @@ FREE = {
     "hard negatives by the cosine": HALF | {"change": "by_cosine"},
     "hard negatives": HALF,
     "cosine": COSINE,
+    "cosine of the encoded items": COSINE | {"change": "of_encoded"},
     "cosine, weight 5": {"cosine_weight": 5.0},
     "cosine, weight 30": {"cosine_weight": 30.0},
     "cosine and hard negatives": COSINE | HALF,
 }
-PARTS = {"in-shop": (), "cub": ("relevance uniform", "hard negatives by the cosine")}  # left out
+LEFT_OUT = ("relevance uniform", "hard negatives by the cosine", "cosine of the encoded items")
+PARTS = {"in-shop": (), "cub": LEFT_OUT}
 ROWS = {f"{data}: {name}": PLAIN | row for data, left in PARTS.items()
         for name, row in FREE.items() if name not in left}  # fmt: skip
 ROWS["cub: features of one length, not standardised"] = PLAIN | {"change": "unstandardised"}
 ROWS |= {f"fieldguide: {name}": PLAIN | FREE[name]
          for name in ("as printed", "hard negatives", "cosine")}  # fmt: skip
+ROWS |= {f"in-shop, supervised: {name}": FREE[name] | {"method": "pan_supervised"}
+         for name in ("as printed", "cosine", "hard negatives")}  # fmt: skip
 # The curve over base classes, of which there are 25.
 ROWS |= {f"cub, {count} classes: {name}": PLAIN | FREE[name] | {"base": count}
          for count in (6, 12)
@@ -65,6 +70,8 @@ ROWS |= {f"cub, {count} classes: {name}": PLAIN | FREE[name] | {"base": count}
 NAMED = {f"lambda {weight:g}": {"attribute_weight": weight}
          for weight in (1e-5, 1e-3, 0.1, 1.0, 10.0, 100.0)}  # fmt: skip
 NAMED |= {
+    "lambda 10, eta 0.01": {"attribute_weight": 10.0, "relevance_weight": 0.01},
+    "lambda 10, eta 0.03": {"attribute_weight": 10.0, "relevance_weight": 0.03},
     "lambda 10, eta 0.1": {"attribute_weight": 10.0, "relevance_weight": 0.1},
     "lambda 10, concepts learn attributes alone": {"attribute_weight": 10.0, "change": "detached"},
     "lambda 10, rule xor": {"attribute_weight": 10.0, "rule": "xor"},
@@ -96,6 +103,13 @@ def falling(experiment, network) -> None:
 
 def one_length(experiment, network) -> None:
     network.encoder = nn.Sequential(network.encoder, OneLength())
+
+
+def of_encoded(experiment, network) -> None:
+    encoder, similarity = network.encoder, network.head.similarity
+    similarity.cosine_dim = encoder.out_features
+    beside = lambda items: torch.cat([items, F.normalize(items, dim=-1)], dim=-1)
+    network.encode = lambda features, *support: beside(encoder(features))
 
 
 def uniform(experiment, network) -> None:
@@ -134,7 +148,7 @@ def by_cosine(experiment, network) -> None:
     experiment.with_hard = with_hard
 
 
-CHANGES = (falling, one_length, uniform, unstandardised, detached, by_cosine)
+CHANGES = (falling, one_length, of_encoded, uniform, unstandardised, detached, by_cosine)
 
 
 def changed(kind: type, change: Callable | None, base: int) -> type:
@@ -176,6 +190,14 @@ def tail(experiment: InShop, scores) -> dict[str, float]:
     found = {"wrong: median place": place.median().item()}
     found["wrong: beyond 100"] = (place >= 100).double().mean().item()
     head, encoded = experiment.method.head, experiment.method.encode(embeddings)
+    pairs = torch.cartesian_prod(queries, gallery)
+    p = score_pairs(experiment.method.score, encoded, pairs).view(places.shape).double()
+    same = labels[experiment.queries][:, None] == labels[experiment.gallery]
+    found["right: median log odds"] = p[same].median().logit().item()
+    for low, high in ((0, 5), (20, 50), (100, 200), (400, 600)):
+        band = p[(low <= places) & (places < high) & ~same]
+        found[f"wrong, place {low} to {high}: mean p"] = band.mean().item()
+        found[f"wrong, place {low} to {high}: largest log odds"] = band.max().logit().item()
     if hasattr(head.similarity, "relevance"):
         for name, low, high in (("near", 0, 20), ("far", 400, 600)):
             q, g = ((low <= places) & (places < high)).nonzero()[::50].T
@@ -277,7 +299,7 @@ def run(name: str, row: dict, seed: int, shared: Path, out: Path) -> None:
     change, base = values.pop("change", None), values.pop("base", 0)
     change = next((each for each in CHANGES if each.__name__ == change), None)
     values |= {"seed": seed, "out": str(out)}
-    if data == "in-shop":
+    if data.startswith("in-shop"):
         kind, look = InShop, tail
         values |= SHORT | {"size": 128, "resize": 128}
     else:
