@@ -86,17 +86,23 @@ def area_under_curve(scores, labels) -> float:
     return above / (2 * positives * negatives)
 
 
-def mean_area_under_curves(scores: Tensor, labels: Tensor) -> float:
-    """Mean area over columns of (N, M) scores, on rows whose label (N, M) is 1 or 0, not NaN;
-    columns that lack either are left out."""
-    areas = []
-    for column, label in zip(scores.T, labels.T, strict=True):
+def areas_under_curves(scores: Tensor, labels: Tensor) -> Tensor:
+    """`area_under_curve` of each column of (N, M) scores, on rows whose label (N, M) is 1 or 0, not
+    NaN: (M,) float64, NaN for columns that lack either."""
+    areas = torch.full(scores.shape[1:], torch.nan, dtype=torch.float64)
+    for number, (column, label) in enumerate(zip(scores.T, labels.T, strict=True)):
         known = ~label.isnan()
         if 0 < label[known].sum() < known.sum():
-            areas.append(area_under_curve(column[known], label[known]))
-    if not areas:
+            areas[number] = area_under_curve(column[known], label[known])
+    return areas
+
+
+def mean_area_under_curves(scores: Tensor, labels: Tensor) -> float:
+    """Mean of `areas_under_curves`; columns that lack either are left out."""
+    areas = areas_under_curves(scores, labels)
+    if areas.isnan().all():
         raise ValueError("no column has positives and negatives: there is no area")
-    return sum(areas) / len(areas)
+    return areas.nanmean().item()
 
 
 def auc_interval(

@@ -8,8 +8,8 @@ search it: it needs two linear maps of |q - g|,
 They are computed in tiles: the differences of some queries and items fit into the cache, and one
 matrix product with [W_c; W_r] does nearly all the work. Tiles are padded with zeros, so that copies
 of an item score the same to the last bit wherever they lie. `head` has two linear maps `concept`
-and `relevance`, as `ConceptSimilarity`; features (Q, d) and (G, d) lie on its device. ValueError
-for shapes that do not fit, NaN or infinity."""
+and `relevance`, and its concepts may have a cosine in them, as `ConceptSimilarity`; features (Q, d)
+and (G, d) lie on its device. ValueError for shapes that do not fit, NaN or infinity."""
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,8 @@ class _Tiles:
         device = concept.weight.device
         self.shape = TILE if device.type == "cpu" else GPU_TILE
         pairs, dim = self.shape[0] * self.shape[1], concept.in_features
+        self.dim, self.cosine_weight, along = dim, *_cosine(head)
+        self.along = torch.zeros(pairs, along, device=device)  # products, whose sum is the cosine
         self.weight = torch.cat((concept.weight, relevance.weight)).to(dtype)  # (2 M, d)
         self.bias = torch.cat((concept.bias, relevance.bias)).float()[:, None]
         self.difference = torch.zeros(pairs, dim, device=device)
@@ -94,10 +96,13 @@ class _Tiles:
         """All pairs of up to a tile's height of queries with items: (q, d), (G, d) -> (q, G)."""
         height, width = self.shape
         scores = torch.empty(height, -(-len(gallery) // width) * width, device=query.device)
-        block = self.difference.view(height, width, -1)
+        block, along = (part.view(height, width, -1) for part in (self.difference, self.along))
         rows = _padded(query, height)[:, None].float()
         for left in range(0, len(gallery), width):
-            torch.sub(rows, _padded(gallery[left : left + width], width).float(), out=block)
+            items = _padded(gallery[left : left + width], width).float()
+            torch.sub(rows[..., : self.dim], items[:, : self.dim], out=block)
+            if self.cosine_weight:
+                torch.mul(rows[..., self.dim :], items[:, self.dim :], out=along)
             scores[:, left : left + width] = self._score().view(height, width)
         return scores[: len(query), : len(gallery)]
 
@@ -109,7 +114,10 @@ class _Tiles:
         for start in range(0, len(candidates), len(self.difference)):
             part = slice(start, start + len(self.difference))
             filled = self.difference[: len(candidates[part])]
-            torch.sub(query[owner[part]].float(), gallery[candidates[part]].float(), out=filled)
+            rows, items = query[owner[part]].float(), gallery[candidates[part]].float()
+            torch.sub(rows[:, : self.dim], items[:, : self.dim], out=filled)
+            if self.cosine_weight:
+                torch.mul(rows[:, self.dim :], items[:, self.dim :], out=self.along[: len(filled)])
             scores[part] = self._score()[: len(filled)]
         return scores
 
@@ -122,6 +130,8 @@ class _Tiles:
         torch.mm(self.weight, self.factor.T, out=self.product)  # (2 M, pairs): halves in one piece
         torch.add(self.product, self.bias, out=self.logits)
         concepts, relevance = self.logits.chunk(2)
+        if self.cosine_weight:
+            concepts.add_(self.along.sum(1).sub_(0.5), alpha=self.cosine_weight)
         relevance.sub_(relevance.amax(0)).exp_()
         return concepts.sigmoid_().mul_(relevance).sum(0).div_(relevance.sum(0)).clamp_(max=1)
 
@@ -130,8 +140,12 @@ def _padded(rows: Tensor, count: int) -> Tensor:
     return nn.functional.pad(rows, (0, 0, 0, count - len(rows)))
 
 
+def _cosine(head: nn.Module) -> tuple[float, int]:
+    return getattr(head, "cosine_weight", 0.0), getattr(head, "cosine_dim", 0)
+
+
 def _check(head: nn.Module, query: Tensor, gallery: Tensor) -> None:
-    dim = head.concept.in_features
+    dim = head.concept.in_features + _cosine(head)[1]
     for name, features in (("query", query), ("gallery", gallery)):
         if features.ndim != 2 or len(features) == 0 or features.shape[1] != dim:
             fits = f"a non-empty (N, {dim}) matrix, as the head"

@@ -125,7 +125,9 @@ class FewShot(PairExperiment):
         """The pairs of an epoch: (2 P, 2) positions and (2 P,) 1. or 0."""
         p, labels = self.parameters, self.base.images.labels
         count = p.pairs or learned.positive_pairs(labels) // 2
-        return pairs_from_labels(labels, count, seeded(p.seed, 21, epoch if p.redraw else 1))
+        epoch = epoch if p.redraw else 1
+        drawn = pairs_from_labels(labels, count, seeded(p.seed, 21, epoch))
+        return self.with_hard(*drawn, self.base.features, labels, epoch)
 
     def learned_images(self) -> tuple[PixelCache, Tensor, Tensor | None]:
         images = self.base.images
@@ -198,12 +200,16 @@ class FewShot(PairExperiment):
         count = saved["query"].numel()
         return Scores(values, others, asked, count, own_intervals=own, saved=saved)
 
+    def concept_pairs(self, pairs: int = 2000) -> Tensor:
+        """Random pairs of novel images, half of one class: (P, 2) positions."""
+        return learned.random_pairs(self.novel.images.labels, pairs, SEEDS["novel"])[0]
+
     @torch.no_grad()
     def concept_scores(self, pairs: int = 2000) -> tuple[Tensor, Tensor]:
-        """Supervised concepts (P, A) of random novel pairs of both kinds, and the attributes that
-        they stand for, of 0, 1 and NaN (P, A)."""
+        """Supervised concepts (P, A) of `concept_pairs`, and the attributes that they stand for, of
+        0, 1 and NaN (P, A)."""
         images, head = self.novel.images, self.network.head
-        first, second = learned.random_pairs(images.labels, pairs, SEEDS["novel"])[0].T
+        first, second = self.concept_pairs(pairs).T
         targets = pair_labels(images.attributes[first], images.attributes[second], head.rule)
         encoded = self.network.encode(self.novel.features)
         chunks = zip(first.split(learned.CHUNK), second.split(learned.CHUNK), strict=True)

@@ -127,7 +127,9 @@ class InShop(PairExperiment):
         """The pairs of an epoch, drawn anew for each: (2 P, 2) positions and (2 P,) 1. or 0."""
         p, labels = self.parameters, self.train_set.labels[self.learned]
         count = p.pairs or learned.positive_pairs(labels)
-        return pairs_from_labels(labels, count, seeded(p.seed, 21, epoch))
+        drawn = pairs_from_labels(labels, count, seeded(p.seed, 21, epoch))
+        features = self.train_embeddings[self.learned.to(self.device)]
+        return self.with_hard(*drawn, features, labels, epoch)
 
     def test_images(self, index) -> Tensor:
         """Normalised test views of test images, (B, 3, size, size), on the device."""

@@ -72,6 +72,9 @@ class Parameters(EndToEndParameters):
         one_of("end_to_end", self.end_to_end, (0,))  # what graph encoders see are other items too
         share(support_dropout=self.support_dropout, message_share=self.message_share)
         at_least(0, neighbours=self.neighbours, triplets=self.triplets)
+        for name in ("hard_negatives", "cosine_weight"):  # of pictures of one thing
+            if value := getattr(self, name):
+                raise ValueError(f"{name} is {value}: what goes well together need not be alike, 0")
 
 
 class OutfitMatching(PairExperiment):

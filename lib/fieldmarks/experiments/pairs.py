@@ -4,6 +4,7 @@ them end to end: what PAN's experiments share."""
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,7 +33,7 @@ from fieldmarks.methods.attribute_baselines import AttributeSimilarityHead
 from fieldmarks.methods.hashing import HashMethod
 from fieldmarks.methods.method import Method
 from fieldmarks.methods.pair_network import PairNetwork
-from fieldmarks.methods.pairs import pairs_from_labels
+from fieldmarks.methods.pairs import pairs_from_labels, with_hard_negatives
 from fieldmarks.methods.pan import PAN, ConceptSimilarity
 from fieldmarks.random import seeded
 from fieldmarks.training import History, choose_device, choose_precision, embed_all
@@ -57,6 +58,7 @@ class PairParameters(RunParameters):
     embedding_kind: ClassVar[str] = "open_set"  # the experiment of that run
     embedding_defaults: ClassVar[dict] = {}  # of its parameters
     pairs: int = 0  # positive ones of an epoch, and as many negatives; 0: as many as there are
+    hard_negatives: float = 0.0  # share of negatives that the network itself takes for alike
 
     def __post_init__(self):
         super().__post_init__()
@@ -67,6 +69,9 @@ class PairParameters(RunParameters):
             raise ValueError("give embedding or embedding_settings, not both")
         if self.embedding_settings:
             self.of_embedding(Path())
+        at_least(0, cosine_weight=self.cosine_weight, relevance_weight=self.relevance_weight)
+        if not 0 <= self.hard_negatives <= 1:
+            raise ValueError(f"hard_negatives is {self.hard_negatives}: a share, from 0 to 1")
         if not self.hidden or min(self.hidden) < 1:
             problem = f"hidden is {list(self.hidden)}: "
             raise ValueError(problem + "give the units of one layer or more, each at least 1")
@@ -198,6 +203,17 @@ class PairExperiment(Experiment):
         taken = attributes if self.parameters.method in WITH_ATTRIBUTES else None
         taken = None if taken is None else taken.to(self.device)
         return PairStream(features, draw, taken, (self.parameters.seed, number), **options)
+
+    def with_hard(self, pairs: Tensor, same: Tensor, features, labels, epoch: int) -> tuple:
+        """The pairs of an epoch, with the share of hard negatives that the parameters ask for."""
+        p = self.parameters
+        if not p.hard_negatives:
+            return pairs, same
+        with torch.no_grad():
+            encoded = self.network.encode(features)
+        score = partial(score_pairs, self.network.score, encoded)
+        share, generator = p.hard_negatives, seeded(p.seed, 22, epoch)
+        return with_hard_negatives(pairs, same, labels, score, share, generator)
 
     def train(self) -> History:
         history, p = super().train(), self.parameters

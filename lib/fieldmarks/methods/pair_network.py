@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fieldmarks.checks import one_of
@@ -23,7 +24,11 @@ class PairNetwork(Method):
             "attribute_similarity", "plain", or "cosine", which has nothing to learn.
         dim: d, features of an item.  attributes: A.  hidden, dropout: as `GraphEncoder`.
         encoder: "linear" is one layer, which sees the item alone, of the last of `hidden` units.
-        free, none_slot, rule, attribute_weight: as `PAN`; the weight is that of every method."""
+        free, none_slot, rule, attribute_weight: as `PAN`; the weight is that of every method.
+        relevance_weight: as `PAN`.
+        cosine_weight: as `PAN`, of the cosine of two items' features as they come to the encoder,
+            which stand after the encoded ones. ValueError with the graph encoder: what goes well
+            together need not be alike. Methods without concepts leave it out."""
 
     def __init__(
         self,
@@ -38,14 +43,21 @@ class PairNetwork(Method):
         none_slot: bool = True,
         rule: Rule = "or",
         attribute_weight: float = 1.0,
+        relevance_weight: float = 0.0,
+        cosine_weight: float = 0.0,
     ):
         super().__init__(backbone=None)
+        self.by_cosine = cosine_weight > 0 and method.startswith("pan_")
+        if self.by_cosine and encoder == "graph":
+            raise ValueError(f"cosine_weight is {cosine_weight:g}, and the encoder sees a graph: 0")
+        mended = {"cosine_weight": cosine_weight, "cosine_dim": dim} if self.by_cosine else {}
+        mended |= {"relevance_weight": relevance_weight}
         weighted = {"attributes": attributes, "attribute_weight": attribute_weight}
         supervised = {"none_slot": none_slot, "rule": rule, **weighted}
         heads = {
-            "pan_supervised": lambda: PAN(dim, **supervised),
-            "pan_unsupervised": lambda: PAN(dim, free=free),
-            "pan_hybrid": lambda: PAN(dim, free=free, **supervised),
+            "pan_supervised": lambda: PAN(dim, **supervised, **mended),
+            "pan_unsupervised": lambda: PAN(dim, free=free, **mended),
+            "pan_hybrid": lambda: PAN(dim, free=free, **supervised, **mended),
             "multitask": lambda: baselines.MultitaskHead(dim, **weighted),
             "attribute_similarity": lambda: baselines.AttributeSimilarityHead(dim, **weighted),
             "plain": lambda: baselines.PlainSimilarity(dim),
@@ -63,8 +75,12 @@ class PairNetwork(Method):
         self.head = heads[method]()
 
     def encode(self, features: Tensor, support: Tensor | None = None, generator=None) -> Tensor:
-        """Standardised features (N, d) -> (N, h). Without a support every item is seen alone."""
-        return self.encoder(features, *([support, generator] if self.sees_graph else []))
+        """Standardised features (N, d) -> (N, h). Without a support every item is seen alone. With
+        a `cosine_weight` the features themselves, of unit length, follow: h + d."""
+        encoded = self.encoder(features, *([support, generator] if self.sees_graph else []))
+        if not self.by_cosine:
+            return encoded
+        return torch.cat([encoded, F.normalize(features, dim=-1).to(encoded.dtype)], dim=-1)
 
     embed = encode
 

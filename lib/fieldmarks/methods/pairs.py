@@ -2,10 +2,15 @@
 NOTE in the official code negatives may come twice, and on Polyvore be pairs of an item with itself.
 Here no pair has an item twice and no pair comes twice, in either order."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Generator, Tensor
 
 from fieldmarks.labels import integer_labels
+
+AMONG = 5  # pairs drawn for each hard one
+Score = Callable[[Tensor], Tensor]
 
 
 def pairs_from_labels(labels: Tensor, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -40,6 +45,31 @@ def pairs_from_edges(
     taken = taken.unique()
     _check_count(len(edges), nodes * (nodes - 1) // 2 - len(taken), "pairs that are no edges")
     return _with_negatives(edges.cpu(), nodes, generator, lambda n: ~torch.isin(n, taken))
+
+
+def with_hard_negatives(
+    pairs: Tensor, same: Tensor, labels: Tensor, score: Score, share: float, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Pairs and same, as `pairs_from_labels` gives them, with a share of the negatives, the last
+    ones, exchanged for those that score highest, of AMONG times as many drawn uniformly, or all
+    there are. NOTE not in the paper, whose negatives are uniform: these are mostly far apart.
+
+    score: pairs (P, 2) of items -> similarity (P,), of which equal ones count as drawn."""
+    labels, nodes = integer_labels(labels).cpu(), len(labels)
+    apart = (same == 0).nonzero()[:, 0]
+    hard = apart[len(apart) - round(share * len(apart)) :]
+    if not len(hard):
+        return pairs, same
+    staying = _numbers(pairs[apart[: len(apart) - len(hard)]], nodes).sort().values
+    sizes = labels.unique(return_counts=True)[1]
+    total = nodes * (nodes - 1) // 2
+    others = total - int((sizes * (sizes - 1) // 2).sum()) - len(staying)
+    accept = lambda n: torch.ne(*labels[_pair_of(n)].T) & ~torch.isin(n, staying)
+    drawn = _pair_of(_distinct(total, min(AMONG * len(hard), others), generator, accept))
+    order = score(drawn).cpu().sort(descending=True, stable=True).indices
+    exchanged = pairs.clone()
+    exchanged[hard] = drawn[order[: len(hard)]]
+    return exchanged, same
 
 
 def split_edges(edges: Tensor, generator: Generator, share: float = 0.5) -> tuple[Tensor, Tensor]:

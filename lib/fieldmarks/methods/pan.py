@@ -6,6 +6,7 @@ images before it names attributes. From the difference of two feature vectors it
 `concepts`, each a similarity in its own right, and the `relevance` of each for this pair. Their
 mean, weighted by relevance, is the pair's similarity. Attributes tell concepts what they mean."""
 
+import math
 from typing import Literal
 
 import torch
@@ -25,12 +26,24 @@ Rule = Literal["and", "or", "xor", "xnor"]
 
 
 class ConceptSimilarity(nn.Module):
-    """Eq. 1-3: two linear maps of |a - b|, from d = `dim` dimensions to M `concepts`."""
+    """Eq. 1-3: two linear maps of |a - b|, from d = `dim` dimensions to M `concepts`.
 
-    def __init__(self, dim: int, concepts: int):
+    With a `cosine_weight` s above 0 a concept also falls with the angle between x and y, the last
+    `cosine_dim` dimensions of a and b, of unit length, which |a - b| then leaves out:
+
+        rho = sigmoid(W_1 |a - b| + b_1 + s (x . y - 1/2))
+
+    NOTE this is not in the paper, whose s is 0. W_1 has either sign, so that a concept may rise
+    with the difference, without bound; docs/measured.md, "PAN: why"."""
+
+    def __init__(self, dim: int, concepts: int, *, cosine_weight: float = 0.0, cosine_dim: int = 0):
         super().__init__()
         if dim < 1 or concepts < 1:
             raise ValueError(f"a similarity needs both, got dim {dim} and {concepts} concepts")
+        if cosine_weight < 0 or (cosine_weight > 0) != (cosine_dim > 0):
+            given = f"got cosine_weight {cosine_weight:g} and cosine_dim {cosine_dim}"
+            raise ValueError(f"a cosine needs a weight above 0 and dimensions, {given}")
+        self.cosine_weight, self.cosine_dim = cosine_weight, cosine_dim
         self.concept = nn.Linear(dim, concepts)  # W_1, b_1
         self.relevance = nn.Linear(dim, concepts)  # W_2, b_2
         for linear in (self.concept, self.relevance):
@@ -52,12 +65,19 @@ class ConceptSimilarity(nn.Module):
 
     def logits(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Before the sigmoid of eq. 1 and the softmax of eq. 2: (..., M) twice."""
-        dim = self.concept.in_features
+        dim = self.concept.in_features + self.cosine_dim
         if a.shape[-1:] != (dim,) or b.shape[-1:] != (dim,):
             shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
             raise ValueError(f"features must have {dim} dimensions, got shapes {shapes}")
+        (a, x), (b, y) = (
+            side.split([dim - self.cosine_dim, self.cosine_dim], -1) for side in (a, b)
+        )
         apart = (a - b).abs()
-        return at_least_float32(self.concept(apart)), at_least_float32(self.relevance(apart))
+        concepts, relevance = (at_least_float32(f(apart)) for f in (self.concept, self.relevance))
+        if self.cosine_weight:
+            cosine = at_least_float32(x * y).sum(-1, keepdim=True)
+            concepts = concepts + self.cosine_weight * (cosine - 0.5)
+        return concepts, relevance
 
 
 class PAN(nn.Module):
@@ -71,7 +91,9 @@ class PAN(nn.Module):
     Args:
         dim: d, features of an image.  attributes: A, annotated ones.  rule: f_a, as `pair_labels`.
         none_slot: one more supervised concept, for pairs whose label has no attribute at all.
-        attribute_weight: lambda. NOTE only in the official code: 1e-5 on CUB, 10 on Polyvore."""
+        attribute_weight: lambda. NOTE only in the official code: 1e-5 on CUB, 10 on Polyvore.
+        relevance_weight: eta, of `relevance_loss`. NOTE not in the paper, which has 0.
+        cosine_weight, cosine_dim: as `ConceptSimilarity`; items have dim + cosine_dim features."""
 
     def __init__(
         self,
@@ -82,6 +104,9 @@ class PAN(nn.Module):
         none_slot: bool = False,
         rule: Rule = "or",
         attribute_weight: float = 1.0,
+        relevance_weight: float = 0.0,
+        cosine_weight: float = 0.0,
+        cosine_dim: int = 0,
     ):
         super().__init__()
         one_of("rule", rule, RULES)
@@ -91,8 +116,9 @@ class PAN(nn.Module):
         if none_slot and not attributes:
             raise ValueError('a "none" concept needs supervised attributes beside it')
         self.attributes, self.none_slot, self.rule = attributes, none_slot, rule
-        self.attribute_weight = attribute_weight
-        self.similarity = ConceptSimilarity(dim, attributes + none_slot + free)
+        self.attribute_weight, self.relevance_weight = attribute_weight, relevance_weight
+        nearness = {"cosine_weight": cosine_weight, "cosine_dim": cosine_dim}
+        self.similarity = ConceptSimilarity(dim, attributes + none_slot + free, **nearness)
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `ConceptSimilarity`: score, concepts, relevance."""
@@ -103,7 +129,8 @@ class PAN(nn.Module):
     def losses(self, a: Tensor, b: Tensor, same: Tensor, attributes_a=None, attributes_b=None):
         """Eq. 4: {"similarity": BCE of p, "attributes": lambda times that of supervised concepts},
         of features (P, d) twice, e_ij (P,) of 1 and 0, and, where concepts are supervised,
-        attributes (P, A) twice, of 0, 1 and NaN for unknown: ValueError for anything else."""
+        attributes (P, A) twice, of 0, 1 and NaN for unknown: ValueError for anything else. With a
+        `relevance_weight` above 0 "relevance" too."""
         concept_logits, relevance_logits = self.similarity.logits(a, b)
         terms = {"similarity": similarity_loss(concept_logits, relevance_logits, same)}
         if self.attributes:
@@ -112,6 +139,8 @@ class PAN(nn.Module):
             targets = with_none_slot(targets) if self.none_slot else targets
             loss = attribute_loss(concept_logits[..., : targets.shape[-1]], targets)
             terms["attributes"] = self.attribute_weight * loss
+        if self.relevance_weight:
+            terms["relevance"] = self.relevance_weight * relevance_loss(relevance_logits)
         return terms
 
 
@@ -165,6 +194,15 @@ def attribute_loss(logits: Tensor, targets: Tensor) -> Tensor:
     targets = torch.where(known, targets, 0.0).to(logits.dtype)
     each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return ((each * known).sum(-1) / known.sum(-1).clamp(min=1)).mean()
+
+
+def relevance_loss(relevance_logits: Tensor) -> Tensor:
+    """How far relevance is from uniform, in nats, the mean over pairs: (P, M) -> (). It is log M
+    minus the entropy, 0 where all M concepts count alike and log M where one has it all. That one
+    is then free of its attribute: of the mean over A attributes in eq. 4 it is 1/A."""
+    log_relevance = relevance_logits.log_softmax(-1)
+    entropy = -(log_relevance.exp() * log_relevance).sum(-1)
+    return math.log(relevance_logits.shape[-1]) - entropy.mean()
 
 
 def check_attributes(a: Tensor | None, b: Tensor | None, attributes: int) -> None:

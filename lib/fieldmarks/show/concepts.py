@@ -140,6 +140,77 @@ def importance(
     return figure
 
 
+def best_and_worst(
+    names: Sequence[str], areas, scores, labels, pairs, pictures, *, count: int = 3, each: int = 3
+) -> Picture:
+    """The named concepts that rank pairs best and worst by the attribute they stand for, with the
+    pairs for which they score highest and lowest, and whether these have the attribute.
+
+    Of a concept no picture is shown twice, and no pair of which it is not known. ValueError where
+    lengths differ, or no area is known.
+
+    Args:
+        names: M concepts.  areas: (M,) under their curves, NaN for unknown.
+        scores, labels: (P, M) in [0, 1]; 1, 0 or NaN for unknown.
+        pairs: (P, 2) positions in `pictures`, which gives an image for each.
+        count: concepts of either kind.  each: pairs of either end.
+    """
+    areas, scores, labels = (as_array(part).astype(float) for part in (areas, scores, labels))
+    pairs = as_array(pairs)
+    check_lengths(names=names, areas=areas)
+    check_lengths(pairs=pairs, scores=scores, labels=labels)
+    order = [int(n) for n in np.argsort(-areas, kind="stable") if not np.isnan(areas[n])]
+    if not order:
+        raise ValueError("areas are all NaN: no concept is known well enough to be shown")
+    best = order[: min(count, (len(order) + 1) // 2)]
+    worst = order[max(len(best), len(order) - count) :]
+    name, gutter, apart = 1.35, 0.22, 0.1
+    room = WIDTH - 2 * MARGIN - name - gutter - (2 * each - 1) * apart
+    side = min((room - 2 * each * 0.02) / (4 * each), 1.0)
+    pair, header, row_height = 2 * side + 0.02, 0.26, side + 0.05 + LINE + 0.12
+    lefts = [MARGIN + name + n * (pair + apart) + gutter * (n >= each) for n in range(2 * each)]
+    titled = 0.24 * (1 + bool(worst))
+    height = 2 * MARGIN + header + titled + (len(best) + len(worst)) * row_height + 0.2
+    figure = Picture(height)
+    for n, text in ((0, "scores highest"), (each, "scores lowest")):
+        figure.write(lefts[n], MARGIN, text, color=MUTED, va="top")
+    top = MARGIN + header
+    for title, concepts in (("ranked best", best), ("ranked worst", worst)):
+        if concepts:
+            figure.write(MARGIN, top, title, weight="bold", va="top")
+            top += 0.24
+        for concept in concepts:
+            words = {"room": name - 0.1, "lines": 3, "va": "top"}
+            figure.write(MARGIN, top, names[concept], **words)
+            figure.note(MARGIN, top + side + 0.05, f"AUC {areas[concept]:.2f}", va="top")
+            ends = _ends(scores[:, concept], labels[:, concept], pairs, each)
+            for high, rows in zip((True, False), ends, strict=True):
+                for left, row in zip(lefts[0 if high else each :], rows, strict=False):
+                    has = labels[row, concept] == 1
+                    for place, position in enumerate(pairs[row].tolist()):
+                        at = left + place * (side + 0.02)
+                        mark(figure.cell(pictures[position], at, top, side), bool(has == high))
+                    said = f"{scores[row, concept]:.2f}, {'has it' if has else 'has it not'}"
+                    figure.note(left + pair / 2, top + side + 0.05, said, **CENTRED)
+            top += row_height
+    note = "AUC: the chance that a pair that has it scores above one that has it not; 0.50: nothing"
+    figure.key("as its name says", "not so", note)
+    return figure
+
+
+def _ends(scores, labels, pairs, each: int) -> tuple[list[int], list[int]]:
+    """Rows of the highest scores and of the lowest, with known labels; no picture comes twice."""
+    order, seen, ends = np.argsort(-scores, kind="stable"), set(), ([], [])
+    known = [int(row) for row in order if not np.isnan(labels[row])]
+    for end, rows in zip(ends, (known, known[::-1]), strict=True):
+        for row in rows:
+            pictures = set(pairs[row].tolist())
+            if len(end) < each and not pictures & seen:
+                end.append(row)
+                seen |= pictures
+    return ends
+
+
 def question_rows(rows: Sequence[Blank], titles: Sequence[str] | None = None) -> Picture:
     """Fill-in-the-blank questions, one a row: the outfit with its blank, the choices with scores.
 

@@ -5,8 +5,10 @@ import torch
 
 from fieldmarks.evaluation.outfits import (
     area_under_curve,
+    areas_under_curves,
     choice_scores,
     fill_in_blank_hits,
+    mean_area_under_curves,
     outfit_scores,
 )
 
@@ -40,6 +42,24 @@ def random_outfits(count, items=40, longest=9, seed=0):
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(2, longest + 1, (count,), generator=generator).tolist()
     return [torch.randint(0, items, (length,), generator=generator).tolist() for length in lengths]
+
+
+def test_areas_of_columns_are_those_of_their_known_rows():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(30, 5, generator=generator)
+    labels = torch.randint(0, 2, (30, 5), generator=generator).float()
+    labels[:7, 1], labels[3:, 2], labels[:, 3], labels[:, 4] = math.nan, math.nan, 1.0, math.nan
+    labels[:3, 2] = torch.tensor([1.0, 0.0, 1.0])
+    areas = areas_under_curves(scores, labels)
+    assert areas[3:].isnan().all()
+    expected = []
+    for column in range(3):
+        known = ~labels[:, column].isnan()
+        expected.append(naive_area(scores[known, column].tolist(), labels[known, column].tolist()))
+    assert areas[:3].tolist() == pytest.approx(expected)
+    assert mean_area_under_curves(scores, labels) == pytest.approx(sum(expected) / 3)
+    with pytest.raises(ValueError, match="no column has positives and negatives"):
+        mean_area_under_curves(scores[:, 3:], labels[:, 3:])
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -18,9 +18,12 @@ def small_tiles(monkeypatch):
     torch.set_num_threads(before)
 
 
-def random_head(dim=6, concepts=5, scale=1.0, seed=0):
+def random_head(dim=6, concepts=5, scale=1.0, seed=0, cosine=0):
+    """With a `cosine` of so many of the last dimensions, which |a - b| leaves out."""
     torch.manual_seed(seed)
-    head = nn.Module()
+    head, dim = nn.Module(), dim - cosine
+    if cosine:
+        head.cosine_weight, head.cosine_dim = 2.5, cosine
     head.concept, head.relevance = nn.Linear(dim, concepts), nn.Linear(dim, concepts)
     with torch.no_grad():
         for parameter in head.parameters():
@@ -30,7 +33,12 @@ def random_head(dim=6, concepts=5, scale=1.0, seed=0):
 
 def naive_score(head, q, g):
     """Eq. 1-3 number by number, in Python's floats."""
-    difference = [abs(x - y) for x, y in zip(q, g, strict=True)]
+    dim, shift = head.concept.in_features, 0.0
+    if len(q) > dim:
+        shift = head.cosine_weight * (
+            sum(x * y for x, y in zip(q[dim:], g[dim:], strict=True)) - 0.5
+        )
+    difference = [abs(x - y) for x, y in zip(q[:dim], g[:dim], strict=True)]
 
     def linear(layer):
         return [
@@ -40,7 +48,7 @@ def naive_score(head, q, g):
 
     powers = [math.exp(r) for r in linear(head.relevance)]
     return sum(
-        power / sum(powers) / (1 + math.exp(-z))
+        power / sum(powers) / (1 + math.exp(-z - shift))
         for power, z in zip(powers, linear(head.concept), strict=True)
     )
 
@@ -54,8 +62,9 @@ def naive_top(head, query, gallery, k):
 @pytest.mark.parametrize(
     "queries, items", [(1, 1), (4, 24), (5, 25), (9, 60), (3, 7)]
 )  # at and beside edges of tiles
-def test_top_scores_equal_the_definition(queries, items):
-    head = random_head()
+@pytest.mark.parametrize("cosine", [0, 2])
+def test_top_scores_equal_the_definition(queries, items, cosine):
+    head = random_head(cosine=cosine)
     generator = torch.Generator().manual_seed(queries)
     query, gallery = (
         torch.randn(queries, 6, generator=generator),
@@ -69,8 +78,9 @@ def test_top_scores_equal_the_definition(queries, items):
         torch.testing.assert_close(scores, torch.tensor(expected), atol=2e-6, rtol=0)
 
 
-def test_rerank_orders_its_candidates_and_no_others():
-    head = random_head()
+@pytest.mark.parametrize("cosine", [0, 2])
+def test_rerank_orders_its_candidates_and_no_others(cosine):
+    head = random_head(cosine=cosine)
     generator = torch.Generator().manual_seed(0)
     query, gallery = (
         torch.randn(13, 6, generator=generator),
@@ -94,11 +104,13 @@ def test_rerank_orders_its_candidates_and_no_others():
 
 
 @pytest.mark.parametrize("tile", [(4, 8), (16, 64)])
-@pytest.mark.parametrize("dim, concepts", [(3, 1), (100, 17), (512, 40)])
-def test_copies_score_alike_wherever_they_lie_and_come_in_order(tile, dim, concepts, monkeypatch):
+@pytest.mark.parametrize("dim, concepts, cosine", [(3, 1, 0), (100, 17, 40), (512, 40, 0)])
+def test_copies_score_alike_wherever_they_lie_and_come_in_order(
+    tile, dim, concepts, cosine, monkeypatch
+):
     monkeypatch.setattr(pair_scores, "TILE", tile)
     monkeypatch.setattr(pair_scores, "CHUNK", 3 * tile[1])
-    head = random_head(dim, concepts, scale=0.3)
+    head = random_head(dim, concepts, scale=0.3, cosine=cosine)
     generator = torch.Generator().manual_seed(0)
     kind = torch.randint(0, 3, (7 * tile[1] + 5,), generator=generator)
     originals, query = (

@@ -52,6 +52,9 @@ SMALL = {
 }
 
 
+MENDS = {"cosine_weight": 5.0, "hard_negatives": 0.5, "relevance_weight": 0.1}
+
+
 @pytest.fixture(scope="module")
 def birds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "birds"
@@ -140,20 +143,22 @@ def test_every_method_goes_through_the_same_steps(birds, tmp_path, method):
         assert experiment.details(scores, history)["above"][method] == [0, 0, 0]
 
 
-def test_a_run_stopped_and_resumed_ends_as_a_straight_one(birds, tmp_path):
-    straight, history, scores = run(FewShot(parameters(birds, tmp_path / "straight")))
-    stopped = FewShot(parameters(birds, tmp_path / "stopped"))
+@pytest.mark.parametrize("mends", [{}, MENDS])
+def test_a_run_stopped_and_resumed_ends_as_a_straight_one(birds, tmp_path, mends):
+    straight, history, scores = run(FewShot(parameters(birds, tmp_path / "straight", **mends)))
+    stopped = FewShot(parameters(birds, tmp_path / "stopped", **mends))
     interrupt(stopped.method, 3)
     with pytest.raises(Interrupted, match="stopped after epoch 3 of 4; saved"):
         stopped.train()
-    resumed, again, same = run(FewShot(parameters(birds, tmp_path / "stopped")))
+    resumed, again, same = run(FewShot(parameters(birds, tmp_path / "stopped", **mends)))
     assert again.evaluations == history.evaluations and same.metrics == scores.metrics
     assert torch.equal(same.saved["class_scores"], scores.saved["class_scores"])
     assert_same_weights(straight.method, resumed.method)
 
 
-def test_a_finished_run_comes_back_as_it_was_trained(birds, tmp_path):
-    experiment, history, scores = run(FewShot(parameters(birds, tmp_path / "run")))
+@pytest.mark.parametrize("mends", [{}, MENDS])
+def test_a_finished_run_comes_back_as_it_was_trained(birds, tmp_path, mends):
+    experiment, history, scores = run(FewShot(parameters(birds, tmp_path / "run", **mends)))
     experiment.finish(history, scores)
     method = load_run(tmp_path / "run", "cpu")
     assert not method.training and method.attribute_names == experiment.attribute_names

@@ -81,6 +81,9 @@ def make_shop(root, train_images=3):
     return root
 
 
+MENDS = {"cosine_weight": 5.0, "hard_negatives": 0.5, "relevance_weight": 0.1}
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     return make_shop(tmp_path_factory.mktemp("data") / "shop")
@@ -191,13 +194,14 @@ def test_equal_scores_keep_the_order_of_the_gallery_and_are_counted(shop, tmp_pa
     assert scores.interval("tied@1") is None and "tied@1" not in scores.intervals
 
 
-def test_a_run_stopped_and_resumed_ends_as_a_straight_one(shop, tmp_path):
-    straight, history, scores = run(InShop(parameters(shop, tmp_path / "straight")))
-    stopped = InShop(parameters(shop, tmp_path / "stopped"))
+@pytest.mark.parametrize("mends", [{}, MENDS])
+def test_a_run_stopped_and_resumed_ends_as_a_straight_one(shop, tmp_path, mends):
+    straight, history, scores = run(InShop(parameters(shop, tmp_path / "straight", **mends)))
+    stopped = InShop(parameters(shop, tmp_path / "stopped", **mends))
     interrupt(stopped.method, 3)
     with pytest.raises(Interrupted, match="stopped after epoch 3 of 4; saved"):
         stopped.train()
-    resumed, again, same = run(InShop(parameters(shop, tmp_path / "stopped")))
+    resumed, again, same = run(InShop(parameters(shop, tmp_path / "stopped", **mends)))
     assert again.evaluations == history.evaluations and same.metrics == scores.metrics
     assert torch.equal(same.results.scores, scores.results.scores)
     assert_same_weights(straight.method, resumed.method)
@@ -249,8 +253,9 @@ def test_what_is_saved_gives_the_metrics_again(shop, tmp_path):
             assert hits[:, k - 1].double().mean().item() == scores.metrics[f"recall@{k}{end}"]
 
 
-def test_a_finished_run_comes_back_as_it_was_trained(shop, tmp_path):
-    e, history, scores = run(InShop(parameters(shop, tmp_path / "run")))
+@pytest.mark.parametrize("mends", [{}, MENDS])
+def test_a_finished_run_comes_back_as_it_was_trained(shop, tmp_path, mends):
+    e, history, scores = run(InShop(parameters(shop, tmp_path / "run", **mends)))
     e.finish(history, scores)
     method = load_run(tmp_path / "run", "cpu")
     assert not method.training

@@ -379,6 +379,11 @@ def test_the_fingerprint_is_that_of_items_questions_and_attributes(wardrobe):
         ({"free": 0}, "free is 0: it must be at least 1"),
         ({"epochs": 0}, "epochs is 0: it must be at least 1"),
         ({"neighbours": -1}, "neighbours is -1: it must be at least 0"),
+        (
+            {"hard_negatives": 0.5},
+            "hard_negatives is 0.5: what goes well together need not be alike",
+        ),
+        ({"cosine_weight": 5.0}, "cosine_weight is 5.0: what goes well together need not be alike"),
         ({"attribute_weight": -1.0}, "attribute_weight is -1.0: it must be at least 0"),
         ({"lr": 0.0}, "lr is 0.0: it must be positive"),
         ({"precision": "half"}, "parameter 'precision' is 'half': it must be one of auto, "),

@@ -43,10 +43,14 @@ def random(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.parametrize("cosine_weight", [0.0, 3.0])
 @pytest.mark.parametrize("encoder", ["linear", "none"])
 @pytest.mark.parametrize("method", HEADS)
-def test_what_is_searched_with_gives_each_pair_the_score_of_the_network(method, encoder):
-    network, features = network_of(method, encoder), random(9, 6)
+def test_what_is_searched_with_gives_each_pair_the_score_of_the_network(
+    method, encoder, cosine_weight
+):
+    network = network_of(method, encoder, cosine_weight=cosine_weight)
+    features = random(9, 6)
     similarity, compared = searchable(network, features)
     scores, index = top_scores(similarity, compared[:4], compared[4:], 5)
     with torch.no_grad():
@@ -293,6 +297,22 @@ def test_parameters_name_the_network(method):
         assert network.head.rule == ("or" if method == "pan_unsupervised" else "xor")
 
 
+def test_hard_negatives_are_what_the_network_takes_for_alike():
+    labels, features = torch.arange(24) // 4, random(24, 8)
+    experiment = Shape(Parameters(method="pan_unsupervised", hard_negatives=0.5))
+    experiment.method = created(method="pan_unsupervised")
+    drawn = random_pairs(labels, 40, 1)
+    pairs, same = experiment.with_hard(*drawn, features, labels, 3)
+    assert torch.equal(same, drawn[1]) and torch.equal(pairs[:30], drawn[0][:30])
+    assert (labels[pairs[30:, 0]] != labels[pairs[30:, 1]]).all()
+    with torch.no_grad():
+        encoded = experiment.method.encode(features)
+        hard, uniform = (experiment.method.score(*encoded[p[30:].T]) for p in (pairs, drawn[0]))
+    assert hard.min() >= uniform.median() and hard.mean() > uniform.mean()
+    assert torch.equal(pairs, experiment.with_hard(*drawn, features, labels, 3)[0])
+    assert not torch.equal(pairs, experiment.with_hard(*drawn, features, labels, 4)[0])
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -306,6 +326,9 @@ def test_parameters_name_the_network(method):
         ({"attribute_weight": -0.5}, "attribute_weight is -0.5"),
         ({"attribute_weight": float("nan")}, "attribute_weight is nan"),
         ({"dropout": 1.0}, "dropout is 1.0: it is a share"),
+        ({"cosine_weight": -1.0}, "cosine_weight is -1.0"),
+        ({"relevance_weight": -1.0}, "relevance_weight is -1.0"),
+        ({"hard_negatives": 1.5}, "hard_negatives is 1.5: a share, from 0 to 1"),
         ({"lr": 0.0}, "lr is 0.0"),
     ],
 )

@@ -169,3 +169,28 @@ def test_all_parameters_decay():
 def test_impossible_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         network(**{"method": "pan_supervised", **change})
+
+
+@pytest.mark.parametrize("encoder", ["linear", "none"])
+def test_with_a_cosine_items_keep_their_features_beside_what_is_encoded(encoder):
+    features, drawn, same, attributes = data()
+    model = network("pan_supervised", encoder, cosine_weight=4.0)
+    with torch.no_grad():
+        encoded, plain = model.encode(features), model.encoder(features)
+    assert encoded.shape == (12, plain.shape[1] + 5) and torch.equal(
+        encoded[:, : plain.shape[1]], plain
+    )
+    for row, own in zip(encoded[:, plain.shape[1] :].tolist(), features.tolist(), strict=True):
+        length = math.sqrt(sum(x * x for x in own))
+        assert row == pytest.approx([x / length for x in own])
+    terms = model.losses(features, drawn, same, attributes)
+    expected = naive(model, features, drawn, same, attributes, None, None)
+    torch.testing.assert_close(terms["similarity"], expected["similarity"])
+
+
+def test_methods_without_concepts_leave_the_cosine_out_and_a_graph_refuses_it():
+    features = data()[0]
+    model = network("multitask", "linear", cosine_weight=4.0)
+    assert model.encode(features).shape == (12, 3)
+    with pytest.raises(ValueError, match="cosine_weight is 4, and the encoder sees a graph: 0"):
+        network("pan_supervised", "graph", cosine_weight=4.0)

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from fieldmarks.methods import pairs as module
-from fieldmarks.methods.pairs import pairs_from_edges, pairs_from_labels, split_edges
+from fieldmarks.methods.pairs import (
+    pairs_from_edges,
+    pairs_from_labels,
+    split_edges,
+    with_hard_negatives,
+)
 
 
 def seeded(seed=0):
@@ -61,6 +66,35 @@ def test_every_pair_is_equally_likely():
     assert len(seen) == 21
     for (i, j), times in seen.items():
         assert abs(times - (400 if labels[i] == labels[j] else 200)) < 75
+
+
+@pytest.mark.parametrize("share, hard", [(0.0, 0), (0.25, 2), (0.5, 4), (1.0, 8)])
+def test_hard_negatives_score_highest_of_those_drawn(share, hard):
+    labels = torch.arange(40) // 4
+    pairs, same = pairs_from_labels(labels, 8, seeded())
+    seen = []
+
+    def score(drawn):  # alike: numbers that are near
+        seen.extend(undirected(drawn))
+        return -(drawn[:, 0] - drawn[:, 1]).abs().float()
+
+    found, still = with_hard_negatives(pairs, same, labels, score, share, seeded(1))
+    assert torch.equal(still, same) and torch.equal(found[: 16 - hard], pairs[: 16 - hard])
+    assert len(seen) == len(set(seen)) == module.AMONG * hard
+    kept, chosen = undirected(found[: 16 - hard]), undirected(found[16 - hard :])
+    assert not set(seen) & set(kept) and all(labels[i] != labels[j] for i, j in seen)
+    best = sorted(seen, key=lambda pair: pair[1] - pair[0])[:hard]  # stable: as drawn
+    assert chosen == best
+    again = with_hard_negatives(pairs, same, labels, score, share, seeded(1))[0]
+    assert torch.equal(found, again)
+
+
+def test_hard_negatives_are_taken_from_all_where_there_are_few():
+    labels = torch.tensor([0, 0, 0, 1])  # 3 pairs across
+    pairs, same = pairs_from_labels(labels, 3, seeded())
+    score = lambda drawn: drawn.sum(1).float()
+    found, _ = with_hard_negatives(pairs, same, labels, score, 1.0, seeded(1))
+    assert undirected(found[3:]) == [(2, 3), (1, 3), (0, 3)]
 
 
 def test_rejection_draws_distinct_numbers_that_are_let_through():

@@ -10,6 +10,7 @@ from fieldmarks.methods.pan import (
     attribute_loss,
     binarise,
     pair_labels,
+    relevance_loss,
     similarity_loss,
     with_none_slot,
 )
@@ -56,6 +57,30 @@ def test_equals_equations_1_to_3():
         assert concepts[i].tolist() == pytest.approx(expected[1]) and relevance[
             i
         ].tolist() == pytest.approx(expected[2])
+
+
+@pytest.mark.parametrize("weight", [0.7, 13.0])
+def test_a_cosine_is_added_to_every_concept_and_to_no_relevance(weight):
+    plain = random_head()
+    torch.manual_seed(0)
+    near = ConceptSimilarity(6, 4, cosine_weight=weight, cosine_dim=3).double()
+    near.load_state_dict(plain.state_dict())
+    a, b = torch.randn(2, 5, 9, dtype=torch.float64)
+    for side in (a, b):
+        side[:, 6:] /= side[:, 6:].norm(dim=1, keepdim=True)
+    score, concepts, relevance = near(a, b)
+    for i in range(5):
+        x, y = a[i, 6:].tolist(), b[i, 6:].tolist()
+        shift = weight * (sum(u * v for u, v in zip(x, y, strict=True)) - 0.5)
+        _, without, omega = naive_pair(plain, a[i, :6].tolist(), b[i, :6].tolist())
+        expected = [sigmoid(math.log(c / (1 - c)) + shift) for c in without]
+        assert concepts[i].tolist() == pytest.approx(expected)
+        assert relevance[i].tolist() == pytest.approx(omega)
+        total = sum(c * r for c, r in zip(expected, omega, strict=True))
+        assert score[i].item() == pytest.approx(total)
+    assert torch.equal(near(a, b)[0], near(b, a)[0])
+    table = near(a[:, None], b[None])[0]
+    torch.testing.assert_close(table.diagonal(), score)
 
 
 def test_leading_dimensions_broadcast_and_score_is_the_first_output():
@@ -207,6 +232,23 @@ def test_losses_equal_equation_4(attributes, free, none_slot):
     )
 
 
+def test_relevance_is_pulled_towards_uniform_by_its_divergence():
+    torch.manual_seed(0)
+    head, (a, b) = PAN(6, free=4, relevance_weight=0.3).double(), torch.randn(2, 7, 6).double()
+    terms = head.losses(a, b, torch.ones(7))
+    assert list(terms) == ["similarity", "relevance"]
+    divergences = []
+    for i in range(7):
+        relevance = naive_pair(head.similarity, a[i].tolist(), b[i].tolist())[2]
+        divergences.append(sum(r * math.log(r / 0.25) for r in relevance))
+    assert terms["relevance"].item() == pytest.approx(0.3 * sum(divergences) / 7)
+    assert relevance_loss(torch.zeros(3, 5)).item() == pytest.approx(0, abs=1e-6)
+    one = torch.tensor([[300.0, 0.0, 0.0]])
+    assert relevance_loss(one).item() == pytest.approx(math.log(3))
+    logits = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(relevance_loss, logits)
+
+
 def test_only_supervised_concepts_feel_the_attributes():
     head = PAN(6, attributes=3, free=2, attribute_weight=1.0).double()
     a, b, same, labels_a, labels_b = labelled_pairs(3)
@@ -314,6 +356,12 @@ def head_losses(**change):
         ),
         (lambda: pair_labels(torch.ones(2), torch.tensor([-1, 1]), "or"), "got -1"),
         (lambda: ConceptSimilarity(0, 4), "got dim 0 and 4 concepts"),
+        (
+            lambda: ConceptSimilarity(4, 2, cosine_weight=1.0),
+            "got cosine_weight 1 and cosine_dim 0",
+        ),
+        (lambda: PAN(4, free=2, cosine_dim=3), "got cosine_weight 0 and cosine_dim 3"),
+        (lambda: ConceptSimilarity(4, 2, cosine_weight=-1.0, cosine_dim=3), "got cosine_weight -1"),
         (
             lambda: ConceptSimilarity(4, 2)(torch.ones(3, 4), torch.ones(5)),
             r"must have 4 dimensions, got .* \(5,\)",

@@ -3,7 +3,7 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 
-from fieldmarks.show.concepts import Blank, importance, pair_board, question_rows
+from fieldmarks.show.concepts import Blank, best_and_worst, importance, pair_board, question_rows
 
 GREY = np.full((20, 20, 3), 128, np.uint8)
 
@@ -263,3 +263,56 @@ def test_no_questions_or_titles_for_others_are_refused():
         question_rows([])
     with pytest.raises(ValueError, match="1 rows, 2 titles"):
         question_rows([question()], ["one", "two"])
+
+
+def concepts_of_pairs(pairs=40, concepts=7, seed=0):
+    """names, areas, scores, labels, positions and pictures."""
+    rng = np.random.default_rng(seed)
+    areas = np.array([0.4, 0.9, np.nan, 0.55, 0.7, 0.3, 0.8])[:concepts]
+    labels = rng.integers(0, 2, (pairs, concepts)).astype(float)
+    labels[rng.random(labels.shape) < 0.2] = np.nan
+    positions = np.stack([np.arange(pairs), pairs + rng.permutation(pairs)], axis=1)
+    names = [f"mark {number}" for number in range(concepts)]
+    return names, areas, rng.random((pairs, concepts)), labels, positions, [GREY] * (2 * pairs)
+
+
+def test_the_best_and_the_worst_concepts_with_the_pairs_at_both_ends():
+    names, areas, scores, labels, positions, pictures = concepts_of_pairs()
+    given = torch.tensor(areas), torch.tensor(scores), torch.tensor(labels), torch.tensor(positions)
+    figure = best_and_worst(names, *given, pictures, count=2, each=3)
+    said = words(figure)
+    assert [text for text in said if text.startswith("mark")] == [names[n] for n in (1, 6, 0, 5)]
+    assert [text for text in said if text.startswith("AUC 0")] == [
+        f"AUC {areas[n]:.2f}" for n in (1, 6, 0, 5)
+    ]
+    expected = []
+    for concept in (1, 6, 0, 5):
+        known = [row for row in range(40) if not np.isnan(labels[row, concept])]
+        known.sort(key=lambda row: -scores[row, concept])
+        for row in [*known[:3], *known[:-4:-1]]:
+            has = "has it" if labels[row, concept] else "has it not"
+            expected.append(f"{scores[row, concept]:.2f}, {has}")
+    assert [text for text in said if "has it" in text and "AUC" not in text] == expected
+    cells = [axes.get_position() for axes in figure.axes if axes.images]
+    assert len(cells) == 4 * 6 * 2 and max(cell.x1 for cell in cells) <= 1 - 0.12 / 10 + 1e-9
+    check_nothing_is_cut_off(figure)
+
+
+def test_of_a_concept_no_picture_comes_twice_and_few_concepts_are_shown_once():
+    names, areas, scores, labels, positions, pictures = concepts_of_pairs(concepts=2)
+    positions[:, 0] = np.arange(40) // 4  # ten pictures, four pairs each
+    shown = []
+
+    class Seen(list):
+        def __getitem__(self, place):
+            shown.append(place)
+            return GREY
+
+    figure = best_and_worst(names, areas, scores, labels, positions, Seen(), each=4)
+    assert len(shown) == 2 * 8 * 2 and len(set(shown[:16])) == len(set(shown[16:])) == 16
+    said = words(figure)
+    assert [text for text in said if text.startswith("mark")] == ["mark 1", "mark 0"]
+    with pytest.raises(ValueError, match="areas are all NaN"):
+        best_and_worst(names, [np.nan] * 2, scores, labels, positions, pictures)
+    with pytest.raises(ValueError, match="as many of each are needed"):
+        best_and_worst(names[:1], areas, scores, labels, positions, pictures)
