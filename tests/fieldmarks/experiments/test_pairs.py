@@ -300,14 +300,14 @@ def test_parameters_name_the_network(method):
 def test_hard_negatives_are_what_the_network_takes_for_alike():
     labels, features = torch.arange(24) // 4, random(24, 8)
     experiment = Shape(Parameters(method="pan_unsupervised", hard_negatives=0.5))
-    experiment.method = created(method="pan_unsupervised")
+    experiment.network = created(method="pan_unsupervised")
     drawn = random_pairs(labels, 40, 1)
     pairs, same = experiment.with_hard(*drawn, features, labels, 3)
     assert torch.equal(same, drawn[1]) and torch.equal(pairs[:30], drawn[0][:30])
     assert (labels[pairs[30:, 0]] != labels[pairs[30:, 1]]).all()
     with torch.no_grad():
-        encoded = experiment.method.encode(features)
-        hard, uniform = (experiment.method.score(*encoded[p[30:].T]) for p in (pairs, drawn[0]))
+        encoded = experiment.network.encode(features)
+        hard, uniform = (experiment.network.score(*encoded[p[30:].T]) for p in (pairs, drawn[0]))
     assert hard.min() >= uniform.median() and hard.mean() > uniform.mean()
     assert torch.equal(pairs, experiment.with_hard(*drawn, features, labels, 3)[0])
     assert not torch.equal(pairs, experiment.with_hard(*drawn, features, labels, 4)[0])
