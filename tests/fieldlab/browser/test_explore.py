@@ -15,6 +15,8 @@ from PIL import Image
 from helpers.lab import write_notebook
 from helpers.pages import LOAD, changed, no_traceback, photograph, row, run_all, section, sources
 
+pytestmark = pytest.mark.usefixtures("runs")
+
 # ---- files to upload
 
 
