@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import sys
+import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,7 +95,7 @@ def runs(workplace, environment) -> Path:
 @pytest.fixture(scope="session")
 def lab(workplace, environment):
     """JupyterLab on the copied notebooks: `url(notebook)` opens one by itself; how many
-    `code_cells(notebook)` it has."""
+    `code_cells(notebook)` it has; `end_kernels()`, which hold up to 5 GB each."""
     port, token = free_port(), secrets.token_hex(8)
     command = [
         sys.executable,
@@ -113,8 +114,17 @@ def lab(workplace, environment):
         cells = json.loads((workplace / "notebooks" / notebook).read_text())["cells"]
         return sum(cell["cell_type"] == "code" for cell in cells)
 
+    def end_kernels():
+        api, key = f"http://127.0.0.1:{port}/api/sessions", f"?token={token}"
+        with urllib.request.urlopen(api + key) as answer:
+            sessions = json.load(answer)
+        for each in sessions:
+            gone = urllib.request.Request(f"{api}/{each['id']}{key}", method="DELETE")
+            urllib.request.urlopen(gone).close()
+
     with serving(command, f"http://127.0.0.1:{port}/api", environment, workplace):
         yield SimpleNamespace(
+            end_kernels=end_kernels,
             url=lambda notebook: f"http://127.0.0.1:{port}/doc/tree/{notebook}?token={token}",
             code_cells=code_cells,
         )

@@ -24,6 +24,7 @@ from helpers.pages import (
 from helpers.papermill_runs import NOTEBOOKS
 
 PAIR = {"rule": ["and", "xor", "xnor", "or"], "pair": "ArrowLeft"}
+OUTFITS = {**PAIR, "rule": ["or", "xor", "xnor", "and"]}  # the last is what it begins with
 CARDS = {  # a card of each notebook, a row, and its controls, with a key or with what to choose
     "vapnet": (
         "vapnet/table1",
@@ -41,7 +42,7 @@ CARDS = {  # a card of each notebook, a row, and its controls, with a key or wit
         {"n, pixels": "ArrowRight", "l, px a side": "ArrowLeft"},
     ),
     "pan_fewshot": ("pan/table2", "PAN-Supervised", PAIR),
-    "pan_outfits": ("pan/table1", "PAN-Supervised-GE", PAIR),
+    "pan_outfits": ("pan/table1", "PAN-Supervised-GE", OUTFITS),
     "pan_inshop": ("pan/table3", "ProxyNCA++ & PAN-Supervised", PAIR),
     "explanations": ("explanations/twins", "PAN", {}),
 }
@@ -53,6 +54,12 @@ TOUR = {
     "hottest pixels": "ArrowRight",
 }
 LONG = 12  # epochs, about a second each
+
+
+@pytest.fixture(autouse=True)
+def no_kernel_stays(lab):
+    yield
+    lab.end_kernels()
 
 
 def smoke(name, workplace):
