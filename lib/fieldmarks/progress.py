@@ -64,6 +64,12 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
 
+    def resumed(self, epochs: list[dict]) -> None:
+        """Say where a run stands that goes on, or is complete: a page may have been reloaded, and
+        the bar that said so be gone."""
+        if epochs and self.bar is not None:
+            self.epoch(epochs[-1])
+
     def step(self) -> None:
         self.done += 1
         if self.bar is not None:

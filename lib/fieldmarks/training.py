@@ -173,6 +173,7 @@ def fit(
             save_checkpoint(file, state)
 
     with stop_requests() as stop, show:
+        show.resumed(history.epochs)
         for epoch in range(step // steps if steps else 0, settings.epochs):
             method.train()
             started, images = time.perf_counter(), 0

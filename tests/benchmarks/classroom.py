@@ -34,9 +34,10 @@ from tornado.websocket import websocket_connect
 
 from helpers.serving import (
     all_of,
+    copy_notebooks,
     free_port,
     kernels_of,
-    make_workplace,
+    make_runs,
     pss,
     serve_command,
     serving,
@@ -64,7 +65,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary) / "workplace"
         if not options.folder:
-            make_workplace(folder, environment)
+            copy_notebooks(folder)
+            make_runs(folder, environment)
         began = time.perf_counter()
         address = f"http://127.0.0.1:{port}"
         with serving(command, f"{address}/login", environment, folder) as (log, process):

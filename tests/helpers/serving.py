@@ -39,14 +39,17 @@ for kind, words in json.loads(sys.argv[1]):
 """
 
 
-def make_workplace(folder: Path, environment: dict[str, str], **shared) -> None:
-    """Copy the notebooks into a folder, and make finished `runs` beside them.
+def copy_notebooks(folder: Path) -> None:
+    hidden = shutil.ignore_patterns(".*")
+    shutil.copytree(REPOSITORY / "notebooks", folder / "notebooks", ignore=hidden)
+
+
+def make_runs(folder: Path, environment: dict[str, str], **shared) -> None:
+    """Make finished `runs` in a folder.
 
     Args:
         shared: parameters of all runs that differ from SHARED.
     """
-    hidden = shutil.ignore_patterns(".*")
-    shutil.copytree(REPOSITORY / "notebooks", folder / "notebooks", ignore=hidden)
     calls = [
         (kind, arguments({**SHARED, **shared, **values, "out": str(folder / "runs" / name)}))
         for name, (kind, values) in RUNS.items()

@@ -38,7 +38,8 @@ from fieldmarks.show.examples import shown
 from fieldmarks.show.pairs import pair_board
 from fieldmarks.training import choose_device
 
-ON_THE_MAP = 1_000  # t-SNE takes about 5 s for so many on one core
+ON_THE_MAP = 50_000
+LAID_OUT = 1_000  # of them: t-SNE takes about 5 s for so many on one core
 
 
 @dataclass
@@ -99,8 +100,16 @@ class Finder:
 
     @cached_property
     def plane(self) -> np.ndarray:
-        """Where the pictures `on_the_map` lie on it: (n, 2)."""
-        return maps.project(self.rows[on_the_map(self.gallery).to(self.rows.device)])
+        """Where the pictures `on_the_map` lie on it: (n, 2). LAID_OUT of them are projected, each
+        other one lies among the three of those that are most like it."""
+        rows = self.rows[on_the_map(self.gallery).to(self.rows.device)]
+        first = torch.randperm(len(rows), generator=seeded(0, 35))[:LAID_OUT].sort().values
+        laid_out = maps.project(rows[first.to(rows.device)])
+        if len(first) == len(rows):
+            return laid_out
+        rows, laid_out = F.normalize(rows, dim=1), torch.from_numpy(laid_out)
+        plane = [among(part, rows[first], laid_out) for part in rows.split(4096)]
+        return torch.cat(plane).index_copy(0, first, laid_out).numpy()
 
     def _nearest(self, row: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Scores and positions of the k best, best first; of equal ones the lower position."""
@@ -314,6 +323,13 @@ def draw_views(
     owner = torch.tensor([n for n in grids for _ in range(n * n)])[chosen].tolist()
     cut = crop_and_resize(images, boxes[None], size)[0]
     return DrawnViews(shown(backbone, images)[0], boxes, owner, shown(backbone, cut))
+
+
+def among(rows: Tensor, others: Tensor, plane: Tensor) -> Tensor:
+    """Where rows (n, D) lie on a plane: among the three of others (m, D), at (m, 2), that are most
+    like them, and nearer to the more alike. All of unit length. (n, 2)."""
+    cosines, nearest = (part.cpu() for part in (rows @ others.T).topk(3, dim=1))
+    return (cosines.div(0.02).softmax(dim=1)[:, :, None] * plane[nearest]).sum(1)
 
 
 def on_the_map(gallery: Gallery) -> Tensor:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import ipywidgets
 import numpy as np
+import torch
 
 from fieldlab.cascade import in_stages
 from fieldlab.explorer import exploring, gallery, widgets
@@ -20,6 +21,7 @@ from fieldlab.explorer.gallery import Gallery, Picture
 from fieldlab.explorer.places import Places
 from fieldmarks.decoding import ImageError
 from fieldmarks.explain.trust import trust
+from fieldmarks.random import seeded
 from fieldmarks.show import maps
 from fieldmarks.show.names import readable
 
@@ -115,8 +117,9 @@ class Explorer:
         self.views = _column(row, self._drawn)
 
         self._of = ipywidgets.Dropdown(description="As seen by", style=STYLE)
-        self._map = widgets.PictureMap(self._card)
-        self._map.observe(self._chosen_on_map, "chosen")
+        self._map = widgets.PictureMap(self._card, self._chosen_on_map, self._selected_on_map)
+        self._lasso = widgets.ThumbnailGrid()
+        self._lasso.observe(self._chosen_in_lasso, "chosen")
         self._map_message, self._map_box = _message(), _column()
         row = _row(self._of, _button("Draw the map", self.draw_map, "map"))
         self.map = _column(row, self._map_message, self._map_box)
@@ -414,12 +417,14 @@ class Explorer:
             text = f"Laying out {pictures}, which takes some seconds ..."
             self._map_message.say(text)
             plane = finder.plane
-            with self._map.hold_sync():
-                self._map.chosen, self._map.hovered, self._map.card = -1, -1, {}
-                self._map.special = []
-                self._map.points = widgets.points_of(plane)
-                axes = "t-SNE: near is similar, axes have no unit"
-                self._map.label = f"{pictures} by {finder.name} ({axes})."
+            labels, classes = self.gallery.labels, None
+            if labels is not None:
+                names = [readable(name) for name in self.gallery.class_names]
+                classes = [names[label] for label in labels[self._on_map].tolist()]
+            axes = "t-SNE: near is similar, axes have no unit"
+            if len(self._on_map) > exploring.LAID_OUT:
+                axes += f"; of {exploring.LAID_OUT:,}, each other among the three most like it"
+            self._map.draw(plane, classes, f"{pictures} by {finder.name} ({axes}).")
             self._map_box.children = (self._map,)
             self._map_message.value = ""
             self._mark_map()
@@ -434,8 +439,8 @@ class Explorer:
                 marks = {position: self._mark(position) for position in positions}
         marks[self.query] = "query"  # drawn last
         place = {position: number for number, position in enumerate(self._on_map.tolist())}
-        there = [(place[position], mark) for position, mark in marks.items() if position in place]
-        self._map.special = [{"position": number, "mark": mark} for number, mark in there]
+        there = {place[each]: mark for each, mark in marks.items() if each in place}
+        self._map.mark(there)
 
     def _network(self, chosen: ipywidgets.Dropdown) -> Finder:
         return [*self.finders, self.baseline][chosen.value]
@@ -443,10 +448,29 @@ class Explorer:
     def _card(self, number: int) -> dict:
         return self._picture(int(self._on_map[number]))
 
-    def _chosen_on_map(self, change) -> None:
+    def _chosen_on_map(self, number: int) -> None:
+        self._choice.chosen = -1
+        self.search_with(int(self._on_map[number]))
+
+    def _selected_on_map(self, numbers: list[int]) -> None:
+        """Pictures inside a lasso, below the map: the first of them in a random order."""
+        self._in_lasso = self._on_map[numbers][
+            torch.randperm(len(numbers), generator=seeded(0, 34))
+        ]
+        self._in_lasso = self._in_lasso[:PAGE].tolist()
+        with self._lasso.hold_sync():
+            self._lasso.chosen = -1
+            self._lasso.label = (
+                f"Click one of the {len(numbers):,} pictures in the lasso to search with it"
+            )
+            self._lasso.note = f"{PAGE} of them, drawn at random" * (len(numbers) > PAGE)
+            self._lasso.items = [self._item(row, self.gallery.title(row)) for row in self._in_lasso]
+        self._map_box.children = (self._map, self._lasso) if numbers else (self._map,)
+
+    def _chosen_in_lasso(self, change) -> None:
         if change["new"] >= 0:
             self._choice.chosen = -1
-            self.search_with(int(self._on_map[change["new"]]))
+            self.search_with(self._in_lasso[change["new"]])
 
 
 class _Message(ipywidgets.HTML):

@@ -11,6 +11,8 @@ from html import escape
 from pathlib import Path
 
 import anywidget
+import ipywidgets
+import jscatter
 import numpy as np
 import pandas as pd
 import torch
@@ -30,6 +32,18 @@ MARKS = ("right", "wrong", "neutral")
 NAMES = ("ink", "muted", "hairline", *MARKS, "accent")
 COLOURS = " ".join(f"--{name}: {getattr(style, name.upper())};" for name in NAMES)
 STYLE = f".fieldmarks {{ {COLOURS} }}\n" + (HERE / "widgets.css").read_text(encoding="utf-8")
+
+ARROWS = (("←", "To the left", -1, 0), ("→", "To the right", 1, 0))
+ARROWS += (("↑", "Upwards", 0, 1), ("↓", "Downwards", 0, -1))
+ROOM, SIDE = (-0.05, 1.05), 0.012  # of a map, drawn on [0, 1]: what is seen, and half a sign
+FRAME = ((-1.3, -1.3), (1.3, -1.3), (1.3, 1.3), (-1.3, 1.3), (-1.3, -1.3))
+HOOK = ((-1, 0.1), (-0.2, -0.8), (1.2, 1))
+CROSS = ((-1, -1), (1, 1)), ((-1, 1), (1, -1))
+SIGNS = {  # lines of each, around a point, and their colours
+    "query": ((FRAME, style.INK),),
+    "right": ((HOOK, style.RIGHT),),
+    "wrong": tuple((line, style.WRONG) for line in CROSS),
+}
 
 
 class ThumbnailGrid(anywidget.AnyWidget):
@@ -58,37 +72,118 @@ class ThumbnailGrid(anywidget.AnyWidget):
         return proposal["value"]
 
 
-class PictureMap(anywidget.AnyWidget):
-    """Pictures as points of a plane: the one under the mouse or the keyboard's cursor is shown, and
-    chosen by click or Enter.
+class PictureMap(ipywidgets.VBox):
+    """Pictures as points of a plane, drawn by jupyter-scatter. The one under the mouse, or that the
+    arrow buttons lead to, is shown; a click, or the button below it, chooses it; a lasso, several.
 
-    Attributes:
-        label: what the map shows.
-        points: x, y of each picture, in [0, 1].
-        special: "position" of a point and its "mark": "query", "right", "wrong" or "neutral".
-        hovered: position of the point to show, or -1.  card: "source" and "name" of its picture.
-        chosen: position of the chosen point, or -1.
-        card_of: called with a position, it gives the card.
+    Args:
+        card_of: called with a position, it gives "source" and "name" of its picture.
+        chosen: called with the position of a point that is chosen.
+        selected: called with the positions inside a lasso, none where it is taken back.
     """
 
-    _esm = HERE / "picture_map.js"
-    _css = STYLE
-    label = traitlets.Unicode().tag(sync=True)
-    points = traitlets.List().tag(sync=True)
-    special = traitlets.List(traitlets.Dict()).tag(sync=True)
-    hovered = traitlets.Int(-1).tag(sync=True)
-    card = traitlets.Dict().tag(sync=True)
-    chosen = traitlets.Int(-1).tag(sync=True)
+    def __init__(
+        self,
+        card_of: Callable[[int], dict],
+        chosen: Callable[[int], None],
+        selected: Callable[[list[int]], None],
+    ):
+        self.card_of, self.chosen, self.selected = card_of, chosen, selected
+        self.plane, self.at, self.scatter = np.zeros((0, 2)), -1, None
+        self._told = True  # whether a change of the selection comes from the reader
+        self._title, self._card = ipywidgets.HTML(), ipywidgets.HTML()
+        search = ipywidgets.Button(description="Search with it", icon="search")
+        search.on_click(lambda _: self.at >= 0 and chosen(self.at))
+        arrows = [self._arrow(*each) for each in ARROWS]
+        side = {"width": "180px", "flex": "0 0 auto", "padding": "0 0 0 12px"}
+        steps = ipywidgets.HBox(arrows)
+        self._side = ipywidgets.VBox([self._card, steps, search], layout=side)
+        self._row = ipywidgets.HBox(layout={"width": "100%"})
+        super().__init__([self._title, self._row], layout={"width": "98%"})
 
-    def __init__(self, card_of: Callable[[int], dict], **traits):
-        super().__init__(**traits)
-        self.card_of = card_of
+    def _arrow(self, sign: str, title: str, *direction: int) -> ipywidgets.Button:
+        button = ipywidgets.Button(description=sign, layout={"width": "38px"}, tooltip=title)
+        button.on_click(lambda _: self.step(*direction))
+        return button
 
-    @traitlets.observe("hovered")
-    def _show(self, change) -> None:
-        position = change["new"]
-        there = 0 <= position < len(self.points)
-        self.card = {**self.card_of(position), "position": position} if there else {}
+    def draw(self, plane, classes=None, label: str = "") -> None:
+        """Show points (N, 2) of any scale, coloured by the names of their classes where these are
+        known."""
+        plane, self.at = as_array(plane).astype(np.float32), -1
+        low, high = plane.min(axis=0), plane.max(axis=0)
+        self.plane = (plane - low) / np.maximum(high - low, 1e-9)  # as drawn: (N, 2) in [0, 1]
+        options = {
+            "x_scale": ROOM,
+            "y_scale": ROOM,
+            "height": 460,
+            "axes": False,
+            "legend": False,
+            "background_color": "white",
+        }
+        if classes is None:
+            options["color"] = style.NEUTRAL
+        else:
+            options["color_by"] = pd.Series(pd.Categorical(classes))
+        x, y = self.plane.T
+        self.scatter = jscatter.Scatter(x=x, y=y, size=10 if len(x) <= 2_000 else 3, **options)
+        drawn = self.scatter.show(["pan_zoom", "lasso", "full_screen", "reset"])
+        drawn.layout = {"flex": "1 1 auto", "min_width": "0"}
+        drawn.observe(lambda change: self.show(change["new"]), "hovering")
+        drawn.observe(self._select, "selection")
+        self._title.value = f"<b>{escape(label)}</b>"
+        self._card.value = message("Point at a picture, or go to one with an arrow.")
+        self._row.children = (drawn, self._side)
+
+    def show(self, position: int | None) -> None:
+        """The picture of a point; the last one stays where there is none."""
+        if position is None or not 0 <= position < len(self.plane):
+            return
+        self.at, card = position, self.card_of(position)
+        name = escape(card["name"])
+        picture = f'<img alt="{name}" width="128" src="{card["source"]}"><br>'
+        self._card.value = f'<div role="status" style="line-height: 1.4">{picture}{name}</div>'
+
+    def step(self, right: int, up: int) -> None:
+        """Go to the nearest point in a quarter of the plane around a direction."""
+        if self.at < 0:
+            position = 0
+        else:
+            position = neighbour(self.plane, self.at, right, up)
+        self.scatter.widget.hovering = position  # circled on the map; and shown, as a point at it
+
+    def mark(self, marks: dict[int, str]) -> None:
+        """Select points and draw a sign at each: a frame ("query"), a hook ("right"), a cross
+        ("wrong") or nothing ("neutral")."""
+        self._told = False
+        try:
+            self.scatter.selection(list(marks))
+        finally:
+            self._told = True
+        lines = []
+        for position, mark in marks.items():
+            for way, colour in SIGNS.get(mark, ()):
+                vertices = (self.plane[position] + SIDE * np.array(way)).tolist()
+                lines.append(jscatter.Line(vertices, line_color=colour, line_width=3))
+        self.scatter.annotations(lines)
+
+    def _select(self, change) -> None:
+        if self._told:
+            positions = [int(each) for each in change["new"] if each < len(self.plane)]
+            if len(positions) == 1:
+                self.show(positions[0])
+                self.chosen(positions[0])
+            else:
+                self.selected(positions)
+
+
+def neighbour(plane: np.ndarray, at: int, right: int, up: int) -> int:
+    """The point of (N, 2) nearest to one of them, of those in the quarter of the plane around a
+    direction; that one itself where there is none."""
+    away = plane - plane[at]
+    along = away @ (right, up)
+    across = np.abs(away @ (up, right))
+    far = np.where((along > 0) & (across <= along), along + across, np.inf)
+    return int(far.argmin()) if np.isfinite(far).any() else at
 
 
 class PlaceMaps(anywidget.AnyWidget):
@@ -160,13 +255,6 @@ class PictureUpload(anywidget.AnyWidget):
             self.received(name, bytes(buffers[0]))
         else:
             self.refused(f"{name} has {size:.1f} MB: upload at most {self.limit / 1e6:.0f} MB")
-
-
-def points_of(plane) -> list[list[float]]:
-    """(N, 2) of any scale -> x, y in [0, 1], each axis from its smallest to its largest."""
-    plane = as_array(plane).astype(float)
-    low, high = plane.min(axis=0), plane.max(axis=0)
-    return np.round((plane - low) / np.maximum(high - low, 1e-9), 4).tolist()
 
 
 def thumbnail(image, side: int = 96) -> str:

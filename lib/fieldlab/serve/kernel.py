@@ -13,6 +13,8 @@ from pathlib import Path
 from fieldlab.serve import NOTEBOOK
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+# pyarrow, which pandas imports where it is there, would start one for its memory.
+ONE_THREAD |= {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 CONTEXT = multiprocessing.get_context("forkserver")
 
 

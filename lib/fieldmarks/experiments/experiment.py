@@ -188,6 +188,8 @@ class Experiment:
         self.method.to(self.device, memory_format=torch.channels_last)
         self.precision = choose_precision(p.precision, self.device, self.method)
         self.folder = p.folder()
+        if p.baseline:
+            self.comparison({})  # one that is gone, or of other data, is named before any training
         if rank == 0:
             lock(self.folder)  # last, so that whatever else is wrong leaves no folder behind
 

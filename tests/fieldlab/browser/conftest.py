@@ -1,18 +1,27 @@
-"""A real browser, JupyterLab on a copy of the notebooks, `make serve`, tiny runs.
+"""A real browser, JupyterLab on a copy of the notebooks, `make serve`, tiny runs. What is costly
+to make, a test asks for by name: `runs` takes longest.
 
 Screenshots are kept where FIELDMARKS_SCREENSHOTS says, else in pytest's own folder.
 """
 
+import json
 import os
 import secrets
+import shutil
 import sys
+import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from helpers.pages import WIDE
-from helpers.serving import free_port, make_workplace, serve_command, serving, token_of
+from helpers.serving import copy_notebooks, free_port, make_runs, serve_command, serving, token_of
+
+SETTINGS = {  # of JupyterLab
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "notebook-extension/tracker": {"windowingMode": "none"},  # all cells are on the page
+}
 
 
 @pytest.fixture
@@ -48,17 +57,14 @@ def screenshots(tmp_path_factory) -> Path:
 def environment(tmp_path_factory) -> dict[str, str]:
     """For the programs that are started: a cache and settings of their own, one thread each."""
     home = tmp_path_factory.mktemp("home")
-    settings = (
-        home
-        / "config"
-        / "lab"
-        / "user-settings"
-        / "@jupyterlab"
-        / "apputils-extension"
-        / "notification.jupyterlab-settings"
-    )
-    settings.parent.mkdir(parents=True)
-    settings.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    settings = home / "config" / "lab" / "user-settings" / "@jupyterlab"
+    for name, values in SETTINGS.items():
+        file = settings / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(values))
+    startup = home / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    shutil.copy(Path(__file__).parents[2] / "helpers" / "smallest_text.py", startup)
     return {
         **os.environ,
         "FIELDMARKS_CACHE": str(home / "cache"),
@@ -72,16 +78,24 @@ def environment(tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def workplace(tmp_path_factory, environment) -> Path:
-    """A folder with `notebooks`, copied, and finished `runs`."""
+def workplace(tmp_path_factory) -> Path:
+    """A folder with `notebooks`, copied."""
     folder = tmp_path_factory.mktemp("workplace")
-    make_workplace(folder, environment)
+    copy_notebooks(folder)
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def runs(workplace, environment) -> Path:
+    """Finished runs beside the notebooks, where these look for them."""
+    make_runs(workplace, environment)
+    return workplace / "runs"
+
+
+@pytest.fixture(scope="session")
 def lab(workplace, environment):
-    """JupyterLab on the copied notebooks: `url(notebook)` opens one by itself."""
+    """JupyterLab on the copied notebooks: `url(notebook)` opens one by itself; how many
+    `code_cells(notebook)` it has; `end_kernels()`, which hold up to 5 GB each."""
     port, token = free_port(), secrets.token_hex(8)
     command = [
         sys.executable,
@@ -95,14 +109,29 @@ def lab(workplace, environment):
         f"--IdentityProvider.token={token}",
         f"--notebook-dir={workplace / 'notebooks'}",
     ]
+
+    def code_cells(notebook):
+        cells = json.loads((workplace / "notebooks" / notebook).read_text())["cells"]
+        return sum(cell["cell_type"] == "code" for cell in cells)
+
+    def end_kernels():
+        api, key = f"http://127.0.0.1:{port}/api/sessions", f"?token={token}"
+        with urllib.request.urlopen(api + key) as answer:
+            sessions = json.load(answer)
+        for each in sessions:
+            gone = urllib.request.Request(f"{api}/{each['id']}{key}", method="DELETE")
+            urllib.request.urlopen(gone).close()
+
     with serving(command, f"http://127.0.0.1:{port}/api", environment, workplace):
         yield SimpleNamespace(
-            url=lambda notebook: f"http://127.0.0.1:{port}/doc/tree/{notebook}?token={token}"
+            end_kernels=end_kernels,
+            url=lambda notebook: f"http://127.0.0.1:{port}/doc/tree/{notebook}?token={token}",
+            code_cells=code_cells,
         )
 
 
 @pytest.fixture(scope="module")
-def voila(workplace, environment, tmp_path_factory):
+def voila(workplace, runs, environment, tmp_path_factory):
     """What `make serve` starts, for two visitors, on the copied notebook: `url` with its token or
     `bare`; `kept` are the folders that it could leave something in."""
     port, temporary = free_port(), tmp_path_factory.mktemp("tmp")

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.lab import write_notebook
 from helpers.pages import LOAD, changed, no_traceback, photograph, row, run_all, section, sources
+
+pytestmark = pytest.mark.usefixtures("runs")
 
 # ---- files to upload
 
@@ -119,6 +122,99 @@ def point_at_places(page):
     return panel
 
 
+# ---- the map
+
+
+def draw_the_map(page, chart):
+    """Once a point that is pointed at shows its picture."""
+    chart.get_by_role("button", name="Draw the map").click()
+    canvas = chart.locator("canvas").first
+    canvas.wait_for(timeout=LOAD)
+    canvas.evaluate("part => part.scrollIntoView({block: 'center'})")
+    place, card = canvas.bounding_box(), chart.get_by_role("status").locator("img")
+    lines = iter(range(20, 440, 7))
+    while not card.count():  # until the mouse has come across a point
+        height = place["y"] + next(lines)
+        page.mouse.move(place["x"], height)
+        page.mouse.move(place["x"] + place["width"], height, steps=100)
+        page.wait_for_timeout(50)
+
+
+MANY = """
+import numpy as np
+from ipywidgets import HTML
+from fieldlab.explorer.widgets import PictureMap, thumbnail
+
+draw = np.random.default_rng(0).normal
+classes, told = np.arange(50_000) % 100, HTML("nothing yet")
+plane = 9 * draw(size=(100, 2))[classes] + draw(size=(50_000, 2))
+plane[:2] = [[0, 0], [40, 0]]
+colour = lambda number: np.full((8, 8, 3), number % 256, np.uint8)
+card = lambda number: {"source": thumbnail(colour(number)), "name": f"picture {number}"}
+
+
+def chosen(number):
+    chart.mark({number: "query", 0: "right", 1: "wrong"})
+    told.value = f"chosen: {number}; selected: {chart.scatter.selection().tolist()}"
+
+
+def lasso(numbers):
+    low, high = plane[numbers].min(0), plane[numbers].max(0)
+    box = ((plane >= low) & (plane <= high)).all(1).sum()
+    told.value = f"lasso: {len(numbers)} of {box} in the box around them"
+
+
+chart = PictureMap(card, chosen, lasso)
+chart.draw(plane, [f"class {n}" for n in classes], "50,000 pictures")
+display(chart, told)
+"""
+
+
+def test_a_map_of_fifty_thousand_pictures_fetches_nothing(page, lab, workplace, screenshots):
+    write_notebook(workplace / "notebooks" / "many.ipynb", MANY)
+    fetched = []
+    page.on("request", lambda request: fetched.append(request.url))
+    run_all(page, lab.url("many.ipynb"))
+    canvas = page.locator(".jp-OutputArea-output canvas").first
+    canvas.wait_for(timeout=LOAD)
+    card = page.get_by_role("status").get_by_alt_text(re.compile("^picture"))
+    canvas.scroll_into_view_if_needed()
+    pictures, places = [], iter(range(300, 700, 4))
+    while len(pictures) < 6:  # pictures met along a line
+        place = {"x": next(places), "y": 230}
+        canvas.hover(position=place)
+        page.wait_for_timeout(100)
+        for name in card.evaluate_all("images => images.map(image => image.alt)"):
+            pictures += [name] * (name not in pictures)
+    canvas.click(position=place)
+    told = page.get_by_text(re.compile("^chosen:"))
+    told.wait_for()
+    one = int(re.search(r"chosen: (\d+)", told.inner_text())[1])
+    assert told.inner_text() == f"chosen: {one}; selected: [{one}, 0, 1]"
+    assert card.get_attribute("alt") == f"picture {one}"
+    photograph(page, screenshots, "lab-map-of-many", page.locator(".jp-OutputArea-output").first)
+
+    page.get_by_role("button", name="Lasso").click()
+    canvas.evaluate("part => part.scrollIntoView({block: 'center'})")
+    place = canvas.bounding_box()
+    corners = ((0.4, 0.4), (0.6, 0.4), (0.6, 0.6), (0.4, 0.6), (0.4, 0.42))
+    spots = [
+        (place["x"] + x * place["width"], place["y"] + y * place["height"]) for x, y in corners
+    ]
+    page.mouse.move(*spots[0])
+    page.mouse.down()
+    for spot in spots[1:]:
+        page.mouse.move(*spot, steps=10)
+    page.mouse.up()
+    told = page.get_by_text(re.compile("^lasso:"))
+    told.wait_for()
+    inside, box = map(int, re.findall(r"\d+", told.inner_text()))
+    assert inside > 100 and inside > 0.8 * box  # those of one place, and next to all of these
+    no_traceback(page)
+    own = ("data:", "blob:", page.url.split("/doc/")[0])
+    assert not [url for url in fetched if not url.startswith(own)]
+
+
 # ---- tests
 
 
@@ -217,18 +313,13 @@ def test_in_jupyterlab(page, lab, screenshots):
     page.wait_for_function("""[...document.querySelectorAll('[role=group]')].some(
         row => row.ariaLabel.startsWith('vapnet') && row.children.length == 9)""")
 
-    page.get_by_role("button", name="Draw the map").click()
-    canvas = page.locator("canvas[role=application]")
-    canvas.wait_for(timeout=LOAD)
-    canvas.hover(position={"x": 200, "y": 200})
-    canvas.focus()
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowDown")
-    page.locator(".fieldmarks-card img").wait_for()
+    chart = section(page, "A map")
+    draw_the_map(page, chart)
+    chart.get_by_role("button", name="→").press("Enter")
     before = sources(vapnet)
-    page.keyboard.press("Enter")
+    chart.get_by_role("button", name="Search with it").press("Enter")
     changed(page, vapnet, before, "query from the map to gallery")
-    photograph(page, screenshots, "lab-map", section(page, "A map"))
+    photograph(page, screenshots, "lab-map", chart)
 
     picker = page.locator("select[multiple]")
     picker.select_option(index=list(range(5)))
@@ -276,6 +367,7 @@ def test_as_voila_serves_it(page, voila, workplace, screenshots):
     vapnet.get_by_role("button").nth(0).click()
     changed(page, section(page, "Why"), [], "Voila: why")
     point_at_places(page)
+    draw_the_map(page, section(page, "A map"))
     before = sources(section(page, "What SREM erases"))
     page.locator(".widget-slider", has_text="n, regions").locator(".noUi-handle").press(
         "ArrowRight"

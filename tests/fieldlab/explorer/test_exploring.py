@@ -459,6 +459,20 @@ def test_runs_that_are_kept_are_there_at_once(folder, monkeypatch):
     assert np.array_equal(first.plane, plane)
 
 
+def test_pictures_that_are_not_laid_out_lie_among_those_most_like_them(folder, monkeypatch):
+    chosen = gallery.first_choice(gallery.explorable(folder)[0])
+    finder = exploring.open_runs(chosen, "", "cpu").finders[0]
+    monkeypatch.setattr(exploring, "LAID_OUT", len(finder) - 3)
+    plane = finder.plane
+    assert plane.shape == (len(finder), 2) and np.isfinite(plane).all()
+    units = np.eye(4)[:3]
+    corners = torch.tensor([[0.0, 0], [9, 0], [0, 9]])
+    between = torch.tensor([[1.0, 1, 0, 0], [1, 0, 0, 0], [2, 1, 0, 0]])
+    between = torch.nn.functional.normalize(between, dim=1)
+    found = exploring.among(between, torch.tensor(units).float(), corners).numpy()
+    np.testing.assert_allclose(found, [[4.5, 0], [0, 0], [0, 0]], atol=1e-3)
+
+
 # ---- panels
 
 
@@ -533,6 +547,26 @@ def test_places_are_shown_of_the_query_until_there_is_another(explorer):
     assert explorer._places_box.children == (shown,)
     explorer.search_with(4)
     assert explorer._places_box.children == () and said(explorer._places_text) == ""
+
+
+def test_the_map_marks_what_is_found_and_a_lasso_lists_pictures(explorer):
+    explorer.search_with(3)
+    explorer.draw_map()
+    assert explorer._map_box.children == (explorer._map,)
+    finder, found = explorer._shown[0]
+    marks = explorer._map.scatter.widget.selection.tolist()
+    assert sorted(marks) == sorted([*found, 3]) and len(explorer._map.plane) == len(finder)
+    canvas = explorer._map.scatter.widget
+    canvas.selection = np.array([0, 1, 5], np.uint32)
+    shown = explorer._map_box.children[1]
+    assert "3 pictures in the lasso" in shown.label and len(shown.items) == 3
+    assert {item["name"] for item in shown.items} == {explorer.gallery.title(i) for i in (0, 1, 5)}
+    shown.chosen = 0
+    assert explorer.query == explorer._in_lasso[0] in (0, 1, 5)
+    canvas.selection = np.array([], np.uint32)
+    assert explorer._map_box.children == (explorer._map,)
+    canvas.selection = np.array([7], np.uint32)
+    assert explorer.query == 7
 
 
 def test_a_search_in_stages_needs_codes_and_embeddings(explorer):

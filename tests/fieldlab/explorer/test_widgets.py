@@ -3,13 +3,16 @@
 import base64
 import io
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgba
 from PIL import Image
 
 from fieldlab.explorer import widgets
+from fieldmarks.show import style
 from fieldmarks.show.style import RIGHT, WRONG
 
 
@@ -66,18 +69,65 @@ def test_frames_have_the_colours_of_the_galleries():
     )
 
 
-def test_the_map_shows_the_card_of_what_is_pointed_at():
-    shown = []
+@pytest.fixture
+def chart():
+    """A map of five points, and what it told: cards asked for, points chosen, lassos."""
+    asked, chosen, lassos = [], [], []
 
     def card_of(position):
-        shown.append(position)
-        return {"source": "s", "name": f"bird {position}"}
+        asked.append(position)
+        return {"source": "s", "name": f"<bird> {position}"}
 
-    chart = widgets.PictureMap(card_of, points=[[0, 0], [1, 1]])
-    chart.hovered = 1
-    assert chart.card == {"source": "s", "name": "bird 1", "position": 1}
-    chart.hovered = 7  # not a point: said by a page that is behind
-    assert chart.card == {} and shown == [1]
+    chart = widgets.PictureMap(card_of, chosen.append, lassos.append)
+    plane = torch.tensor([[0.0, 0], [2, 0], [5, 0.5], [0, 3], [-4, 0]])
+    chart.draw(plane, ["a", "a", "b", "b", "c"], "five")
+    return SimpleNamespace(map=chart, asked=asked, chosen=chosen, lassos=lassos)
+
+
+def test_the_map_shows_the_card_of_what_is_pointed_at(chart):
+    canvas = chart.map.scatter.widget
+    canvas.hovering = 1
+    assert "&lt;bird&gt; 1" in chart.map._card.value and 'src="s"' in chart.map._card.value
+    canvas.hovering = None  # the mouse is between points
+    canvas.hovering = 7  # not a point: said by a page that is behind
+    assert chart.asked == [1] and "bird&gt; 1" in chart.map._card.value
+
+
+def test_what_the_reader_selects_on_the_map_is_told_and_what_is_marked_is_not(chart):
+    canvas = chart.map.scatter.widget
+    for rows in ([3], [0, 2, 4], []):
+        canvas.selection = np.array(rows, np.uint32)
+    assert chart.chosen == [3] and chart.lassos == [[0, 2, 4], []] and chart.asked == [3]
+    marks = {2: "query", 0: "right", 1: "wrong", 3: "neutral"}
+    chart.map.mark(marks)
+    assert canvas.selection.tolist() == list(marks) and chart.chosen == [3]
+    colours = [line.line_color for line in canvas.annotations]
+    wanted = [style.INK, style.RIGHT, style.WRONG, style.WRONG]
+    assert colours == [to_rgba(colour) for colour in wanted]
+    canvas.selection = np.array([9], np.uint32)  # not a point
+    assert chart.chosen == [3] and chart.lassos[-1] == []
+
+
+def test_arrows_lead_from_point_to_point_and_the_button_chooses(chart):
+    arrows = {button.description: button.click for button in chart.map._side.children[1].children}
+    search = chart.map._side.children[2].click
+    search()
+    assert chart.chosen == []
+    for sign, position in (("→", 0), ("→", 1), ("→", 2), ("→", 2), ("←", 1), ("←", 0), ("↑", 3)):
+        arrows[sign]()
+        assert chart.map.at == chart.map.scatter.widget.hovering == position
+    search()
+    assert chart.chosen == [3] and chart.map._card.value.count("<img") == 1
+    for sign, position in (("↓", 0), ("←", 4)):
+        arrows[sign]()
+        assert chart.map.at == position
+
+
+def test_the_map_draws_points_of_a_class_in_one_colour(chart):
+    points = chart.map.scatter.widget.points
+    assert points.shape[0] == 5 and len(np.unique(points[:, 2])) == 3
+    chart.map.draw(np.ones((4, 2)), None, "no labels, all at one place")
+    assert chart.map.scatter.widget.color == list(to_rgba(style.NEUTRAL))
 
 
 def test_boxes_that_are_there_twice_have_one_frame():
@@ -97,12 +147,6 @@ def test_uploads_reach_whom_they_are_for():
     assert received == [("bird.jpg", b"abc")] and refused == [
         "huge.jpg has 9.0 MB: upload at most 8 MB"
     ]
-
-
-def test_points_fill_the_unit_square():
-    points = np.array(widgets.points_of(torch.tensor([[2.0, -1.0], [4.0, 3.0], [3.0, 1.0]])))
-    np.testing.assert_allclose(points, [[0, 0], [1, 1], [0.5, 0.5]])
-    assert np.isfinite(widgets.points_of(np.ones((3, 2)))).all()
 
 
 def test_bits_that_differ_stand_out():

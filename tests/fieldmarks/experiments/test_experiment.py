@@ -167,10 +167,9 @@ def test_a_baseline_that_cannot_be_compared_with_is_refused(tmp_path, baseline, 
     if baseline == "other":
         generated = {**SMALL["generated"], "seed": 1}
         finish(NearestMean(parameters(tmp_path / "other", epochs=0, generated=generated)))
-    experiment = NearestMean(parameters(tmp_path / "run", baseline=str(tmp_path / baseline)))
-    with pytest.raises(ValueError, match=message) as caught:
-        experiment.comparison({})
-    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=message) as caught:  # and not after training
+        NearestMean(parameters(tmp_path / "run", baseline=str(tmp_path / baseline)))
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
 def test_a_method_without_a_stream_is_not_trained(tmp_path):

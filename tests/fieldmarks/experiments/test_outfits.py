@@ -339,9 +339,9 @@ def test_what_a_run_is_compared_with(wardrobe, tmp_path):
     baseline = str(tmp_path / "runs" / "a")
     assert experiment_of("c", baseline=baseline).compare_with()[0] == "pan_supervised-GE"
     with pytest.raises(ValueError, match="is not a finished run"):
-        experiment_of("d", baseline=str(tmp_path / "c")).compare_with()
+        experiment_of("d", baseline=str(tmp_path / "c"))
     with pytest.raises(ValueError, match="was made on other data"):
-        experiment_of("e", baseline=baseline, outfits_split="disjoint").compare_with()
+        experiment_of("e", baseline=baseline, outfits_split="disjoint")
 
 
 def test_the_fingerprint_is_that_of_items_questions_and_attributes(wardrobe):
