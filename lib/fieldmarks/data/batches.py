@@ -199,19 +199,24 @@ class TripletStream(TrainingStream):
     triplets: int = 0  # of an epoch; 0: one for every pair of images of one class
 
     def __post_init__(self) -> None:
-        members = [(self.labels == c).nonzero().flatten() for c in self.labels.unique()]
+        self.together = self.pairs()
+        super().__post_init__()
+
+    def pairs(self) -> Tensor:
+        """All pairs of images of one class: (P, 2) positions."""
+        classes = self.labels.unique()
+        members = [(self.labels == c).nonzero().flatten() for c in classes]
         if len(members) < 2:
             raise ValueError("triplets need negatives, and all training images are of one class")
-        self.together = torch.cat([torch.combinations(own) for own in members])  # (P, 2)
         sizes = torch.tensor([len(own) for own in members])
         # Images class by class, and where each image's class begins and ends among them.
         self.sorted, ends = torch.cat(members), sizes.cumsum(0)
-        place = torch.searchsorted(self.labels.unique(), self.labels)
+        place = torch.searchsorted(classes, self.labels)
         self.own = (ends - sizes)[place], ends[place]
-        super().__post_init__()
+        return torch.cat([torch.combinations(own) for own in members])
 
     def plan(self, epoch: int) -> list[Tensor]:
-        """The whole batches of an epoch, as positions among the pairs of one class."""
+        """The whole batches of an epoch, as positions among the pairs."""
         pairs = shuffled(len(self.together), self.batch_size, self.seed, epoch)
         return pairs[: max(1, self.triplets // self.batch_size)] if self.triplets else pairs
 
@@ -219,11 +224,14 @@ class TripletStream(TrainingStream):
         generator = seeded(self.seed, 4, step)
         turned = torch.rand(len(batch), generator=generator) < 0.5
         pairs = torch.where(turned[:, None], self.together[batch].flip(1), self.together[batch])
+        return torch.cat([pairs, self.negatives(pairs, generator)[:, None]], dim=1)
+
+    def negatives(self, pairs: Tensor, generator: torch.Generator) -> Tensor:
+        """An image of another class for each pair (b, 2): (b,)."""
         first, end = (ends[pairs[:, 0]] for ends in self.own)
-        random = torch.rand(len(batch), generator=generator, dtype=torch.float64)
+        random = torch.rand(len(pairs), generator=generator, dtype=torch.float64)
         other = (random * (len(self.labels) - (end - first))).long()
-        other += torch.where(other >= first, end - first, 0)  # over the image's own class
-        return torch.cat([pairs, self.sorted[other][:, None]], dim=1)
+        return self.sorted[other + torch.where(other >= first, end - first, 0)]
 
 
 def read_ahead(pixels, batches: list[Tensor], start: int = 0) -> Iterator[tuple]:

@@ -19,7 +19,7 @@ from fieldmarks.backbones import Backbone
 from fieldmarks.checkpoints import load_checkpoint
 from fieldmarks.checks import at_least, one_of, share
 from fieldmarks.data import catalog
-from fieldmarks.data.batches import TrainingStream, shuffled
+from fieldmarks.data.batches import TripletStream
 from fieldmarks.data.layouts import polyvore
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.data.readable import find_unreadable
@@ -353,33 +353,24 @@ def type_aware(p: Parameters, backbone: Backbone, outfits: polyvore.Outfits) -> 
 
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
-class OutfitTriplets(TrainingStream):
+class OutfitTriplets(TripletStream):
     """Items, `positives` that they are worn with, `negatives` of the positive's type that they are
     not worn with, drawn uniformly, and the `types` (b, 2) of the first two. An epoch goes through
     all edges in random order, each in either direction, or through so many of them."""
 
     edges: Tensor  # (E, 2) positions of items worn together
     types: Tensor  # (I,) long, of all items
-    triplets: int = 0
 
-    def __post_init__(self) -> None:
+    def pairs(self) -> Tensor:
         self.worn = edge_numbers(self.edges, len(self.types)).unique()
         items = self.edges.unique()
         # Items type by type, how many of each there are, and where each begins.
         self.sorted, self.counts = items[self.types[items].argsort()], self.types[items].bincount()
         self.first = self.counts.cumsum(0) - self.counts
-        super().__post_init__()
+        return self.edges
 
-    def plan(self, epoch: int) -> list[Tensor]:
-        """The whole batches of an epoch, as positions among the edges."""
-        edges = shuffled(len(self.edges), self.batch_size, self.seed, epoch)
-        return edges[: max(1, self.triplets // self.batch_size)] if self.triplets else edges
-
-    def pictures(self, batch: Tensor, step: int) -> Tensor:
-        generator = seeded(self.seed, 4, step)
-        turned = torch.rand(len(batch), generator=generator) < 0.5
-        pairs = torch.where(turned[:, None], self.edges[batch].flip(1), self.edges[batch])
-        random = torch.rand(len(batch), TRIES, generator=generator, dtype=torch.float64)
+    def negatives(self, pairs: Tensor, generator: torch.Generator) -> Tensor:
+        random = torch.rand(len(pairs), TRIES, generator=generator, dtype=torch.float64)
         kind = self.types[pairs[:, 1]][:, None]
         drawn = self.sorted[self.first[kind] + (random * self.counts[kind]).long()]
         item = pairs[:, :1].expand_as(drawn)
@@ -387,7 +378,7 @@ class OutfitTriplets(TrainingStream):
         free = ~torch.isin(edge_numbers(ends, len(self.types)), self.worn).view_as(drawn)
         free &= drawn != item
         best = free.int().argmax(1, keepdim=True)  # the first that is free, else the first
-        return torch.cat([pairs, drawn.gather(1, best)], dim=1)
+        return drawn.gather(1, best)[:, 0]
 
     def epoch(self, epoch: int, start: int = 0):
         plan = self.plan(epoch)
