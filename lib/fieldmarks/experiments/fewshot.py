@@ -92,7 +92,8 @@ class FewShot(PairExperiment):
         sets = list(few_shot_split(images).values())
         if images.attributes is None:
             return sets
-        kept = learned.varying(sets[0].attributes, images.attribute_names, p.dataset)
+        known = sets[0].attributes, images.attribute_names
+        kept, self.constant = learned.varying(*known, p.dataset)
         return [part.with_attributes(kept) for part in sets]
 
     def prepare(self) -> None:

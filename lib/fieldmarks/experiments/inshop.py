@@ -103,7 +103,8 @@ class InShop(PairExperiment):
         if images.attributes is None:
             return train, test
         learning = train.attributes[hold_out_items(train.labels, self.parameters.validation)[0]]
-        kept = learned.varying(learning, images.attribute_names, images.name)
+        known = learning, images.attribute_names
+        kept, self.constant = learned.varying(*known, images.name)
         return train.with_attributes(kept), test.with_attributes(kept)
 
     def learned_images(self) -> tuple[PixelCache, Tensor, Tensor | None]:

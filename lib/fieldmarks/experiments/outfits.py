@@ -105,7 +105,7 @@ class OutfitMatching(PairExperiment):
         self.training_items = torch.tensor(items)
         if data.attributes is not None:
             known = data.attributes[self.training_items]
-            kept = learned.varying(known, data.attribute_names, data.name)
+            kept, self.constant = learned.varying(known, data.attribute_names, data.name)
             names = [data.attribute_names[i] for i in kept.tolist()]
             options = {"attributes": data.attributes[:, kept], "attribute_names": names}
             self.outfits = data = dataclasses.replace(data, **options)

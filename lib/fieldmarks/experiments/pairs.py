@@ -2,7 +2,6 @@
 them end to end: what PAN's experiments share."""
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -137,13 +136,15 @@ class PairExperiment(Experiment):
     network: a `PairNetwork`.  learns: whether it has anything to learn.
     embedder: the method that gives its features.
     method: what is trained: the network, then a `PairMethod` of both where `end_to_end` asks.
-    embedding: what the embedder's run says of itself; {} of a backbone as it comes."""
+    embedding: what the embedder's run says of itself; {} of a backbone as it comes.
+    constant: names of the attributes that never vary among what is learned from: left out."""
 
     embedder: Method
     embedding: dict
     network: PairNetwork
     whole: "PairMethod | None"
     attribute_names: Any
+    constant: Sequence[str] = ()
 
     @property
     def backbone(self) -> Any:
@@ -158,6 +159,9 @@ class PairExperiment(Experiment):
         what this run learns from; ValueError where the embedder has seen other images of its data.
         """
         p, self.whole, self.embedding = self.parameters, None, {}
+        if self.constant and p.progress != "none":
+            shown = ", ".join(self.constant[:5]) + ", ..." * (len(self.constant) > 5)
+            print(f"{len(self.constant)} attributes never vary here and are left out: {shown}")
         if p.embedding_settings:
             inner = p.of_embedding(p.folder().parent)
             if self.rank == 0:
@@ -236,7 +240,8 @@ class PairExperiment(Experiment):
         embedding = {n: self.embedding[n] for n in ("method", "metrics") if self.embedding}
         if embedding:
             embedding["train_seconds"] = self.embedding["timing"]["train_seconds"]
-        return {"attribute_names": self.attribute_names, "embedding": embedding}
+        named = {"attribute_names": self.attribute_names, "constant_attributes": self.constant}
+        return named | {"embedding": embedding}
 
     @classmethod
     def load(cls, folder: Path, result: dict, device: str = "auto") -> "PairMethod":
@@ -348,19 +353,15 @@ def joined(first: History, then: History) -> History:
     return History(*rows, first.seconds + then.seconds, first.images + then.images)
 
 
-def varying(attributes: Tensor, names: Sequence[str], data: str) -> Tensor:
+def varying(attributes: Tensor, names: Sequence[str], data: str) -> tuple[Tensor, list[str]]:
     """Which of the attributes (N, A) of what is learned from are there in one and known not to be
-    in another, as positions (B,). Others teach nothing: a warning names them. ValueError where none
-    varies."""
+    in another, as positions (B,), and the names of the others, which teach nothing. ValueError
+    where none varies."""
     kept = (attributes == 1).any(0) & (attributes == 0).any(0)
     constant = [name for name, varies in zip(names, kept.tolist(), strict=True) if not varies]
     if len(constant) == len(kept):
         raise ValueError(f"{data}: no attribute varies among what is learned from")
-    if constant:
-        shown = ", ".join(constant[:5]) + ", ..." * (len(constant) > 5)
-        never = f"{len(constant)} of {len(kept)} attributes never vary among what is learned from"
-        warnings.warn(f"{data}: {never} and are left out: {shown}", stacklevel=2)
-    return kept.nonzero().flatten()
+    return kept.nonzero().flatten(), constant
 
 
 def positive_pairs(labels: Tensor) -> int:

@@ -109,6 +109,10 @@ def test_from_data_to_result(birds, tmp_path, method):
     assert all(0 <= value <= 1 for value in result["metrics"].values())
     assert result["best"]["epoch"] in (2, 4)
     assert result["attribute_names"] == experiment.base.images.attribute_names
+    known = experiment.base.images.attributes
+    assert all({0.0, 1.0} <= set(column.tolist()) for column in known.T)
+    names = experiment.load_images().attribute_names
+    assert sorted(result["attribute_names"] + result["constant_attributes"]) == sorted(names)
     assert "certainty is 3 or more" in result["attributes"]
     assert list(result["above"]) == ["protonet", "cosine"]
     assert parse(Parameters, result["parameters"]) == experiment.parameters

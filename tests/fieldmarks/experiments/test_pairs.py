@@ -401,10 +401,9 @@ def test_attributes_that_never_vary_are_named_and_left_out():
     attributes = torch.tensor(
         [[1, 0, 1, nan, 0, 1], [0, 0, 1, nan, nan, 0], [1, 0, nan, nan, 1, 1]]
     )
-    with pytest.warns(UserWarning, match="birds: 3 of 6 attributes never vary .* out: b, c, d$"):
-        kept = module.varying(attributes, list("abcdef"), "birds")
-    assert kept.tolist() == [0, 4, 5]
-    assert module.varying(attributes[:, kept], list("aef"), "birds").tolist() == [0, 1, 2]
+    kept, constant = module.varying(attributes, list("abcdef"), "birds")
+    assert kept.tolist() == [0, 4, 5] and constant == ["b", "c", "d"]
+    assert module.varying(attributes[:, kept], list("aef"), "birds")[1] == []
     with pytest.raises(ValueError, match="birds: no attribute varies among what is learned from"):
         module.varying(attributes[:, 1:4], list("bcd"), "birds")
 
