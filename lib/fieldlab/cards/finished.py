@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fieldlab.cards.card import Card, load_card
-from fieldmarks.experiments.result import SCHEMA, TRIAL, read_result
+from fieldmarks.experiments.result import EMBEDDINGS, SCHEMA, TRIAL, read_result
 
 # Runs that differ in these alone are the same experiment.
 NOT_SETTING = ("seed", "out", "card", "progress", "device", "baseline", "root", "tensorboard")
@@ -45,8 +45,13 @@ def find_results(folder: Path) -> list[FinishedRun]:
         ValueError: a result.json that no run of this edition wrote.
     """
     found = {file.parent for file in Path(folder).rglob("result.json")}
-    # What lies inside another run's folder is a part of that run.
-    folders = [each for each in found if found.isdisjoint(each.parents)]
+    # What lies inside another run's folder is a part of that run, and what trained an encoder one
+    # of those beside it.
+    folders = [
+        each
+        for each in found
+        if found.isdisjoint(each.parents) and EMBEDDINGS not in each.relative_to(folder).parts[:-1]
+    ]
     runs = [FinishedRun(each, result) for each in folders if (result := read_result(each))]
     runs = [run for run in runs if run.result.get("parameters", {}).get("tuned") != TRIAL]
     for run in runs:

@@ -26,7 +26,7 @@ from fieldmarks.experiments.experiment import (
 )
 from fieldmarks.experiments.features import Unscaled, frozen_features
 from fieldmarks.experiments.parameters import composed_of
-from fieldmarks.experiments.result import finished_run
+from fieldmarks.experiments.result import EMBEDDINGS, finished_run
 from fieldmarks.files import lock, release
 from fieldmarks.methods.attribute_baselines import AttributeSimilarityHead
 from fieldmarks.methods.hashing import HashMethod
@@ -81,7 +81,7 @@ class PairParameters(RunParameters):
         settings = self.embedding_defaults | self.embedding_settings
         arguments = (self, self.embedding_kind, settings, "embedding_settings")
         name = inner_parameters(*arguments, "").folder().name
-        return inner_parameters(*arguments, str(beside / "embeddings" / name))
+        return inner_parameters(*arguments, str(beside / EMBEDDINGS / name))
 
 
 @composed_of(TrainingViews, crop_scale=(0.3, 1.0), jitter=0.2)

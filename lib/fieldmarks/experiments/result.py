@@ -10,6 +10,7 @@ from pathlib import Path
 from fieldmarks.files import write_json
 
 SCHEMA = 2  # raised where results of an earlier edition would be misread
+EMBEDDINGS = "embeddings"  # the folder beside runs that holds those which trained their encoders
 TRIAL = "trial"  # the parameter `tuned` of runs that values are chosen by: no results
 PACKAGES = "torch torchvision timm pytorch-metric-learning numpy pillow faiss-cpu".split()
 

@@ -44,3 +44,9 @@ def test_runs_come_by_card_and_in_the_order_in_which_they_ended(tmp_path):
         make_run(tmp_path / name, card="x" if name == "c" else "y")
         rewrite(tmp_path / name, finished=end)
     assert [run.folder.name for run in find_results(tmp_path)] == ["c", "b", "a"]
+
+
+def test_what_trained_an_encoder_is_a_part_of_the_runs_beside_it(tmp_path):
+    run, encoder = make_run(tmp_path / "run"), make_run(tmp_path / "embeddings" / "encoder")
+    assert [each.folder for each in find_results(tmp_path)] == [run]
+    assert [each.folder for each in find_results(tmp_path / "embeddings")] == [encoder]
