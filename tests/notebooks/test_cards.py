@@ -65,7 +65,7 @@ FIGURES = {  # experiment and method: a run's figures, and the line that its not
         "epoch   4/4",
     ),
     ("fewshot", "pan_supervised"): (
-        ["classes.jpg", "curves.png", *EPISODES, "pairs.jpg", "concepts.png"],
+        ["classes.jpg", "curves.png", *EPISODES, "pairs.jpg", "concepts.png", "named_concepts.jpg"],
         "epoch   4/4",
     ),
     ("fewshot", "protonet"): (["classes.jpg", *EPISODES], "certainty is 3 or more"),
