@@ -131,11 +131,7 @@ class FewShot(PairExperiment):
         return self.with_hard(*drawn, self.base.features, labels, epoch)
 
     def learned_images(self) -> tuple[PixelCache, Tensor, Tensor | None]:
-        images = self.base.images
-        attributes = (
-            images.attributes if self.parameters.method in learned.WITH_ATTRIBUTES else None
-        )
-        return self.base.pixels, images.labels, attributes
+        return self.base.pixels, self.base.images.labels, self.base.images.attributes
 
     def renew(self, *parts: str) -> None:
         """Take the features of some parts anew where the embedder is trained too."""

@@ -109,10 +109,7 @@ class InShop(PairExperiment):
 
     def learned_images(self) -> tuple[PixelCache, Tensor, Tensor | None]:
         rows, images = self.learned, self.train_set
-        attributes = (
-            images.attributes if self.parameters.method in learned.WITH_ATTRIBUTES else None
-        )
-        attributes = None if attributes is None else attributes[rows]
+        attributes = None if images.attributes is None else images.attributes[rows]
         return self.train_pixels.subset(rows), images.labels[rows], attributes
 
     @staticmethod

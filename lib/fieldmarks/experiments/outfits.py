@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fieldmarks.backbones import Backbone
 from fieldmarks.checkpoints import load_checkpoint
 from fieldmarks.checks import at_least, one_of, share
 from fieldmarks.data import catalog
@@ -125,8 +124,9 @@ class OutfitMatching(PairExperiment):
     def prepare_types(self) -> None:
         """The type-aware network, its triplets, and what its items are scored by."""
         p, data = self.parameters, self.outfits
-        self.method = self.network = type_aware(p, self.embedder.backbone, data)
         self.types = types_of(data)
+        torch.manual_seed(p.seed)
+        self.method = self.network = TypeAware(self.embedder.backbone, 1 + int(self.types.max()))
         options = {"edges": self.training_items[self.edges], "types": self.types}
         options |= {"triplets": p.triplets}
         self.stream = self.training_stream(OutfitTriplets, self.pixels, self.types, **options)
@@ -345,11 +345,6 @@ def types_of(outfits: polyvore.Outfits) -> Tensor:
         raise ValueError(f"{outfits.name}: {needed}: add polyvore_item_metadata.json")
     names = sorted({str(name) for name in outfits.categories})
     return torch.tensor([names.index(str(name)) for name in outfits.categories])
-
-
-def type_aware(p: Parameters, backbone: Backbone, outfits: polyvore.Outfits) -> TypeAware:
-    torch.manual_seed(p.seed)
-    return TypeAware(backbone, 1 + int(types_of(outfits).max()))
 
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)

@@ -204,9 +204,14 @@ class PairExperiment(Experiment):
     def pair_stream(self, features, draw, attributes, number: int = 20, **options) -> PairStream:
         """Pairs with the attributes (N, A) of their items, where the method takes such."""
         draw(1)  # too few pairs say so before anything runs
-        taken = attributes if self.parameters.method in WITH_ATTRIBUTES else None
-        taken = None if taken is None else taken.to(self.device)
+        taken = self.taken(attributes)
         return PairStream(features, draw, taken, (self.parameters.seed, number), **options)
+
+    def taken(self, attributes: Tensor | None) -> Tensor | None:
+        """The attributes (N, A) on the device, where the method learns from such."""
+        if attributes is None or self.parameters.method not in WITH_ATTRIBUTES:
+            return None
+        return attributes.to(self.device)
 
     def with_hard(self, pairs: Tensor, same: Tensor, features, labels, epoch: int) -> tuple:
         """The pairs of an epoch, with the share of hard negatives that the parameters ask for."""
@@ -227,7 +232,7 @@ class PairExperiment(Experiment):
         self.method = self.whole = PairMethod(
             self.embedder, self.network, self.attribute_names, self.scaled, p.freeze_norm
         )
-        self.whole.learn_from(attributes, p.encoder_lr / p.lr)
+        self.whole.learn_from(self.taken(attributes), p.encoder_lr / p.lr)
         settings = dataclasses.replace(p.settings(), epochs=p.end_to_end, evaluate_every=1)
         self.stream = self.training_stream(TrainingStream, pixels, labels, per_class=p.per_class)
         return joined(history, self.fit(settings, self.folder / END_TO_END))

@@ -35,11 +35,15 @@ class TypeAware(Method):
     def representation(self, images: Tensor) -> Tensor:
         return self.project(pool(self.backbone(images))).float()
 
+    def masks_of(self, types: Tensor) -> Tensor:
+        """Of pairs of types (..., 2), the same for both orders: (..., D)."""
+        low, high = types.sort(dim=-1).values.unbind(-1)
+        return self.masks[low, high]
+
     def apart(self, a: Tensor, b: Tensor, types: Tensor) -> Tensor:
         """Distance in [0, 2] of embeddings (..., D) twice in the subspaces of their types (..., 2):
         masked, brought to unit length. (...,)"""
-        low, high = types.sort(dim=-1).values.unbind(-1)  # a mask for both orders
-        mask = self.masks[low, high]
+        mask = self.masks_of(types)
         sides = (F.normalize(side * mask, dim=-1) for side in (a, b))
         return torch.sub(*sides).square().sum(-1).clamp(min=EPSILON).sqrt()
 
@@ -50,8 +54,7 @@ class TypeAware(Method):
         embedded = self.representation(torch.cat([images, positives, negatives]))
         item, worn, other = embedded.chunk(3)
         hinge = self.apart(item, worn, types) - self.apart(item, other, types) + MARGIN
-        low, high = types.sort(dim=-1).values.unbind(-1)
-        masks = self.masks[low, high].abs().sum(1).mean() / len(images)
+        masks = self.masks_of(types).abs().sum(1).mean() / len(images)
         lengths = embedded.norm(dim=1).mean()
         return {"triplet": hinge.relu().mean(), "norms": NORMS * (masks + lengths)}
 
