@@ -44,8 +44,9 @@ check: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# jupyter/ has settings of JupyterLab: a page that is reloaded has what was saved, the bar of a run too.
 lab: $(VENV)/ready
-	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks --LabApp.default_url=/lab/tree/tour.ipynb
+	JUPYTER_CONFIG_PATH="$(CURDIR)/jupyter:$$JUPYTER_CONFIG_PATH" $(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks --LabApp.default_url=/lab/tree/tour.ipynb
 
 serve: $(VENV)/ready
 	$(BIN)/python -m fieldlab.serve notebooks/explore.ipynb --address $(ADDRESS) --port $(PORT) --visitors $(VISITORS)

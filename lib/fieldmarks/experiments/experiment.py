@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from fieldmarks.backbones import Backbone, create_backbone
+from fieldmarks.busy_kernel import answer_reloaded_pages
 from fieldmarks.checkpoints import load_checkpoint, save_tensors
 from fieldmarks.checks import at_least, choices
 from fieldmarks.data import catalog
@@ -43,7 +44,7 @@ from fieldmarks.explain.on_object import on_object
 from fieldmarks.files import lock
 from fieldmarks.methods.method import Method
 from fieldmarks.processes import is_main, main_first, processes
-from fieldmarks.progress import counter
+from fieldmarks.progress import counter, in_jupyterlab
 from fieldmarks.training import History, Settings, choose_device, choose_precision, embed_all, fit
 
 NOT_IDENTITY = (
@@ -196,6 +197,8 @@ class Experiment:
     @classmethod
     def from_notebook(cls, namespace: dict) -> "Experiment":
         """The experiment of a notebook's parameters, from its `globals()`."""
+        if in_jupyterlab():
+            answer_reloaded_pages()
         return cls(reading.from_notebook(cls.Parameters, namespace))
 
     # What an experiment is made of

@@ -16,7 +16,15 @@ from types import SimpleNamespace
 import pytest
 
 from helpers.pages import WIDE
-from helpers.serving import copy_notebooks, free_port, make_runs, serve_command, serving, token_of
+from helpers.serving import (
+    REPOSITORY,
+    copy_notebooks,
+    free_port,
+    make_runs,
+    serve_command,
+    serving,
+    token_of,
+)
 
 SETTINGS = {  # of JupyterLab
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -71,6 +79,7 @@ def environment(tmp_path_factory) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
         "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_CONFIG_PATH": str(REPOSITORY / "jupyter"),
         "JUPYTER_DATA_DIR": str(home / "data"),
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
         "IPYTHONDIR": str(home / "ipython"),
