@@ -97,7 +97,8 @@ def workplace(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def runs(workplace, environment) -> Path:
     """Finished runs beside the notebooks, where these look for them."""
-    make_runs(workplace, environment)
+    drawn = {"classes": 24, "images": 8, "size": 128}
+    make_runs(workplace, environment, generated=drawn, resize=112, size=96)
     return workplace / "runs"
 
 
