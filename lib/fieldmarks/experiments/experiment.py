@@ -18,6 +18,7 @@ import importlib
 import json
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -196,10 +197,18 @@ class Experiment:
 
     @classmethod
     def from_notebook(cls, namespace: dict) -> "Experiment":
-        """The experiment of a notebook's parameters, from its `globals()`."""
+        """The experiment of a notebook's parameters, from its `globals()`. What is wrong with these
+        is said in a line, without the frames of the library that found it."""
         if in_jupyterlab():
             answer_reloaded_pages()
-        return cls(reading.from_notebook(cls.Parameters, namespace))
+        try:
+            return cls(reading.from_notebook(cls.Parameters, namespace))
+        except (ValueError, OSError) as error:
+            *_, (last, _) = traceback.walk_tb(error.__traceback__)
+            if last.f_globals["__name__"].startswith(("fieldmarks.", "fieldguide.")):
+                line = f"{type(error).__name__}: {error}"
+                error._render_traceback_ = lambda: [line]  # JupyterLab asks for it
+            raise
 
     # What an experiment is made of
 

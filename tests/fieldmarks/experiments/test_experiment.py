@@ -112,6 +112,16 @@ def test_a_notebook_gives_the_parameters(tmp_path):
         NearestMean.from_notebook({"epoch": 2})
 
 
+def test_a_notebook_shows_a_line_of_what_is_wrong_with_parameters_and_all_of_a_defect(monkeypatch):
+    with pytest.raises(ValueError) as refused:
+        NearestMean.from_notebook({"epoch": 2})
+    assert refused.value._render_traceback_() == [f"ValueError: {refused.value}"]
+    monkeypatch.setattr(NearestMean, "__init__", lambda self, parameters: int("x"))
+    with pytest.raises(ValueError) as defect:
+        NearestMean.from_notebook({"epochs": 2})
+    assert not hasattr(defect.value, "_render_traceback_")
+
+
 # A run
 
 
