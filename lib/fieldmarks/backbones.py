@@ -15,6 +15,7 @@ from PIL import Image
 from timm.models import group_modules, group_parameters
 from torch import Tensor, nn
 
+from fieldmarks.convolutions import fold_norms, pad_kernels
 from fieldmarks.decoding import decode, upright
 from fieldmarks.resampling import crop_and_resize
 
@@ -35,6 +36,7 @@ class Backbone(nn.Module):
 
     def __init__(self, network: nn.Module, name: str, mean, std, image_size: int):
         super().__init__()
+        pad_kernels(network)
         self.network, self.name = network, name
         self.mean, self.std = tuple(mean), tuple(std)
         self.image_size, self.resize = image_size, round(image_size * 8 / 7)
@@ -74,6 +76,7 @@ class Backbone(nn.Module):
                 parameters[name].requires_grad_(False)
             self.frozen += modules.get(stage, [])
         self.train(self.training)
+        fold_norms(self.network, self.frozen, self.image_size)
 
     def train(self, mode: bool = True):
         super().train(mode)

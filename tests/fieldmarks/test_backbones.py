@@ -227,7 +227,9 @@ def test_gradients_do_not_depend_on_what_is_frozen_below():
         backbone(images).square().mean().backward()
         gradients.append({n: p.grad for n, p in backbone.named_parameters()})
     whole, part = gradients
-    assert all(torch.equal(whole[name], grad) for name, grad in part.items() if grad is not None)
+    for name, grad in part.items():
+        if grad is not None:
+            torch.testing.assert_close(grad, whole[name], rtol=1e-4, atol=1e-6)
     assert sum(grad is not None for grad in part.values()) == 18  # of the last two stages
 
 
