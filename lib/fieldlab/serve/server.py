@@ -17,6 +17,10 @@ FULL = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <p>A place comes free when somebody closes the page, or has not used it for {minutes} minutes.
 Then reload this page.</p></body></html>"""
 
+# Voila's page asks for a style sheet from elsewhere, for which a classroom without the internet
+# would wait.
+FROM_HERE = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'"
+
 
 class Door(TornadoVoilaHandler):
     """The page of the notebook, or the one that says that there is no place."""
@@ -67,5 +71,6 @@ def serve(notebook: Path, address: str, port: int, visitors: int, idle: int) -> 
     page = {"file_denylist": [".*"], "allow_template_override": "NO"}
     page["multi_kernel_manager_class"] = Places
     app = {"auto_token": True, "open_browser": False, "ip": address, "port": port}
+    app["tornado_settings"] = {"headers": {"Content-Security-Policy": FROM_HERE}}
     config = Config({"Voila": app, "VoilaConfiguration": page, "Places": kernels})
     Classroom.launch_instance([str(notebook)], config=config)

@@ -357,6 +357,9 @@ def test_as_voila_serves_it(page, voila, workplace, screenshots):
             urllib.request.urlopen(f"{voila.bare}/voila/files/{path}")
         assert refused.value.code == 403
 
+    fetched, refused = set(), set()
+    page.on("response", lambda response: fetched.add(response.url))
+    page.on("requestfailed", lambda request: refused.add(request.failure))
     page.goto(voila.url, timeout=LOAD)  # the page is complete when its cells have run
     vapnet = row(page, "vapnet")
     vapnet.wait_for(timeout=LOAD)
@@ -378,6 +381,8 @@ def test_as_voila_serves_it(page, voila, workplace, screenshots):
     photograph(page, screenshots, "voila-upload", section(page, "A query"))
     no_traceback(page)
     no_code_gets_through(page, voila, workplace)
+    assert not [url for url in fetched if not url.startswith((voila.bare, "data:", "blob:"))]
+    assert refused <= {"csp"}  # by the browser, before it asked
     page.close(run_before_unload=True)
 
 
