@@ -23,7 +23,7 @@ assert low <= results.recall(1)[1] <= high
 assert len(results.show(birds_seen, [0, 9], k=5).axes) > 10
 """
     show = "birds_seen = fm.PixelCache.open(unseen.paths, 96)\n"
-    environment = {**os.environ, "FIELDMARKS_CACHE": str(tmp_path), "OMP_NUM_THREADS": "2"}
+    environment = {**os.environ, "FIELDMARKS_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code + show + checks],
         capture_output=True,
