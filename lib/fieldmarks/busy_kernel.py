@@ -1,13 +1,14 @@
 """A kernel that gives a reloaded page its widgets while a cell runs."""
 
-ASKED_BY_PAGES = {"kernel_info_request", "comm_open", "comm_msg", "comm_close"}
+# What a page asks for the states of all widgets through; what widgets say has comms of its own.
+CONTROL = "jupyter.widget.control"
 
 
 def answer_reloaded_pages() -> None:
     """Lets JupyterLab show the widgets of a page that it loads anew while a cell runs.
 
     It draws them once the kernel has said what it is and what state they have, and asks where only
-    a kernel at rest answers. From here on the thread that receives these questions answers
+    a kernel at rest answers. From here on the thread that receives these two questions answers
     them, where there is one: in ipykernel 7."""
     from IPython import get_ipython
 
@@ -22,18 +23,24 @@ def answer_reloaded_pages() -> None:
         content, topic = {"execution_state": state}, kernel._topic("status")
         session.send(kernel.iopub_socket, "status", content, request, topic)
 
+    controls = set()  # comms of this kind
+
     async def receive(frames: list) -> None:
         sender, parts = session.feed_identities(frames, copy=False)
-        header = session.deserialize(parts, content=False, copy=False)["header"]
-        kind = header["msg_type"]
-        if kind not in ASKED_BY_PAGES or header.get("subshell_id"):
-            return await pass_on(frames)
-        request = session.deserialize(parts, copy=False)
+        packed = session.deserialize(parts, content=False, copy=False)
+        kind = packed["header"]["msg_type"]
+        content = session.unpack(packed["content"]) if kind.startswith("comm_") else {}
+        if content.get("target_name") == CONTROL and kind == "comm_open":
+            controls.add(content["comm_id"])
         if kind == "kernel_info_request":
+            request = session.deserialize(parts, copy=False)
             say("busy", request)
             await kernel.kernel_info_request(stream, sender, request)
             say("idle", request)
-        else:
+        elif content.get("comm_id") in controls:
+            request = session.deserialize(parts, copy=False)
             getattr(kernel.comm_manager, kind)(stream, sender, request)
+        else:
+            await pass_on(frames)
 
     thread.io_loop.add_callback(stream.on_recv, receive, copy=False)

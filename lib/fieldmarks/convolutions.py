@@ -37,7 +37,7 @@ def fold_norms(network: nn.Module, names: list[str], image_size: int) -> None:
         for parent in network.modules()
         for conv, norm in pairwise(parent.children())
         if type(conv) in CONVOLUTIONS and type(norm) in NORMS and {conv, norm} <= still
-        if conv.out_channels == norm.num_features
+        if conv.out_channels == norm.num_features and norm.affine and norm.track_running_stats
     ]
     if _may_be_folded(network, pairs, image_size):
         _fold(network, pairs)
@@ -70,7 +70,8 @@ class _Conv2dSame(Conv2dSame):
         if learns or x.device.type != "cpu" or self.dilation != (1, 1):
             x, totals = pad_same(x, self.kernel_size, self.stride, self.dilation), [0, 0]
         odd, padding = [total % 2 for total in totals], [(total + 1) // 2 for total in totals]
-        weight = F.pad(weight, (odd[1], 0, odd[0], 0))
+        if any(odd):
+            weight = F.pad(weight, (odd[1], 0, odd[0], 0))
         return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, self.groups)
 
 
