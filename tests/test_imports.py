@@ -18,6 +18,8 @@ FLOORS = [  # of fieldmarks, from the bottom; what stands on one floor may impor
         "progress",
         "checkpoints",
         "memory",
+        "busy_kernel",
+        "convolutions",
     },
     {"labels", "picture_kinds"},
     {"decoding"},

@@ -10,9 +10,9 @@ def answer_reloaded_pages() -> None:
     It draws them once the kernel has said what it is and what state they have, and asks where only
     a kernel at rest answers. From here on the thread that receives these two questions answers
     them, where there is one: in ipykernel 7."""
-    from IPython import get_ipython
+    from ipykernel.kernelapp import IPKernelApp
 
-    kernel = get_ipython().kernel
+    kernel = IPKernelApp.instance().kernel
     thread = getattr(kernel, "shell_channel_thread", None)
     if thread is None or hasattr(thread, "answers_reloaded_pages"):
         return
