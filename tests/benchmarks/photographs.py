@@ -13,8 +13,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from fieldlab.cards.finished import find_results
 from fieldmarks.evaluation.statistics import seed_interval
+from fieldmarks.experiments.result import read_result
 
 ROOTS: dict[str, dict] = {
     "cars": {"dataset": "folder", "root": "cars_folder"},
@@ -47,6 +47,22 @@ ROWS = {
     if data != "fieldguide" or name in ("L_a", "L_a, linear head")
 }
 ROWS |= {f"hashing: {name}": ("hashing", ROOTS["cub"] | row) for name, row in HASHING.items()}
+CLAIMS = [
+    (f"{data}: {name}", f"{data}: {other}", metric)
+    for data in ROOTS
+    for name, other in (
+        ("L_a", "L_a, linear head"),
+        ("VAPNet", "L_a"),
+        ("VAPNet", "L_a, as long"),
+        ("VAPNet, centred", "L_a"),
+        ("VAPNet, centred", "L_a, as long"),
+    )
+    for metric in ("recall@1", "map@r")
+]
+CLAIMS += [
+    ("hashing: ADSH", "hashing: ADSH, layer as printed", "map"),
+    ("hashing: FCAENet", "hashing: ADSH", "map"),
+]
 SHOWN = ("recall@1", "map@r", "map", "attention", "attention_share", "erased", "erased_bits")
 
 
@@ -61,9 +77,12 @@ def train(module: str, values: dict, shared: Path) -> str:
     return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["failed"])[-1]
 
 
-def measure(description: str, rows: dict, common: dict, shown: tuple[str, ...]) -> None:
+def measure(
+    description: str, rows: dict, common: dict, shown: tuple[str, ...], claims: tuple = ()
+) -> None:
     """Run rows, {name: (module of the experiment, its parameters)}, under each seed, and print
-    their metrics over seeds."""
+    their metrics over seeds, then claims, (higher row, lower row, metric), as differences seed by
+    seed."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("shared", type=Path)
     parser.add_argument("out", type=Path)
@@ -84,21 +103,31 @@ def measure(description: str, rows: dict, common: dict, shown: tuple[str, ...]) 
             waiting[name, seed] = pool.submit(train, module, values, given.shared)
         for (name, seed), outcome in waiting.items():
             print(name, seed, outcome.result() or "done", flush=True)
+
+    def spanned(values: list[float]) -> str:
+        mean, low, high = seed_interval(values)
+        return f"{100 * mean:.1f}" + f" [{100 * low:.1f}, {100 * high:.1f}]" * (len(values) > 1)
+
+    found = {}
+    for name, seed in itertools.product(chosen, given.seeds):
+        out = given.out / f"{folder(name)}-{seed}"
+        if (out / "result.json").is_file():
+            found[name, seed] = read_result(out)
     for name in chosen:
-        found = [
-            run.result
-            for seed in given.seeds
-            for run in find_results(given.out / f"{folder(name)}-{seed}")
-        ]
-        line = [f"{found[0]['timing']['train_seconds']:.0f} s"]
+        own = [found[name, seed] for seed in given.seeds if (name, seed) in found]
+        line = [f"{run['timing']['train_seconds']:.0f} s" for run in own[:1]]
         for metric in shown:
-            values = [run["metrics"][metric] for run in found if metric in run["metrics"]]
-            if values:
-                mean, low, high = seed_interval(values)
-                span = f" [{100 * low:.1f}, {100 * high:.1f}]" * (len(values) > 1)
-                line.append(f"{metric} {100 * mean:.1f}{span}")
+            values = [run["metrics"][metric] for run in own if metric in run["metrics"]]
+            line += [f"{metric} {spanned(values)}"] if values else []
         print(name, *line, sep=" | ")
+    for higher, lower, metric in claims:
+        both = [s for s in given.seeds if (higher, s) in found and (lower, s) in found]
+        gains = [
+            found[higher, s]["metrics"][metric] - found[lower, s]["metrics"][metric] for s in both
+        ]
+        if gains:
+            print(f"{higher} - {lower}, {metric}: {spanned(gains)}")
 
 
 if __name__ == "__main__":
-    measure(__doc__, ROWS, COMMON, SHOWN)
+    measure(__doc__, ROWS, COMMON, SHOWN, CLAIMS)
