@@ -303,12 +303,12 @@ def test_rows_for_the_time_of_others_are_checked(timed, row, expected):
 def test_real_trials_see_no_test_class_and_survive_a_kill(real_lab, tmp_path):
     lab = real_lab
     lab.card["profiles"]["demo"]["seeds"] = [0]
-    straight = lab.tune("--trials", "3", "--workers", "2")
+    straight = lab.tune("--trials", "2", "--workers", "2")
     assert straight.returncode == 0, straight.stderr
     wanted, kept = tuned(lab), trials_of(lab)
     finals = {run.folder.name: run.result["metrics"] for run in find_results(lab.out)}
     trials = [read_result(file.parent) for file in lab.trials.glob("*/result.json")]
-    assert len(finals) == 2 and len(trials) == 6
+    assert len(finals) == 2 and len(trials) == 4
     # What was looked at is what the split gives, and that shares no image with the test classes.
     test = OpenSet.parts(parse(Parameters, {**lab.parameters}))[1]
     for result in trials:
@@ -319,12 +319,12 @@ def test_real_trials_see_no_test_class_and_survive_a_kill(real_lab, tmp_path):
             assert not set(part.paths) & set(test.paths)
             assert not set(part.labels.tolist()) & set(test.labels.tolist())
     shutil.rmtree(lab.out)
-    killed = lab.start("--trials", "3", "--workers", "2")
+    killed = lab.start("--trials", "2", "--workers", "2")
     wait_until(lambda: len(list(lab.trials.glob("*/result.json"))) >= 2)
     killed.kill()
     killed.communicate()
     before = {file: file.stat().st_mtime_ns for file in lab.trials.glob("*/result.json")}
-    resumed = lab.tune("--trials", "3", "--workers", "2")
+    resumed = lab.tune("--trials", "2", "--workers", "2")
     assert resumed.returncode == 0, resumed.stderr
     assert tuned(lab) == wanted and trials_of(lab) == kept
     assert {run.folder.name: run.result["metrics"] for run in find_results(lab.out)} == finals
