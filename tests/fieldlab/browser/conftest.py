@@ -134,6 +134,8 @@ def lab(workplace, environment):
 
     with serving(command, f"http://127.0.0.1:{port}/api", environment, workplace):
         yield SimpleNamespace(
+            address=f"http://127.0.0.1:{port}",
+            token=token,
             end_kernels=end_kernels,
             url=lambda notebook: f"http://127.0.0.1:{port}/doc/tree/{notebook}?token={token}",
             code_cells=code_cells,

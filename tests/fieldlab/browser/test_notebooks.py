@@ -3,6 +3,8 @@ another picture. explore.ipynb has a file of its own."""
 
 import json
 import re
+import subprocess
+from urllib.request import urlopen
 
 import pytest
 
@@ -52,7 +54,7 @@ TOUR = {
     "compare with": [1],
     "hottest pixels": "ArrowRight",
 }
-LONG = 40  # epochs, some of a second each
+LONG = 25  # epochs, some of a second each
 
 
 @pytest.fixture(autouse=True)
@@ -156,7 +158,8 @@ def test_a_reload_during_training_loses_neither_the_run_nor_its_bar(page, lab, w
     run_all(page, lab.url(file))
     wait_for(page, epoch)
     saved = workplace / "notebooks" / file
-    wait_for(page, lambda: "jupyter.widget-view" in saved.read_text())  # by itself, in 10 seconds
+    page.keyboard.press("Control+s")  # or by itself, every 30 seconds
+    wait_for(page, lambda: "jupyter.widget-view" in saved.read_text())
     page.on("dialog", lambda dialog: dialog.accept())  # that what is not saved would be lost
     page.reload()
     wait_for(page, epoch)
@@ -174,3 +177,15 @@ def test_a_reload_during_training_loses_neither_the_run_nor_its_bar(page, lab, w
     result = read_result(folder)
     assert [row["epoch"] for row in result["curves"]["epochs"]] == list(range(1, LONG + 1))
     assert (folder / "last.pt").read_bytes() == trained
+
+
+def test_make_lab_saves_pages_often(lab):
+    """Of a page that is reloaded, only what was saved is there."""
+    plugin = "@jupyterlab/docmanager-extension:plugin"
+    with urlopen(f"{lab.address}/lab/api/settings/{plugin}?token={lab.token}") as answer:
+        settings = json.load(answer)
+    assert settings["schema"]["properties"]["autosaveInterval"]["default"] == 30
+    recipe = subprocess.run(
+        ["make", "--dry-run", "lab"], cwd=NOTEBOOKS.parent, capture_output=True, text=True
+    )
+    assert f'JUPYTER_CONFIG_PATH="{NOTEBOOKS.parent}/jupyter:' in recipe.stdout
