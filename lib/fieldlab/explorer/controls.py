@@ -1,6 +1,8 @@
 """Controls of the experiments' notebooks, and the reader's own picture."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
@@ -23,8 +25,26 @@ def with_controls(display: Callable, draw: Callable, /, **controls) -> None:
             display(control)
     values = lambda: {name: control.value for name, control in controls.items()}
     picture = display(draw(**values()), display_id=True)
+
+    def answer(change: dict) -> None:
+        with undisturbed():
+            picture.update(draw(**values()))
+
     for control in controls.values():
-        control.observe(lambda change: picture.update(draw(**values())), "value")
+        control.observe(answer, "value")
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """What is collected as garbage waits until a control has answered: to go through the million
+    objects of the libraries takes up to half a second."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def own_picture(path: str, backbone: Backbone, otherwise: Tensor) -> Tensor | None:

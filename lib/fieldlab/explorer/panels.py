@@ -16,6 +16,7 @@ import torch
 
 from fieldlab.cascade import in_stages
 from fieldlab.explorer import exploring, gallery, widgets
+from fieldlab.explorer.controls import undisturbed
 from fieldlab.explorer.exploring import CodeFinder, Erasing, Finder, PairFinder
 from fieldlab.explorer.gallery import Gallery, Picture
 from fieldlab.explorer.places import Places
@@ -511,8 +512,12 @@ def _button(text: str, clicked: Callable, icon: str = "", **options) -> ipywidge
 
 
 def _control(kind: type, changed: Callable, **options):
+    def answer(change: dict) -> None:
+        with undisturbed():
+            changed()
+
     control = kind(style=STYLE, **options)
-    control.observe(lambda _: changed(), "value")
+    control.observe(answer, "value")
     return control
 
 

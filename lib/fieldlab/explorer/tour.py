@@ -11,6 +11,7 @@ from torch import Tensor
 from fieldguide.birds.attributes import MARKS
 from fieldguide.birds.plate import draw_plate
 from fieldguide.birds.species import Species, make_species
+from fieldlab.explorer.controls import undisturbed
 from fieldmarks.experiments.fewshot import FewShot
 from fieldmarks.experiments.hashing import Hashing
 from fieldmarks.experiments.open_set import OpenSet
@@ -36,7 +37,12 @@ def with_control(display: Callable, control, draw: Callable) -> None:
     """
     display(control)
     picture = display(draw(control.value), display_id=True)
-    control.observe(lambda change: picture.update(draw(change["new"])), "value")
+
+    def answer(change: dict) -> None:
+        with undisturbed():
+            picture.update(draw(change["new"]))
+
+    control.observe(answer, "value")
 
 
 def families(classes: int, siblings: int = 3) -> dict[str, list[Species]]:

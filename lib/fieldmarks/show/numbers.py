@@ -62,5 +62,7 @@ def strips(
             figure.write(MARGIN + LABEL - 0.08, y, name, **place, room=LABEL - 0.1)
         top += height + foot
     bar = (WIDTH - MARGIN - BAR + 0.15, MARGIN + head, 0.12, min(total - head - foot, 2.5))
-    figure.colour_bar(bar, colours, legend)
+    ends = np.unique([low, high])
+    only_ends = all(np.isin(table[np.isfinite(table)], ends).all() for table in tables)
+    figure.colour_bar(bar, colours, legend, ends if only_ends else None)
     return figure

@@ -1,5 +1,6 @@
 """The controls of the experiments' notebooks, moved without a browser, and one's own picture."""
 
+import gc
 from types import SimpleNamespace
 
 import pytest
@@ -29,6 +30,21 @@ def test_each_control_draws_the_picture_anew_with_the_values_of_all(monkeypatch)
     controls.with_controls(display, lambda n, l: f"{n} of {l}", n=n, l=l)
     n.value, l.value = 7, 5
     assert shown == [n, l, "3 of 1"] and updated == ["7 of 1", "7 of 5"]
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_nothing_is_collected_until_the_picture_is_there(collects):
+    at_it, (_, _, display) = [], page()
+    n = IntSlider(3, 0, 9)
+    controls.with_controls(display, lambda n: at_it.append(gc.isenabled()) if n < 9 else 1 / 0, n=n)
+    (gc.enable if collects else gc.disable)()
+    try:
+        n.value = 7
+        with pytest.raises(ZeroDivisionError):
+            n.value = 9
+        assert at_it[1:] == [False] and gc.isenabled() == collects
+    finally:
+        gc.enable()
 
 
 def test_in_batch_the_first_picture_stands_alone():

@@ -33,6 +33,12 @@ def test_limits_hold_for_numbers_that_are_all_alike():
     assert np.allclose(cells(figure.axes[0]), HEAT(1.0))
 
 
+@pytest.mark.parametrize("values, written", [([0.0, 1.0, np.nan], 2), ([0.0, 0.5, 1.0], 6)])
+def test_between_labels_that_are_0_or_1_the_scale_says_nothing(values, written):
+    figure = strips([("labels", np.array(12 * [values]), "attribute")], limits=(0, 1))
+    assert len(figure.axes[-1].get_yticks()) == written
+
+
 @pytest.mark.parametrize(
     "panels, message",
     [
