@@ -21,7 +21,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from fieldmarks.checks import at_least, one_of, positive
@@ -348,6 +347,8 @@ def _pearson(a: Tensor, b: Tensor) -> Tensor:
 
 def _spearman(a: Tensor, b: Tensor) -> Tensor:
     """Row by row, (N, K) twice -> (N,), equal values sharing their ranks; NaN where one is flat."""
+    from scipy.stats import rankdata  # takes half a second, which few need
+
     scale = [values / values.abs().amax(1, keepdim=True).clamp(min=1e-300) for values in (a, b)]
     ranks = [torch.from_numpy(rankdata(x.numpy().round(DIGITS), axis=1)) for x in scale]
     return _pearson(*ranks)

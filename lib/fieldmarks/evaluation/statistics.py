@@ -9,7 +9,6 @@ clusters are kept together. ValueError for NaN, infinity, no values, or a level 
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from fieldmarks.checks import at_least, positive, share
 
@@ -74,6 +73,8 @@ def seed_interval(values, *, level: float = 0.95) -> Interval:
     values = _finite_vector(values, level=level)
     mean, half = values.mean(), np.inf
     if len(values) > 1:
+        from scipy import stats  # takes half a second, which few need
+
         standard_error = values.std(ddof=1) / np.sqrt(len(values))
         half = stats.t.ppf((1 + level) / 2, df=len(values) - 1) * standard_error
     return Interval(float(mean), float(mean - half), float(mean + half))
@@ -86,6 +87,8 @@ def seed_p(values, border: float = 0.0) -> tuple[float, float]:
     values = _finite_vector(values)
     if len(values) < 2 or np.ptp(values) == 0:
         raise ValueError("Student's t needs two or more seeds with different values")
+    from scipy import stats
+
     above = stats.ttest_1samp(values, border, alternative="greater").pvalue
     return float(above), float(1 - above)
 
