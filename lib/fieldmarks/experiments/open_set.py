@@ -18,7 +18,7 @@ from fieldmarks.data.imageset import ImageSet
 from fieldmarks.evaluation.information import attribute_information
 from fieldmarks.evaluation.results import retrieve
 from fieldmarks.experiments.experiment import Experiment, ImageParameters, run_as_module
-from fieldmarks.experiments.features import Unscaled, frozen_features
+from fieldmarks.experiments.features import frozen_features
 from fieldmarks.experiments.fewshot import few_shot_split
 from fieldmarks.experiments.parameters import composed_of
 from fieldmarks.experiments.scores import NEIGHBOURS, Scores
@@ -113,11 +113,10 @@ class OpenSet(Experiment):
         """Turn rows (N, C) to the mean embeddings of the classes 0 .. N-1 (Qi et al., Low-Shot
         Learning with Imprinted Weights, 2018): the first gradients of random ones only disturb
         features that are trained already, as those of a linear head would, which starts at zero."""
-        p, embedder = self.parameters, Unscaled(Method(self.backbone)).eval()
+        p = self.parameters
         options = {"device": self.device, "precision": p.precision, "progress": p.progress}
-        features = frozen_features(self.train_pixels, embedder, self.test_views, **options)
-        means = torch.zeros_like(features[: len(rows)])
-        means.index_add_(0, labels, F.normalize(features, dim=1))
+        embeddings = frozen_features(self.train_pixels, self.method, self.test_views, **options)
+        means = torch.zeros_like(embeddings[: len(rows)]).index_add_(0, labels, embeddings)
         lengths = rows.norm(dim=1, keepdim=True)
         rows.copy_(F.normalize(means, dim=1).to(rows.device) * lengths)
 

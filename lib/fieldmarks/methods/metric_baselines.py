@@ -6,7 +6,6 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pytorch_metric_learning import losses, miners
 from scipy import ndimage
 from torch import Tensor, nn
 
@@ -49,8 +48,9 @@ class MetricBaseline(Method):
 
     @property
     def unit_rows(self) -> Tensor | None:
-        """Of a normalised softmax, the rows (N, C) whose directions stand for classes."""
-        return self.loss.W.T if isinstance(self.loss, losses.NormalizedSoftmaxLoss) else None
+        """Rows (N, D) of the loss whose directions stand for classes."""
+        columns = getattr(self.loss, "W", None)  # as the library calls them, else proxies
+        return getattr(self.loss, "proxies", None) if columns is None else columns.T
 
     def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         embedding, labels = gather(self.representation(images)), gather(labels)
@@ -141,8 +141,11 @@ def create_baseline(
 ) -> Method:
     """One of BASELINES with its authors' settings: Zhai & Wu 2019 (the CEP row), Teh et al. 2020,
     Kim et al. 2020, Wang et al. 2019, SCDA, `Triplet`, `ProtoNet`. `proxy_lr` is for the two with
-    proxies, `shots` for the last."""
+    proxies, `shots` for the last. NOTE Proxy-Anchor's gradients are some five times the others':
+    without clip_norm 10 (its authors clip single values there) SGD at 0.01 collapses the network."""
     one_of("baseline", name, BASELINES)
+    from pytorch_metric_learning import losses, miners  # take most of a second, which few need
+
     channels, both = backbone.channels, dict(pooling="both", dimensions=512)
     if name in ("scda", "triplet", "protonet"):
         of_name = {"scda": SCDA, "triplet": Triplet, "protonet": partial(ProtoNet, shots=shots)}
