@@ -442,7 +442,7 @@ def test_validation_is_a_share(tmp_path):
         parameters("", tmp_path, validation=1.0)
 
 
-@pytest.mark.parametrize("method", ["vapnet", "normsoftmax", "proxynca++", "proxyanchor"])
+@pytest.mark.parametrize("method", ["vapnet", "normsoftmax", "proxynca++"])
 def test_rows_that_stand_for_classes_start_as_their_mean_embeddings(birds, tmp_path, method):
     given = {"method": method, "constraint": "none", "cosine_head": True}
     scratch = OpenSet(parameters(birds, tmp_path / "scratch", **given))
