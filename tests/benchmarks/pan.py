@@ -34,7 +34,7 @@ for name, settings in TRAINED.items():
 for name in FROZEN[-3:]:
     INSHOP[f"ProxyNCA++, {name}"] = FEWSHOT[name] | {"embedding_settings": PROXIES}
 # Three graph layers, as CGAE has; "type_aware" is trained on images.
-TYPES = {"epochs": 4, "triplets": 640, "evaluate_every": 1, "lr": 1e-4, "freeze_stages": 5}
+TYPES = {"epochs": 4, "triplets": 640, "evaluate_every": 1, "lr": 1e-3, "freeze_stages": 5}
 OUTFITS = {
     "TAN": TYPES | {"method": "type_aware"},
     "CGAE": {"method": "plain", "hidden": [350, 350, 350]},
