@@ -20,7 +20,7 @@ assert heat.shape == (2, 96, 96) and 0 <= heat.min() and heat.max() <= 1
 assert embeddings.shape == (64, 1280) and 0.2 < results.recall(1)[1] <= results.recall(4)[4] <= 1
 low, high = results.interval("recall@1")
 assert low <= results.recall(1)[1] <= high
-assert len(results.show(birds_seen, [0, 9], k=5).axes) > 10
+assert len(results.show(birds_seen, [0, 9], k=5).cells) > 10
 """
     show = "birds_seen = fm.PixelCache.open(unseen.paths, 96)\n"
     environment = {**os.environ, "FIELDMARKS_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from fieldmarks.show.maps import blend
-from fieldmarks.show.picture import Picture, as_array, bar_axes, check_lengths, mark
+from fieldmarks.show.picture import Picture, as_array, bar_axes, check_lengths
 from fieldmarks.show.style import CENTRED, COLOURS, GAP, HAIRLINE, LINE, MARGIN, MUTED, SMALL, WIDTH
 
 NAME = 1.75  # inches: the column of concepts' names
@@ -189,7 +189,7 @@ def best_and_worst(
                     has = labels[row, concept] == 1
                     for place, position in enumerate(pairs[row].tolist()):
                         at = left + place * (side + 0.02)
-                        mark(figure.cell(pictures[position], at, top, side), bool(has == high))
+                        figure.cell(pictures[position], at, top, side).mark(bool(has == high))
                     said = f"{scores[row, concept]:.2f}, {'has it' if has else 'has it not'}"
                     figure.note(left + pair / 2, top + side + 0.05, said, **CENTRED)
             top += row_height
@@ -250,9 +250,9 @@ def question_rows(rows: Sequence[Blank], titles: Sequence[str] | None = None) ->
                 figure.cell(image, left, top, side)
         for place, (image, score) in enumerate(zip(row.choices, row.scores, strict=True)):
             left = choices_left + place * (side + GAP)
-            axes, middle = figure.cell(image, left, top, side), left + side / 2
+            cell, middle = figure.cell(image, left, top, side), left + side / 2
             if place in (row.answer, chosen):
-                colour = mark(axes, place == row.answer)
+                colour = cell.mark(place == row.answer)
             y, write = top + side + 0.05, figure.write if place == chosen else figure.note
             write(middle, y, f"{float(score):.3f}", **CENTRED, size=SMALL)
             if place == chosen:

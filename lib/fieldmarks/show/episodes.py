@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fieldmarks.show.picture import Picture, as_array, check_lengths, mark
+from fieldmarks.show.picture import Picture, as_array, check_lengths
 from fieldmarks.show.style import CENTRED, GAP, INK, MARGIN, MUTED, SMALL, WIDTH, wrap
 
 
@@ -40,10 +40,10 @@ def episode_board(supports, queries, chosen, names: Sequence[str], title: str = 
         figure.write(MARGIN, top + side / 2, f"{row + 1}  {name}", va="center", size=SMALL + 0.5)
         for place, image in enumerate(supports[row]):
             left = MARGIN + label + place * (side + GAP)
-            mark(figure.cell(image, left, top, side), None)
+            figure.cell(image, left, top, side).mark(None)
         for place, image in enumerate(queries[row]):
             left = queries_left + place * (side + GAP)
-            mark(figure.cell(image, left, top, side), bool(right[row, place]))
+            figure.cell(image, left, top, side).mark(bool(right[row, place]))
             if not right[row, place]:
                 text = f"as {chosen[row, place] + 1}"
                 figure.note(left + side / 2, top + side + 0.04, text, **CENTRED, color=INK)

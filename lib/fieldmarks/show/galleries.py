@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fieldmarks.show.names import readable
-from fieldmarks.show.picture import Picture, as_array, as_rgb, check_lengths, mark, outline
+from fieldmarks.show.picture import Picture, as_array, as_rgb, check_lengths
 from fieldmarks.show.style import CENTRED, GAP, LINE, MARGIN, MUTED, SMALL, WIDTH, height_of, wrap
 
 
@@ -44,7 +44,7 @@ def before_after(
         if number:
             figure.rule(top - between / 2)
         query_top = top + (block - side - under) / 2
-        mark(figure.cell(query, MARGIN, query_top, side), None)
+        figure.cell(query, MARGIN, query_top, side).mark(None)
         if titles:
             figure.write(MARGIN, query_top + side + 0.05, titles[number], size=SMALL, va="top")
         for row, (name, (images, correct, scores)) in enumerate(methods.items()):
@@ -58,7 +58,7 @@ def before_after(
                     figure.note(x, y + 0.02, right, ha="right", va="top")
             for place, (image, left) in enumerate(zip(images[number], lefts, strict=False)):
                 known = None if correct is None else bool(correct[number, place])
-                mark(figure.cell(image, left, row_top, side), known)
+                figure.cell(image, left, row_top, side).mark(known)
                 if scores is not None:
                     kind = "d" if scores.dtype.kind in "iu" else ".2f"
                     value = f"{scores[number, place]:{kind}}"
@@ -129,8 +129,8 @@ def patch_board(images: Sequence[Sequence], boxes, scores, names: Sequence[str])
             x1, y1, x2, y2 = (round(float(edge)) for edge in boxes[row, place])
             patch = image[max(y1, 0) : max(y2, y1 + 1), max(x1, 0) : max(x2, x1 + 1)]
             figure.cell(patch, left, top, side)
-            axes = figure.cell(image, left, top + side + 0.03, side, crop=False)
-            outline(axes, (x1, y1, x2, y2))
+            whole = figure.cell(image, left, top + side + 0.03, side, crop=False)
+            whole.outline((x1, y1, x2, y2))
             value = f"{scores[row, place]:.2f}"
             figure.note(left + side / 2, top + 2 * side + 0.05, value, **CENTRED)
     return figure

@@ -14,7 +14,7 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.text import Text
 from PIL import Image
 
-from fieldmarks.show.picture import Picture, as_array, as_rgb, name_lines, outline, plain_axes
+from fieldmarks.show.picture import Picture, as_array, as_rgb, name_lines, plain_axes
 from fieldmarks.show.style import COLOURS, HAIRLINE, MARGIN, MARKERS, SMALL, TEXT, WIDTH, line
 
 HEAT = matplotlib.colormaps["inferno"]
@@ -65,9 +65,9 @@ def map_grid(rows: Sequence[tuple], titles=None, legend: str = SHARE) -> Picture
         figure.write(lefts[0] - 0.1, top + side / 2, label, **place, weight="bold")
         for number, image in enumerate(images):
             shown = image if maps is None else blend(image, maps[number])
-            axes = figure.cell(shown, lefts[number], top, side, crop=not boxes)
+            cell = figure.cell(shown, lefts[number], top, side, crop=not boxes)
             for box in boxes[0][number] if boxes else ():
-                outline(axes, box, DISCRIMINATIVE)
+                cell.outline(box, DISCRIMINATIVE)
     if bar:
         _heat_bar(figure, lefts[-1] + side + 0.14, MARGIN + head, min(height, 3.0), legend)
     return figure

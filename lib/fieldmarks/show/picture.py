@@ -15,10 +15,12 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import BboxImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox, TransformedBbox
 
 from fieldmarks.files import atomic
 from fieldmarks.show.style import HAIRLINE, INK, MARGIN, MUTED, SIGNS, SMALL, TEXT, WIDTH, wrap
@@ -34,6 +36,7 @@ class Picture(Figure):
     def __init__(self, height: float, width: float = WIDTH, *, photographs: bool = True):
         super().__init__(figsize=(width, height), facecolor="white")
         self.photographs = photographs
+        self.cells: list[Cell] = []
         FigureCanvasAgg(self)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, bytes]:
@@ -51,26 +54,22 @@ class Picture(Figure):
 
     def box(self, left: float, top: float, width: float, height: float) -> Axes:
         """Axes at a place in inches from the top left."""
-        w, h = self.get_size_inches()
-        return self.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))
+        return self.add_axes(self.place(left, top, width, height).bounds)
 
-    def cell(self, image, left: float, top: float, side: float, crop: bool = True) -> Axes:
+    def place(self, left: float, top: float, width: float, height: float) -> Bbox:
+        """A place in inches from the top left in shares of the figure."""
+        w, h = self.get_size_inches()
+        return Bbox.from_bounds(left / w, 1 - (top + height) / h, width / w, height / h)
+
+    def cell(self, image, left: float, top: float, side: float, crop: bool = True) -> "Cell":
         """One image in a square: its middle, as the network sees it, or all on pale ground."""
         image = as_rgb(image)
         if crop:
             short = min(image.shape[:2])
             y, x = ((length - short) // 2 for length in image.shape[:2])
             image = image[y : y + short, x : x + short]
-        axes = self.box(left, top, side, side)
-        axes.set_facecolor("#f1f3f6")
-        axes.imshow(image, interpolation="antialiased")
-        height, width = image.shape[:2]
-        long = max(height, width)
-        axes.set_xlim((width - long) / 2 - 0.5, (width + long) / 2 - 0.5)
-        axes.set_ylim((height + long) / 2 - 0.5, (height - long) / 2 - 0.5)
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
-        return axes
+        self.cells.append(cell := Cell(self, image, left, top, side))
+        return cell
 
     def write(self, x: float, y: float, text: str, *, room=0.0, lines: int = 1, **options) -> Text:
         """Text, with the options of `Figure.text`, cut to `lines` lines of `room` inches."""
@@ -116,29 +115,60 @@ class Picture(Figure):
         self.note(x, y, note)
 
 
-def mark(axes: Axes, correct: bool | None) -> str:
-    """Frame a cell in green, solid, with a check; in red, dashed, with a cross; or, for None, in
-    grey alone. Returns the colour."""
-    (sign, colour), wrong = SIGNS[correct], correct is not None and not correct
-    lines = [(colour, 2.6, (0, (2.2, 0.9)) if wrong else "-")]
-    if wrong:  # white below the dashes keeps them apart on a dark photograph
-        lines.insert(0, ("white", 3, "-"))
-    place = {"transform": axes.transAxes, "fill": False, "clip_on": False}
-    for edge, width, style in lines:
-        axes.add_patch(Rectangle((0, 0), 1, 1, **place, ec=edge, lw=width, ls=style))
-    if sign:
-        badge = {"boxstyle": "circle,pad=0.18", "fc": colour, "ec": "white", "lw": 0.6}
-        place = {"transform": axes.transAxes, "ha": "right", "va": "top"}
-        axes.text(0.96, 0.95, sign, **place, size=8, color="white", weight="bold", bbox=badge)
-    return colour
+class Cell:
+    """A square of a picture, in inches from its top left, with an image (H, W, 3) in its middle:
+    without axes, which take ten times as long to make, and a gallery has hundreds.
 
+    Attributes: `place`, in shares of the figure; `sign`, of its mark; `frames`, around it or in it.
+    """
 
-def outline(axes: Axes, box: Sequence[float], colour: str = INK, width: float = 1.2) -> None:
-    """A box x1 y1 x2 y2 in pixels of the image that a cell shows."""
-    x1, y1, x2, y2 = box
-    place = {"xy": (x1 - 0.5, y1 - 0.5), "width": x2 - x1, "height": y2 - y1, "fill": False}
-    for edge, lw in (("white", width + 1.8), (colour, width)):
-        axes.add_patch(Rectangle(**place, ec=edge, lw=lw))
+    def __init__(self, figure: Picture, image: np.ndarray, left: float, top: float, side: float):
+        self.figure, self.image, self.left, self.top, self.side = figure, image, left, top, side
+        self.place, self.sign = figure.place(left, top, side, side), ""
+        self.frames: list[Rectangle] = []
+        height, width = image.shape[:2]
+        if height != width:
+            self._rectangle(self.place, fc="#f1f3f6", zorder=-1)
+        bounds = figure.place(*self.inches(0, 0, width, height))
+        shown = BboxImage(TransformedBbox(bounds, figure.transFigure), interpolation="antialiased")
+        shown.set_data(image)
+        figure.add_artist(shown)
+
+    def inches(self, x1: float, y1: float, x2: float, y2: float) -> tuple[float, ...]:
+        """The left, top, width and height of a box in pixels of the image."""
+        height, width = self.image.shape[:2]
+        scale = self.side / max(height, width)
+        left = self.left + (self.side - scale * width) / 2 + scale * x1
+        top = self.top + (self.side - scale * height) / 2 + scale * y1
+        return left, top, scale * (x2 - x1), scale * (y2 - y1)
+
+    def mark(self, correct: bool | None) -> str:
+        """Frame it in green, solid, with a check; in red, dashed, with a cross; or, for None, in
+        grey alone. Returns the colour."""
+        (self.sign, colour), wrong = SIGNS[correct], correct is not None and not correct
+        if wrong:  # white below the dashes keeps them apart on a dark photograph
+            self._frame(self.place, ec="white", lw=3)
+        self._frame(self.place, ec=colour, lw=2.6, ls=(0, (2.2, 0.9)) if wrong else "-")
+        if self.sign:
+            x, y = self.place.p1 - 0.045 * self.place.size
+            badge = {"boxstyle": "circle,pad=0.18", "fc": colour, "ec": "white", "lw": 0.6}
+            style = {"ha": "right", "va": "top", "size": 8, "color": "white", "weight": "bold"}
+            self.figure.text(x, y, self.sign, **style, bbox=badge)
+        return colour
+
+    def outline(self, box: Sequence[float], colour: str = INK, width: float = 1.2) -> None:
+        """Frame a box x1 y1 x2 y2 in pixels of the image."""
+        for edge, lw in (("white", width + 1.8), (colour, width)):
+            self._frame(self.figure.place(*self.inches(*box)), ec=edge, lw=lw)
+
+    def _frame(self, place: Bbox, **style) -> None:
+        self.frames.append(self._rectangle(place, fill=False, **style))
+
+    def _rectangle(self, place: Bbox, **style) -> Rectangle:
+        style |= {"transform": self.figure.transFigure}
+        patch = Rectangle(place.p0, place.width, place.height, **style)
+        self.figure.add_artist(patch)
+        return patch
 
 
 def plain_axes(axes: Axes, x: str, y: str) -> None:

@@ -54,7 +54,7 @@ def test_bars_are_the_largest_contributions_with_their_relevance_and_score():
     with_bars = [axes for axes in figure.axes if axes.containers]
     with_dots = [axes for axes in figure.axes if axes.lines]
     assert (
-        len(with_bars) == len(with_dots) == 3 and len(figure.axes) == 3 * 4
+        len(with_bars) == len(with_dots) == 3 and len(figure.cells) == len(figure.axes) == 3 * 2
     )  # two pictures, bars and dots a pair
     for pair in range(3):
         best = sorted(range(9), key=lambda concept: -contributions[pair, concept])[:4]
@@ -86,7 +86,7 @@ def test_maps_stand_beside_the_pictures_with_their_labels():
         ["one", "two"],
         maps=[("similarity", hot, cold), (["b", "c"], cold, hot)],
     )
-    shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    shown = [cell.image for cell in figure.cells]
     assert len(shown) == 2 * 2 * 3
 
     def is_hot(picture) -> bool:
@@ -201,22 +201,18 @@ def test_right_answer_and_choice_are_marked_by_sign_and_word():
         question(scores=torch.tensor([0.5, 0.5, 0.1, 0.5]), answer=1),
     ]
     figure = question_rows(rows, ["one", "two", "three"])
-    cells = figure.axes
-    assert len(cells) == 3 * (4 + 4)
+    cells, blanks = figure.cells, figure.axes
+    assert len(cells) == 3 * (3 + 4) and len(blanks) == 3
+    assert all([text.get_text() for text in blank.texts] == ["?"] for blank in blanks)
     for number, (row, chosen) in enumerate(zip(rows, (1, 1, 0), strict=True)):
-        own = cells[8 * number : 8 * number + 8]
-        assert [[text.get_text() for text in axes.texts] == ["?"] for axes in own[:4]] == [
-            False,
-            True,
-            False,
-            False,
-        ]
-        signs = ["".join(text.get_text() for text in axes.texts) for axes in own[4:]]
+        own = cells[7 * number : 7 * number + 7]
+        assert own[0].place.x1 < blanks[number].get_position().x0 < own[1].place.x0
+        signs = [cell.sign for cell in own[3:]]
         expected = [""] * 4
         expected[chosen] = "\u2717"
         expected[row.answer] = "\u2713"
         assert signs == expected
-        above = own[4 + chosen].get_position()
+        above = own[3 + chosen].place
         (word,) = [
             text
             for text in figure.texts
@@ -240,7 +236,7 @@ def test_long_outfits_and_ten_choices_fit_on_the_page():
     figure = question_rows([long, question()])
     assert figure.get_figwidth() == 10
     figure.canvas.draw()
-    assert all(0 <= axes.get_position().x0 and axes.get_position().x1 <= 1 for axes in figure.axes)
+    assert all(0 <= cell.place.x0 and cell.place.x1 <= 1 for cell in figure.cells)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +289,7 @@ def test_the_best_and_the_worst_concepts_with_the_pairs_at_both_ends():
             has = "has it" if labels[row, concept] else "has it not"
             expected.append(f"{scores[row, concept]:.2f}, {has}")
     assert [text for text in said if "has it" in text and "AUC" not in text] == expected
-    cells = [axes.get_position() for axes in figure.axes if axes.images]
+    cells = [cell.place for cell in figure.cells]
     assert len(cells) == 4 * 6 * 2 and max(cell.x1 for cell in cells) <= 1 - 0.12 / 10 + 1e-9
     check_nothing_is_cut_off(figure)
 

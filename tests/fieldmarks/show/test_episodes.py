@@ -21,7 +21,7 @@ def words(figure):
 
 def test_each_picture_is_there_and_each_query_is_marked(tmp_path):
     figure = episode_board(*episode(), title="an episode")
-    assert len(figure.axes) == 3 * (2 + 4)
+    assert len(figure.cells) == 3 * (2 + 4)
     said = words(figure)
     assert said.count("\u2713") == 10 and said.count("\u2717") == 2
     assert (
@@ -35,9 +35,8 @@ def test_each_picture_is_there_and_each_query_is_marked(tmp_path):
 
 def test_nothing_lies_outside_the_figure():
     figure = episode_board(*episode(5, 5, 6), title="an episode")
-    for axes in figure.axes:
-        box = axes.get_position()
-        assert 0 <= box.x0 < box.x1 <= 1 and 0 <= box.y0 < box.y1 <= 1
+    for cell in figure.cells:
+        assert 0 <= cell.place.x0 < cell.place.x1 <= 1 and 0 <= cell.place.y0 < cell.place.y1 <= 1
 
 
 def test_what_does_not_fit_is_refused():

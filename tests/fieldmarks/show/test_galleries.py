@@ -36,9 +36,9 @@ def share(picture, colour, tolerance=0.04) -> float:
     return float((np.abs(picture - to_rgb(colour)).max(axis=-1) < tolerance).mean())
 
 
-def frame(figure, picture, axes) -> np.ndarray:
-    """The pixels on the left edge of an axes, where its frame runs."""
-    box = axes.get_position()
+def frame(picture, cell) -> np.ndarray:
+    """The pixels on the left edge of a cell, where its frame runs."""
+    box = cell.place
     height, width = picture.shape[:2]
     x = round(box.x0 * width)
     return picture[
@@ -58,11 +58,11 @@ def test_frames_are_green_where_right_red_and_dashed_where_wrong():
     )
     picture = pixels(figure)
     assert isinstance(figure, Figure) and figure.get_figwidth() == 10 and picture.shape[1] == 1000
-    cells = iter(figure.axes)
+    cells = iter(figure.cells)
     for row in correct:
-        assert share(frame(figure, picture, next(cells)), NEUTRAL) > 0.9
+        assert share(frame(picture, next(cells)), NEUTRAL) > 0.9
         for right in row:
-            edge = frame(figure, picture, next(cells))
+            edge = frame(picture, next(cells))
             if right:
                 assert share(edge, RIGHT) > 0.9
             else:
@@ -70,7 +70,7 @@ def test_frames_are_green_where_right_red_and_dashed_where_wrong():
                     0.4 < share(edge, WRONG) < 0.9 and share(edge, RIGHT) == 0
                 )  # dashes with white between
     assert next(cells, None) is None
-    signs = [text.get_text() for axes in figure.axes for text in axes.texts]
+    signs = [cell.sign for cell in figure.cells if cell.sign]
     assert signs == ["\u2713" if right else "\u2717" for right in correct.ravel()]
     words = [text.get_text() for text in figure.texts]
     assert words.count("0.87") == 6 and {"query", "1", "3", "one", "another"} <= set(words)
@@ -86,7 +86,7 @@ def test_before_and_after_share_queries_and_name_their_methods(photographs):
     words = [text.get_text() for text in figure.texts]
     assert words.count("frozen") == words.count("VAPNet") == 3
     assert words.count("0 of 3 right") == words.count("3 of 3 right") == 3
-    assert len(figure.axes) == 3 * (1 + 3 + 3)
+    assert len(figure.cells) == 3 * (1 + 3 + 3)
     picture = pixels(figure)
     assert share(picture, RIGHT) > 0.002 and share(picture, WRONG) > 0.002
 
@@ -95,7 +95,8 @@ def all_inside(figure) -> bool:
     """Nothing is cut off: every text and every cell lies within the figure."""
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()
-    boxes = [part.get_window_extent(renderer) for part in (*figure.texts, *figure.axes)]
+    boxes = [text.get_window_extent(renderer) for text in figure.texts]
+    boxes += [cell.place.transformed(figure.transFigure) for cell in figure.cells]
     return all(
         box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
         for box in boxes
@@ -109,13 +110,13 @@ def test_boards_show_everything_and_cut_nothing_off(photographs):
         "Ani",
     ]
     board = class_board(photographs, names)
-    assert len(board.axes) == 12 and pixels(board).std() > 0.1
+    assert len(board.cells) == 12 and pixels(board).std() > 0.1
     singles = class_board([strip[:1] for strip in photographs] * 8, names * 8)
     boxes = torch.tensor([10.0, 20, 74, 84]).expand(3, 4, 4)
     patches = patch_board(
         photographs, boxes, torch.rand(3, 4), ["dimension 1", "dimension 2", "crown colour: black"]
     )
-    assert len(patches.axes) == 2 * 12
+    assert len(patches.cells) == 2 * 12
     rows = gallery(
         [strip[0] for strip in photographs],
         [strip[1:] for strip in photographs],
@@ -137,17 +138,17 @@ def test_classes_at_a_glance_are_spread_over_the_set_with_their_first_images():
     names = [f"{label:03}.Class_{label}" for label in range(80)]
     board = classes_at_a_glance(pixels, labels, names, classes=4, each=2)
     assert [text.get_text() for text in board.texts] == [f"Class {n}" for n in (0, 26, 52, 78)]
-    shown = [round(120 * float(axes.images[0].get_array()[0, 0, 0])) for axes in board.axes]
+    shown = [round(120 * float(cell.image[0, 0, 0])) for cell in board.cells]
     naive = [i for n in (0, 26, 52, 78) for i in [i for i in range(120) if labels[i] == n][:2]]
     assert shown == naive
-    assert len(classes_at_a_glance(pixels, labels, names, classes=100, each=5).axes) == 120
+    assert len(classes_at_a_glance(pixels, labels, names, classes=100, each=5).cells) == 120
 
 
 def test_the_patch_shown_is_the_patch_named():
     image = np.zeros((40, 60, 3), np.float32)
     image[10:20, 30:50] = to_rgb(ACCENT)
     figure = patch_board([[image]], np.array([[[30, 10, 50, 20]]]), np.array([[1.0]]), ["a"])
-    crop = figure.axes[0].images[0].get_array()
+    crop = figure.cells[0].image
     assert crop.shape == (10, 10, 3) and np.allclose(crop, to_rgb(ACCENT), atol=1e-6)
 
 

@@ -6,6 +6,7 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.offsetbox import AnnotationBbox
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox, BboxTransformTo, TransformedBbox
 from PIL import Image
 
 from fieldmarks.show.maps import (
@@ -69,9 +70,13 @@ def test_grids_are_labelled_and_complete(real_data):
     ]
     grid = map_grid(rows, titles=["one", "two", "three"])
     words = {text.get_text() for text in grid.texts}
-    assert len(grid.axes) == 9 + 1 and {"image", "baseline", "VAPNet", "one"} <= words
+    assert (
+        len(grid.cells) == 9
+        and len(grid.axes) == 1
+        and {"image", "baseline", "VAPNet", "one"} <= words
+    )
     plain = map_grid([("image", photographs, None)])
-    assert len(plain.axes) == 3  # no maps, no legend of colours
+    assert len(plain.cells) == 3 and not plain.axes  # no maps, no legend of colours
     for figure in (single, grid, plain):
         figure.draw_without_rendering()
         box = figure.get_tightbbox(figure.canvas.get_renderer())
@@ -198,9 +203,11 @@ def test_hottest_boxes_are_hot_first_and_apart():
 
 def test_framed_boxes_lie_where_they_belong():
     figure = map_grid([("boxes", [np.zeros((8, 8, 3))] * 2, None, [[(1, 2, 5, 6)], []])])
-    framed, bare = figure.axes
-    assert [patch.get_bbox().bounds for patch in framed.patches] == [(0.5, 1.5, 4, 4)] * 2
-    assert not bare.patches
+    framed, bare = figure.cells
+    inner = Bbox.from_bounds(1 / 8, 1 - 6 / 8, 4 / 8, 4 / 8)  # from the lower left of the cell
+    expected = TransformedBbox(inner, BboxTransformTo(framed.place)).bounds
+    assert len(framed.frames) == 2 and not bare.frames
+    assert all(np.allclose(frame.get_bbox().bounds, expected) for frame in framed.frames)
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def test_the_board_of_pan_names_the_concept_that_contributes_most(small):
         heads = said[said.index(caption) + 1 :][:3]
         strongest = int((scores * relevance)[pair].argmax())
         assert heads == ["for", "against", names[strongest]]
-    assert len([axes for axes in figure.axes if axes.images]) == 4 * 2 * 4
+    assert len(figure.cells) == 4 * 2 * 4
 
 
 def test_without_concepts_there_are_maps_alone(small):
@@ -75,4 +75,4 @@ def test_without_concepts_there_are_maps_alone(small):
         "for the\nsimilarity",
         "against it",
     ]
-    assert len([axes for axes in figure.axes if axes.images]) == 6 * 4
+    assert len(figure.cells) == 6 * 4

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fieldmarks.show.galleries import class_board
-from fieldmarks.show.picture import Picture, as_rgb, mark, outline, save
+from fieldmarks.show.picture import Picture, as_rgb, save
 from fieldmarks.show.style import RIGHT, WRONG
 
 
@@ -87,22 +87,34 @@ def test_inches_count_from_the_top_left():
 
 def test_signs_and_their_key_agree():
     figure = Picture(2.0)
-    axes = [figure.cell(np.zeros((8, 8)), place, 0.2, 1.0) for place in (0.2, 2.0)]
-    assert [mark(axes[0], True), mark(axes[1], False)] == [RIGHT, WRONG]
+    cells = [figure.cell(np.zeros((8, 8)), place, 0.2, 1.0) for place in (0.2, 2.0)]
+    assert [cells[0].mark(True), cells[1].mark(False)] == [RIGHT, WRONG]
     figure.key("right", "wrong", "a note")
-    signs = [one.texts[0].get_text() for one in axes]
     said = [text.get_text() for text in figure.texts]
-    assert said == [f"{signs[0]} right", f"{signs[1]} wrong", "a note"]
-    ends = [text.get_window_extent() for text in figure.texts]
+    signs = said[:2]
+    assert signs == [cell.sign for cell in cells]
+    assert said[2:] == [f"{signs[0]} right", f"{signs[1]} wrong", "a note"]
+    for cell, badge in zip(cells, figure.texts, strict=False):
+        box = badge.get_window_extent().transformed(figure.transFigure.inverted())
+        assert cell.place.x0 < box.x0 < box.x1 < cell.place.x1
+        assert cell.place.y0 < box.y0 < box.y1 < cell.place.y1
+    ends = [text.get_window_extent() for text in figure.texts[2:]]
     assert ends[0].x1 < ends[1].x0 and ends[1].x1 < ends[2].x0
 
 
 def test_a_cell_shows_the_middle_of_an_image_or_all_of_it():
     image = np.zeros((10, 30, 3), np.float32)
     image[:, 10:20] = 1
-    figure = Picture(2.0)
-    assert figure.cell(image, 0, 0, 1).images[0].get_array().min() == 1
-    axes = figure.cell(image, 1, 0, 1, crop=False)
-    assert axes.get_xlim() == (-0.5, 29.5) and axes.get_ylim() == (19.5, -10.5)
-    outline(axes, (10, 0, 20, 10))
-    assert [p.get_bbox().bounds for p in axes.patches] == [(9.5, -0.5, 10, 10)] * 2
+    figure = Picture(2.0, 4.0)
+    assert figure.cell(image, 0, 0, 1).image.min() == 1
+    cell = figure.cell(image, 1, 0, 1.5, crop=False)
+    cell.outline((10, 0, 20, 10))
+    for frame in cell.frames:  # a third of the square's width, in the middle of both ways
+        assert np.allclose(frame.get_bbox().bounds, (1.5 / 4, 1 - 1 / 2, 0.5 / 4, 0.5 / 2))
+    figure.dpi = 100
+    figure.canvas.draw()
+    drawn = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    assert (drawn[20, 50] == 255).all() and (drawn[75, 175] == 255).all()  # the white middles
+    assert (drawn[75, 120] == 0).all() and (drawn[75, 230] == 0).all()  # its black sides
+    assert (drawn[20, 175] == (241, 243, 246)).all()  # the ground above
+    assert np.ptp(drawn[75, 175:].astype(int), axis=0).max() == 255
