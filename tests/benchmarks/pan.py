@@ -34,6 +34,12 @@ for name, settings in TRAINED.items():
     INSHOP[name] = {"method": "cosine", "embedding_settings": settings}
 for name in FROZEN[-3:]:
     INSHOP[f"ProxyNCA++, {name}"] = FEWSHOT[name] | {"embedding_settings": PROXIES}
+for place in ("frozen", "ProxyNCA++"):
+    unsupervised, supervised = (INSHOP[f"{place}, {name}"] for name in FROZEN[-3:-1])
+    INSHOP[f"{place}, PAN-Unsupervised, as many concepts"] = unsupervised | {"free": 65}
+    for weight in (0.1, 0.01, 0.001):
+        row = INSHOP[f"{place}, PAN-Supervised"] | {"attribute_weight": weight}
+        INSHOP[f"{place}, PAN-Supervised, lambda {weight}"] = row
 # Three graph layers, as CGAE has; "type_aware" is trained on images.
 TYPES = {"epochs": 4, "triplets": 640, "evaluate_every": 1, "lr": 1e-3, "freeze_stages": 5}
 OUTFITS = {
@@ -81,6 +87,9 @@ METRICS = {
 }
 COMPARED = (
     ("PAN-Supervised", "PAN-Unsupervised"),
+    ("PAN-Supervised", "PAN-Unsupervised, as many concepts"),
+    ("PAN-Supervised, lambda 0.01", "PAN-Unsupervised, as many concepts"),
+    ("PAN-Unsupervised, as many concepts", "PAN-Unsupervised"),
     ("PAN-Unsupervised", "Attr. Similarity"),
     ("PAN-Unsupervised", "Attr. Multitask"),
     ("PAN-Unsupervised", "without attributes"),
@@ -99,7 +108,7 @@ CLAIMS = [
 ]
 CLAIMS += [
     (f"in-shop: ProxyNCA++, {name}", f"in-shop: {other}", "recall@1")
-    for name in ("PAN-Unsupervised", "PAN-Supervised")
+    for name in (*FROZEN[-3:], "PAN-Unsupervised, as many concepts", "PAN-Supervised, lambda 0.01")
     for other in ("ProxyNCA++", f"frozen, {name}")
 ]
 
