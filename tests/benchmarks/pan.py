@@ -57,7 +57,8 @@ OUTFITS = {
 SCRATCH = {"backbone": "resnet10t", "weights": "none", "resize": 96, "size": 84}
 ONCE = {"lr": 0.02, "freeze_norm": False, "evaluate_every": 0}
 ENCODERS = {  # some 30,000 images each
-    "triplets": ONCE | {"method": "triplet", "epochs": 15, "triplets": 640},
+    "triplets": ONCE
+    | {"method": "triplet", "epochs": 15, "triplets": 640, "optimizer": "adam", "lr": 1e-3},
     "episodes": ONCE
     | {"method": "protonet", "epochs": 30, "per_class": 10, "shots": 5, "batch_size": 100},
     "cosine head": ONCE | {"method": "vapnet", "constraint": "none", "epochs": 30},
