@@ -3,8 +3,8 @@ tests/benchmarks/pan.py SHARED_DATA OUT [--rows NAME ...] [--seeds 0 1 2] [--wor
 
 Few-shot: CUB's classes 1-50 and Fieldguide, 25 / 13 / 12 and 50 / 25 / 25 classes; in-shop and
 outfits: the generated Wardrobe. Bundled network at 192 px, frozen unless a row trains it; encoders
-from scratch, at the 84 px of the few-shot literature, see as many images each. Finished runs are
-not run again, others resume."""
+from scratch are trained at the 84 px of the few-shot literature. Finished runs are not run again,
+others resume."""
 
 import itertools
 
@@ -55,13 +55,12 @@ OUTFITS = {
     },
 }
 SCRATCH = {"backbone": "resnet10t", "weights": "none", "resize": 96, "size": 84}
-ONCE = {"lr": 0.02, "freeze_norm": False, "evaluate_every": 0}
-ENCODERS = {  # some 30,000 images each
-    "triplets": ONCE
-    | {"method": "triplet", "epochs": 15, "triplets": 640, "optimizer": "adam", "lr": 1e-3},
+ONCE = {"optimizer": "adam", "lr": 1e-3, "freeze_norm": False, "evaluate_every": 0}
+ENCODERS = {  # 20,000 to 30,000 images each
+    "triplets": ONCE | {"method": "triplet", "epochs": 15, "triplets": 640},
     "episodes": ONCE
-    | {"method": "protonet", "epochs": 30, "per_class": 10, "shots": 5, "batch_size": 100},
-    "cosine head": ONCE | {"method": "vapnet", "constraint": "none", "epochs": 30},
+    | {"method": "protonet", "epochs": 20, "per_class": 10, "shots": 5, "batch_size": 100},
+    "cosine head": ONCE | {"method": "vapnet", "constraint": "none", "epochs": 20},
 }
 CUB = {"dataset": "cub", "root": "CUB_200_2011"}
 ROWS = {f"cub: {n}": ("fewshot", CUB | row) for n, row in FEWSHOT.items()}
