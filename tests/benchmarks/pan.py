@@ -65,7 +65,7 @@ ENCODERS = {  # 20,000 to 30,000 images each
 CUB = {"dataset": "cub", "root": "CUB_200_2011"}
 ROWS = {f"cub: {n}": ("fewshot", CUB | row) for n, row in FEWSHOT.items()}
 ROWS |= {f"fieldguide: {n}": ("fewshot", row) for n, row in FEWSHOT.items()}
-ROWS |= {f"in-shop: {n}": ("inshop", row) for n, row in INSHOP.items()}
+ROWS |= {f"in-shop: {n}": ("inshop", {"attribute_weight": 1.0} | row) for n, row in INSHOP.items()}
 ROWS |= {f"outfits: {n}": ("outfits", row) for n, row in OUTFITS.items()}
 ROWS |= {
     f"scratch: {encoder}, {n}": ("fewshot", SCRATCH | FEWSHOT[n] | {"embedding_settings": settings})

@@ -36,7 +36,7 @@ ENDINGS = ("", "_rerank", "_cosine")  # of metrics
 VALIDATION_SEED = 44  # the same items for every method and seed
 
 
-@composed_of(epochs=60, evaluate_every=10, rule="xnor", dataset="wardrobe")
+@composed_of(epochs=60, evaluate_every=10, rule="xnor", attribute_weight=0.1, dataset="wardrobe")
 class Parameters(EndToEndParameters):
     """As `EndToEndParameters`, and:"""
 
