@@ -25,19 +25,15 @@ def with_controls(display: Callable, draw: Callable, /, **controls) -> None:
             display(control)
     values = lambda: {name: control.value for name, control in controls.items()}
     picture = display(draw(**values()), display_id=True)
-
-    def answer(change: dict) -> None:
-        with undisturbed():
-            picture.update(draw(**values()))
-
+    answer = undisturbed()(lambda change: picture.update(draw(**values())))
     for control in controls.values():
         control.observe(answer, "value")
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """What is collected as garbage waits until a control has answered: to go through the million
-    objects of the libraries takes up to half a second."""
+    """Around what a control answers, or as its decorator: garbage is collected after it, for to go
+    through the million objects of the libraries takes up to half a second."""
     collects = gc.isenabled()
     gc.disable()
     try:

@@ -512,12 +512,8 @@ def _button(text: str, clicked: Callable, icon: str = "", **options) -> ipywidge
 
 
 def _control(kind: type, changed: Callable, **options):
-    def answer(change: dict) -> None:
-        with undisturbed():
-            changed()
-
     control = kind(style=STYLE, **options)
-    control.observe(answer, "value")
+    control.observe(undisturbed()(lambda _: changed()), "value")
     return control
 
 

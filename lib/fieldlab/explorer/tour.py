@@ -37,11 +37,7 @@ def with_control(display: Callable, control, draw: Callable) -> None:
     """
     display(control)
     picture = display(draw(control.value), display_id=True)
-
-    def answer(change: dict) -> None:
-        with undisturbed():
-            picture.update(draw(change["new"]))
-
+    answer = undisturbed()(lambda change: picture.update(draw(change["new"])))
     control.observe(answer, "value")
 
 

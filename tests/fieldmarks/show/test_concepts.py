@@ -236,7 +236,8 @@ def test_long_outfits_and_ten_choices_fit_on_the_page():
     figure = question_rows([long, question()])
     assert figure.get_figwidth() == 10
     figure.canvas.draw()
-    assert all(0 <= cell.place.x0 and cell.place.x1 <= 1 for cell in figure.cells)
+    places = [cell.place for cell in figure.cells] + [axes.get_position() for axes in figure.axes]
+    assert len(places) == 13 + 10 + 8 and all(0 <= box.x0 and box.x1 <= 1 for box in places)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def all_inside(figure) -> bool:
     """Nothing is cut off: every text and every cell lies within the figure."""
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()
-    boxes = [text.get_window_extent(renderer) for text in figure.texts]
+    boxes = [part.get_window_extent(renderer) for part in (*figure.texts, *figure.axes)]
     boxes += [cell.place.transformed(figure.transFigure) for cell in figure.cells]
     return all(
         box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
