@@ -84,6 +84,14 @@ def stand_in(folder: Path) -> dict[str, str]:
 NOTHING = MappingProxyType({})
 
 
+def address_in(file: Path) -> str | None:
+    """A scheduler's; None until its file is there and whole, for dask writes it in place."""
+    try:
+        return json.loads(file.read_text())["address"]
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
 class Workers:
     """A Dask scheduler and its workers, processes that a nanny starts again when they are lost."""
 
@@ -97,8 +105,7 @@ class Workers:
         self.scheduler = self._start(
             "scheduler", *here, "--port", "0", "--scheduler-file", str(file)
         )
-        wait_until(file.exists)
-        self.address = json.loads(file.read_text())["address"]
+        self.address = wait_until(lambda: address_in(file))
         self.nannies = self._start(
             "worker",
             self.address,
@@ -187,8 +194,10 @@ def _more_or_over(begun, target: int, driver: subprocess.Popen) -> bool:
     return begun() >= target or driver.poll() is not None
 
 
-def wait_until(ready, limit: float = 120) -> None:
+def wait_until(ready, limit: float = 120):
+    """What `ready` answers at last."""
     deadline = time.monotonic() + limit
-    while not ready():
+    while not (answer := ready()):
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
+    return answer
