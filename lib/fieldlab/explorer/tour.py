@@ -68,13 +68,9 @@ def attribute_boards(
 ) -> list[Figure]:
     """For each of VAPNet's most selective attributes, the patches of unseen species to which it
     responds most, at most one an image."""
-    size, method, available = (
-        experiment.parameters.size,
-        experiment.method.eval(),
-        experiment.test_set,
-    )
-    rows = torch.linspace(0, len(available) - 1, min(images, len(available))).round().long()
-    boxes, responses = patch_boxes(size, size, COARSE), []
+    size, method = experiment.parameters.size, experiment.method.eval()
+    rows, boxes = experiment.test_set.spread(images), patch_boxes(size, size, COARSE)
+    responses = []
     with torch.no_grad():
         for part in rows.split(8):
             places = boxes.expand(len(part), -1, -1)
@@ -120,8 +116,8 @@ class Erasing:
     """Some queries with their hottest regions erased, and how many bits of their codes change."""
 
     def __init__(self, experiment: Hashing, count: int = 5):
-        self.experiment, last = experiment, len(experiment.query_set) - 1
-        self.images = experiment.query_images(torch.linspace(0, last, count).round().long())
+        self.experiment = experiment
+        self.images = experiment.query_images(experiment.query_set.spread(count))
         with torch.no_grad():
             self.heat = attention(experiment.backbone.eval()(self.images), self.images.shape[-2:])
         self.codes = self.code(self.images)

@@ -105,6 +105,10 @@ class TrainingStream:
         (b, 3) with negatives besides."""
         return batch[:, None]
 
+    def arguments(self, pictures: Tensor) -> dict[str, Tensor]:
+        """What losses get besides the views of a batch's pictures (b, n), as positions."""
+        return {"labels": self.labels[pictures[:, 0]].to(self.device), "index": pictures[:, 0]}
+
     def _draw(self, whole: Tensor, generator: torch.Generator, sample: Callable) -> Tensor:
         """sample(count, generator) for a whole batch, of which this process keeps its rows."""
         return sample(len(whole), generator)[self.rows(whole)]
@@ -120,15 +124,15 @@ class TrainingStream:
         needed = [self.pictures(whole, step)[self.rows(whole)] for whole, step in pairs]
         parts = [pictures.T.flatten() for pictures in needed]
         for position, _, (canvas, sizes) in read_ahead(self.pixels, parts, start):
-            whole, index = plan[position], needed[position][:, 0]
+            whole, pictures = plan[position], needed[position]
             generator = seeded(self.seed, 1, steps[position])
             draw = partial(self._draw, whole, generator)
 
             canvas = canvas.to(self.device, non_blocking=True)
-            sides = zip(canvas.split(len(index)), sizes.split(len(index)), strict=True)
+            sides = zip(canvas.split(len(pictures)), sizes.split(len(pictures)), strict=True)
             views = [self.views(part, part_sizes, draw) for part, part_sizes in sides]
             batch = dict(zip(("images", "positives", "negatives"), views, strict=False))
-            batch |= {"labels": self.labels[index].to(self.device), "index": index}
+            batch |= self.arguments(pictures)
             yield batch | {name: draw(s).to(self.device) for name, s in self.draws.items()}
 
 

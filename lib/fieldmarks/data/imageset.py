@@ -104,6 +104,10 @@ class ImageSet:
                 fields[field] = [value[row] for row in index.tolist()]
         return replace(self, **fields)
 
+    def spread(self, count: int) -> Tensor:
+        """LongTensor of positions: `count` images, or all, spread evenly over the set."""
+        return torch.linspace(0, len(self) - 1, min(count, len(self))).round().long()
+
     def with_attributes(self, index: Tensor) -> Self:
         """With the attributes at these positions only."""
         names = self.attribute_names and [self.attribute_names[i] for i in index.tolist()]

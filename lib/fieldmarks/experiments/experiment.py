@@ -322,7 +322,7 @@ class Experiment:
         device, with the masks (b, size, size) of their objects; none where the data have none."""
         if images.masks is None:
             return
-        rows = torch.linspace(0, len(images) - 1, min(ATTENDED, len(images))).round().long()
+        rows = images.spread(ATTENDED)
         masks = PixelCache.open([images.masks[r] for r in rows.tolist()], self.test_views.resize)
         for places in torch.arange(len(rows)).split(16):
             there = self.test_views.crop(*masks.batch(places))[:, 0] > 0.5
@@ -473,10 +473,7 @@ class Experiment:
         backbone = backbone_of(p, "none" if trained.is_file() else p.weights)
         method = cls.rebuild(p, backbone, result, folder)
         if trained.is_file():
-            state = load_checkpoint(trained)
-            method.load_state_dict(state["method"])
-            # Normalisation belongs to the weights, which the checkpoint replaces.
-            backbone.mean, backbone.std = tuple(state["mean"]), tuple(state["std"])
+            restore(method, load_checkpoint(trained))
         return method.to(choose_device(device), memory_format=torch.channels_last).eval()
 
     @classmethod
@@ -506,6 +503,12 @@ def backbone_of(p: DataParameters, weights: str | None = None) -> Backbone:
     backbone = create_backbone(p.backbone, weights, p.size, frozen)
     backbone.resize = p.resize
     return backbone
+
+
+def restore(method: Method, state: dict) -> None:
+    """A checkpoint's weights, and the normalisation of images that belongs to them."""
+    method.load_state_dict(state["method"])
+    method.backbone.mean, method.backbone.std = tuple(state["mean"]), tuple(state["std"])
 
 
 OF_ONE_RUN = ("out", "card", "baseline", "tuned", "same_time_as")

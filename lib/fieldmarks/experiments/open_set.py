@@ -154,9 +154,8 @@ class OpenSet(Experiment):
         p, method = self.parameters, self.method.eval()
         if not isinstance(method, VAPNet) or p.constraint == "none":
             return {}
-        count = min(INFORMED, len(self.test_set))
-        rows = torch.linspace(0, len(self.test_set) - 1, count).round().long()
-        boxes = method.sample_boxes(count, p.size, p.size, seeded(0, 51)).to(self.device)
+        rows = self.test_set.spread(INFORMED)
+        boxes = method.sample_boxes(len(rows), p.size, p.size, seeded(0, 51)).to(self.device)
         responses = []
         for part, places in zip(rows.split(16), boxes.split(16), strict=True):
             views = crop_and_resize(self.test_images(part), places, p.size)  # (n, M, 3, H, W)

@@ -26,7 +26,7 @@ from fieldmarks.evaluation import outfits as scoring
 from fieldmarks.evaluation.outfits import area_under_curve, fill_in_blank_hits
 from fieldmarks.experiments import pairs as learned
 from fieldmarks.experiments import parameters as reading
-from fieldmarks.experiments.experiment import backbone_of, run_as_module
+from fieldmarks.experiments.experiment import backbone_of, restore, run_as_module
 from fieldmarks.experiments.features import Unscaled
 from fieldmarks.experiments.pairs import HEADS, EndToEndParameters, PairExperiment
 from fieldmarks.experiments.parameters import composed_of
@@ -34,7 +34,7 @@ from fieldmarks.experiments.scores import Scores
 from fieldmarks.methods import graph_encoder as graphs
 from fieldmarks.methods.graph_encoder import Context, Graph, outfit_edges
 from fieldmarks.methods.method import Method
-from fieldmarks.methods.pairs import pairs_from_edges, split_edges
+from fieldmarks.methods.pairs import pair_numbers, pairs_from_edges, split_edges
 from fieldmarks.methods.type_aware import TypeAware
 from fieldmarks.progress import counter
 from fieldmarks.random import seeded
@@ -155,10 +155,8 @@ class OutfitMatching(PairExperiment):
         if p.method != TYPE_AWARE:
             return super().load(folder, result, device)
         state, chosen = load_checkpoint(folder / "best.pt"), choose_device(device)
-        backbone = backbone_of(p, "none")
-        method = TypeAware(backbone, len(state["method"]["masks"]))
-        method.load_state_dict(state["method"])
-        backbone.mean, backbone.std = tuple(state["mean"]), tuple(state["std"])
+        method = TypeAware(backbone_of(p, "none"), len(state["method"]["masks"]))
+        restore(method, state)
         return method.to(chosen).eval()
 
     def load_outfits(self) -> polyvore.Outfits:
@@ -357,7 +355,7 @@ class OutfitTriplets(TripletStream):
     types: Tensor  # (I,) long, of all items
 
     def pairs(self) -> Tensor:
-        self.worn = edge_numbers(self.edges, len(self.types)).unique()
+        self.worn = pair_numbers(self.edges).unique()
         items = self.edges.unique()
         # Items type by type, how many of each there are, and where each begins.
         self.sorted, self.counts = items[self.types[items].argsort()], self.types[items].bincount()
@@ -370,23 +368,13 @@ class OutfitTriplets(TripletStream):
         drawn = self.sorted[self.first[kind] + (random * self.counts[kind]).long()]
         item = pairs[:, :1].expand_as(drawn)
         ends = torch.stack([item, drawn], dim=-1).flatten(0, 1)
-        free = ~torch.isin(edge_numbers(ends, len(self.types)), self.worn).view_as(drawn)
+        free = ~torch.isin(pair_numbers(ends), self.worn).view_as(drawn)
         free &= drawn != item
         best = free.int().argmax(1, keepdim=True)  # the first that is free, else the first
         return drawn.gather(1, best)[:, 0]
 
-    def epoch(self, epoch: int, start: int = 0):
-        plan = self.plan(epoch)
-        for position, batch in enumerate(super().epoch(epoch, start), start):
-            whole = plan[position]
-            picked = self.pictures(whole, epoch * len(plan) + position)[self.rows(whole), :2]
-            yield batch | {"types": self.types[picked].to(self.device)}
-
-
-def edge_numbers(edges: Tensor, nodes: int) -> Tensor:
-    """A number for each undirected edge (E, 2): (E,)."""
-    low, high = edges.sort(dim=1).values.T
-    return low * nodes + high
+    def arguments(self, pictures: Tensor) -> dict[str, Tensor]:
+        return super().arguments(pictures) | {"types": self.types[pictures[:, :2]].to(self.device)}
 
 
 if __name__ == "__main__":

@@ -37,11 +37,11 @@ def pairs_from_edges(
     Undirected edges (E, 2) between `nodes` items -> pairs (2 E, 2) long, the edges first, and same
     (2 E,) float32 of 1. and 0. Negatives avoid the edges `known` (K, 2) too. Raises ValueError for
     edges of an item with itself, twice or out of range, and where too few pairs are no edges."""
-    taken = _numbers(edges, nodes, "edges")
+    taken = _checked_numbers(edges, nodes, "edges")
     if twice := len(taken) - len(taken.unique()):
         raise ValueError(f"{twice} of {len(taken)} edges come twice, in one direction or both")
     if known is not None:
-        taken = torch.cat([taken, _numbers(known, nodes, "known edges")])
+        taken = torch.cat([taken, _checked_numbers(known, nodes, "known edges")])
     taken = taken.unique()
     _check_count(len(edges), nodes * (nodes - 1) // 2 - len(taken), "pairs that are no edges")
     return _with_negatives(edges.cpu(), nodes, generator, lambda n: ~torch.isin(n, taken))
@@ -60,7 +60,7 @@ def with_hard_negatives(
     hard = apart[len(apart) - round(share * len(apart)) :]
     if not len(hard):
         return pairs, same
-    staying = _numbers(pairs[apart[: len(apart) - len(hard)]], nodes).sort().values
+    staying = _checked_numbers(pairs[apart[: len(apart) - len(hard)]], nodes).sort().values
     sizes = labels.unique(return_counts=True)[1]
     total = nodes * (nodes - 1) // 2
     others = total - int((sizes * (sizes - 1) // 2).sum()) - len(staying)
@@ -109,13 +109,19 @@ def _pair_of(number: Tensor) -> Tensor:
     return torch.stack([larger, number - larger * (larger - 1) // 2], dim=1)
 
 
-def _numbers(pairs: Tensor, nodes: int, name: str = "pairs") -> Tensor:
-    """The inverse of `_pair_of`, whichever end comes first."""
-    check_pairs(pairs, nodes, name)
-    low, high = pairs.cpu().long().sort(dim=1).values.T
-    if (low == high).any():
-        raise ValueError(f"{name}: item {low[low == high][0]} is paired with itself")
+def pair_numbers(pairs: Tensor) -> Tensor:
+    """A number for each pair (P, 2) of two different items, whichever comes first: (P,), the
+    inverse of `_pair_of`."""
+    low, high = pairs.sort(dim=1).values.T
     return high * (high - 1) // 2 + low
+
+
+def _checked_numbers(pairs: Tensor, nodes: int, name: str = "pairs") -> Tensor:
+    check_pairs(pairs, nodes, name)
+    twice = pairs[:, 0] == pairs[:, 1]
+    if twice.any():
+        raise ValueError(f"{name}: item {pairs[twice][0, 0]} is paired with itself")
+    return pair_numbers(pairs.cpu().long())
 
 
 def check_pairs(pairs: Tensor, nodes: int, name: str) -> None:

@@ -56,6 +56,17 @@ def test_subset_by_numbers(index):
     assert part.class_counts().tolist() == [1, 0, 1]
 
 
+def test_positions_are_spread_from_the_first_to_the_last():
+    images = make([0] * 10)
+    assert images.spread(4).tolist() == [0, 3, 6, 9] and images.spread(1).tolist() == [0]
+    assert images.spread(99).tolist() == list(range(10))
+    assert make([]).spread(4).tolist() == []
+    for count in range(1, 11):
+        gaps = images.spread(count).diff().tolist()
+        assert len(gaps) == count - 1 and all(gap >= 1 for gap in gaps)
+        assert max(gaps, default=1) - min(gaps, default=1) <= 1
+
+
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
 def test_subset_by_mask(kind):
     assert rows(make([0, 1, 2]).subset(kind([True, False, True]))) == [0, 2]

@@ -33,7 +33,7 @@ def test_pair_numbers_hold_where_roots_round(larger):
     numbers = torch.tensor([first - 1, first, first + 1, first + larger - 1])
     expected = [[larger - 1, larger - 2], [larger, 0], [larger, 1], [larger, larger - 1]]
     assert module._pair_of(numbers).tolist() == expected
-    assert torch.equal(module._numbers(torch.tensor(expected).flip(1), larger + 1), numbers)
+    assert torch.equal(module.pair_numbers(torch.tensor(expected).flip(1)), numbers)
 
 
 @pytest.mark.parametrize("count", [1, 30, 61])
