@@ -122,7 +122,7 @@ def check(
 @app.command()
 def run(
     cards: list[Path] = Argument(metavar="CARD", help="Lab cards, as labs/vapnet/table1.yaml."),
-    profile: str = Option("demo", help="One of the card's: paper, recipe, demo, smoke."),
+    profile: str = Option("demo", help="One of the card's, as paper, demo, smoke."),
     settings: list[str] = Option(
         (), "--set", metavar="KEY=VALUE", help="As lr=0.1 or root.cub=DIR."
     ),
@@ -178,7 +178,7 @@ class _ReportSoFar:
 def tune(
     card: Path = Argument(metavar="CARD", help="A lab card with a key tune."),
     trials: int = Option(min=1, metavar="N", help="Of each row on each of its data sets."),
-    profile: str = Option("demo", help="One of the card's: paper, recipe, demo, smoke."),
+    profile: str = Option("demo", help="One of the card's, as paper, demo, smoke."),
     settings: list[str] = Option((), "--set", metavar="KEY=VALUE", help="As of fieldmarks run."),
     out: Path = Option("runs", metavar="DIR", help="Where results go, the trials in DIR/tune."),
     workers: int = Option(1, min=1, metavar="N", help="Runs at a time, each with a GPU if any."),

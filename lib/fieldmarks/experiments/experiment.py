@@ -1,7 +1,7 @@
 """What all experiments share: parameters, preparing, training, comparing, result.json.
 
-An experiment is a class with a `Parameters`, `prepare`, `evaluate` and `measure`. A notebook goes
-through it step by step:
+An experiment is a class with a `Parameters`, `prepare`, `evaluate`, `measure`, `counts` and
+`rebuild`. A notebook goes through it step by step:
 
     experiment = OpenSet.from_notebook(globals())
     before = experiment.evaluate()

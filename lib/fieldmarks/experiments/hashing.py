@@ -52,7 +52,7 @@ class Parameters(ImageParameters):
 
     def __post_init__(self):
         super().__post_init__()
-        one_of("method", self.method, ("fcaenet", "adsh", *BATCHWISE, *SHALLOW))
+        one_of("method", self.method, (*ASYMMETRIC, *BATCHWISE, *SHALLOW))
         at_least(1, bits=self.bits)
         at_least(0, top=self.top, sample=self.sample)
         share(validation=self.validation)

@@ -68,18 +68,21 @@ class Parameters(EndToEndParameters):
     def __post_init__(self):
         super().__post_init__()
         one_of("method", self.method, (*HEADS, "cosine", TYPE_AWARE))
-        one_of("end_to_end", self.end_to_end, (0,))  # what graph encoders see are other items too
         share(support_dropout=self.support_dropout, message_share=self.message_share)
         at_least(0, neighbours=self.neighbours, triplets=self.triplets)
-        for name in ("hard_negatives", "cosine_weight"):  # of pictures of one thing
+        different = "what goes well together need not be alike"
+        reasons = {"hard_negatives": different, "cosine_weight": different}
+        reasons |= {"end_to_end": "what graph encoders see are other items too"}
+        reasons |= {"pairs": "a step learns from all edges"}
+        for name, why in reasons.items():
             if value := getattr(self, name):
-                raise ValueError(f"{name} is {value}: what goes well together need not be alike, 0")
+                raise ValueError(f"{name} is {value}: {why}, so outfits take 0 alone")
 
 
 class OutfitMatching(PairExperiment):
     """Attributes:
     outfits: items, outfits of them, and questions; `pixels` the items' images, in the same order.
-    features: (I, d) of the frozen backbone, standardised by the training items', on the device.
+    features: (I, d) of the network below, standardised by the training items', on the device.
     training_items: (T,) long; `edges` (E, 2) positions in it of those that share an outfit."""
 
     Parameters = Parameters

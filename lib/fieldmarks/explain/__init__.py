@@ -3,6 +3,7 @@
 from fieldmarks.explain.attributes import selective_dimensions as selective_dimensions
 from fieldmarks.explain.attributes import top_patches as top_patches
 from fieldmarks.explain.cams import cam as cam
+from fieldmarks.explain.enlarged import enlarged as enlarged
 from fieldmarks.explain.explainer import Explainer as Explainer
 from fieldmarks.explain.explainer import remembering as remembering
 from fieldmarks.explain.explainers import EXPLAINERS as EXPLAINERS

@@ -384,6 +384,7 @@ def test_the_fingerprint_is_that_of_items_questions_and_attributes(wardrobe):
             "hard_negatives is 0.5: what goes well together need not be alike",
         ),
         ({"cosine_weight": 5.0}, "cosine_weight is 5.0: what goes well together need not be alike"),
+        ({"pairs": 10}, "pairs is 10: a step learns from all edges, so outfits take 0 alone"),
         ({"attribute_weight": -1.0}, "attribute_weight is -1.0: it must be at least 0"),
         ({"lr": 0.0}, "lr is 0.0: it must be positive"),
         ({"precision": "half"}, "parameter 'precision' is 'half': it must be one of auto, "),
@@ -487,5 +488,7 @@ def test_types_that_are_not_told_are_asked_for(wardrobe, tmp_path):
     (bare / "polyvore_outfits" / "polyvore_item_metadata.json").unlink()
     with pytest.raises(ValueError, match="type_aware needs the items' categories, and there are"):
         OutfitMatching(parameters(bare, tmp_path / "run", **TYPES))
-    with pytest.raises(ValueError, match="end_to_end is '2': it must be one of 0"):
+    with pytest.raises(
+        ValueError, match="end_to_end is 2: what graph encoders see are other items"
+    ):
         parameters(bare, tmp_path / "run", end_to_end=2)
