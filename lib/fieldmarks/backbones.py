@@ -93,6 +93,8 @@ class Backbone(nn.Module):
             (B, 3, image_size, image_size), on the network's device."""
         single = isinstance(pictures, (str, Path, Image.Image)) or getattr(pictures, "ndim", 4) == 3
         views = [self._view(picture) for picture in ([pictures] if single else pictures)]
+        if not views:
+            raise ValueError("there is no picture: give one or more")
         return torch.cat(views).to(next(self.network.parameters()).device)
 
     def _view(self, picture) -> Tensor:

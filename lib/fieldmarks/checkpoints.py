@@ -58,13 +58,15 @@ def load_checkpoint(path: Path) -> dict:
     """The state in a checkpoint of `fit`.
 
     Raises:
-        ValueError: it is damaged, or another program's."""
+        ValueError: it is gone, damaged, or another program's."""
+    if not Path(path).is_file():
+        raise ValueError(f"there is no '{path}': delete the run's folder and run it again")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"checkpoint '{path}' is damaged ({reason}): delete it to train from the start"
+            f"checkpoint '{path}' is damaged ({reason}): delete the run's folder and run it again"
         ) from error
     if not isinstance(state, dict) or state.get("schema") != 1:
         raise ValueError(f"'{path}' is not a checkpoint of a run: give a last.pt or best.pt")

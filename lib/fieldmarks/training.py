@@ -137,6 +137,8 @@ def fit(
     if not hasattr(stream, "steps_per_epoch"):
         stream = _Loader(stream, device or "cpu", settings.seed)
     device, steps = torch.device(device or stream.device), stream.steps_per_epoch
+    if settings.epochs and not steps:
+        raise ValueError("the stream has no batch: a DataLoader with drop_last needs a whole one")
     keep_freed_memory()
     events = event_writer(folder) if tensorboard and is_main() else None
     method.to(device, memory_format=torch.channels_last)

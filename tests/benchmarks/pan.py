@@ -73,6 +73,14 @@ ROWS |= {
         ENCODERS.items(), ("ProtoNet", "Baseline++", "PAN-Unsupervised", "PAN-Supervised")
     )
 }
+# What suits PAN's concepts does not suit attributes that are predicted of each image.
+for place, name, weight in itertools.product(
+    ("cub: ", "fieldguide: ", "in-shop: frozen, "),
+    ("Attr. Multitask", "Attr. Similarity"),
+    (0.1, 1.0, 10.0, 100.0),
+):
+    module, row = ROWS[f"{place}{name}"]
+    ROWS[f"{place}{name}, lambda {weight:g}"] = module, row | {"attribute_weight": weight}
 # PAN-Supervised has a concept for each attribute, PAN-Unsupervised 50.
 for place, count in (("cub: ", 114), ("scratch: triplets, ", 232)):
     module, row = ROWS[f"{place}PAN-Unsupervised"]

@@ -321,7 +321,9 @@ def test_a_truncated_checkpoint_is_refused(tmp_path):
     training_run.run(tmp_path, epochs=1)
     whole = (tmp_path / "last.pt").read_bytes()
     (tmp_path / "last.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="last.pt' is damaged .*delete it to train from the start"):
+    with pytest.raises(
+        ValueError, match="last.pt' is damaged .*delete the run's folder and run it again"
+    ):
         training_run.run(tmp_path, epochs=1)
 
 

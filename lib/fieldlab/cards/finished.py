@@ -12,6 +12,7 @@ from fieldmarks.experiments.result import EMBEDDINGS, SCHEMA, TRIAL, read_result
 NOT_SETTING = ("seed", "out", "card", "progress", "device", "baseline", "root", "tensorboard")
 RUN = ("notebook", "card", "method", "dataset", "parameters", "environment", "finished")
 OUTCOME = ("metrics", "intervals", "counts", "figures", "timing")
+KINDS = dict.fromkeys(("parameters", "environment", *OUTCOME), dict) | {"figures": list}
 EARLIER_EDITION = "was made by an earlier edition: run it again, or use a new folder"
 
 
@@ -55,9 +56,15 @@ def find_results(folder: Path) -> list[FinishedRun]:
     runs = [FinishedRun(each, result) for each in folders if (result := read_result(each))]
     runs = [run for run in runs if run.result.get("parameters", {}).get("tuned") != TRIAL]
     for run in runs:
-        if absent := [name for name in (*RUN, *OUTCOME) if name not in run.result]:
+        kinds = {name: KINDS.get(name, str) for name in (*RUN, *OUTCOME)}
+        if absent := [n for n, kind in kinds.items() if not isinstance(run.result.get(n), kind)]:
             lacks = f"'{run.folder / 'result.json'}' lacks {', '.join(absent)}"
             raise ValueError(f"{lacks}: remove it, or run its notebook again")
+    unread = [each for each in folders if not read_result(each) and not of_earlier_edition(each)]
+    if unread:
+        named = f"'{unread[0] / 'result.json'}' is cut off or damaged"
+        message = f"{len(unread)} of the runs do not count: {named}: run it again"
+        warnings.warn(message, stacklevel=2)
     if old := [each for each in folders if of_earlier_edition(each)]:
         message = f"'{old[0]}' {EARLIER_EDITION}"
         if not runs:

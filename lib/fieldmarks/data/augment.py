@@ -39,6 +39,19 @@ class TrainingViews:
         return normalise(images, self.mean, self.std)
 
 
+def check_views(*, crop_scale, crop_ratio, flip: float, jitter: float) -> None:
+    """Raises ValueError for what no `TrainingViews` can have."""
+    if len(crop_scale) != 2 or not 0 < crop_scale[0] <= crop_scale[1] <= 1:
+        right = "give the smallest and the largest share, between 0 and 1"
+        raise ValueError(f"crop_scale is {list(crop_scale)}: {right}")
+    if len(crop_ratio) != 2 or not 0 < crop_ratio[0] <= crop_ratio[1]:
+        right = "give the smallest and the largest width by height, above 0"
+        raise ValueError(f"crop_ratio is {list(crop_ratio)}: {right}")
+    for name, value in (("flip", flip), ("jitter", jitter)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value}: it lies between 0 and 1")
+
+
 @dataclass(frozen=True)
 class TestViews:
     """Of images whose shorter side has `resize` pixels, the middle `size` x `size`, normalised."""

@@ -32,7 +32,7 @@ from fieldmarks.busy_kernel import answer_reloaded_pages
 from fieldmarks.checkpoints import load_checkpoint, save_tensors
 from fieldmarks.checks import at_least, choices
 from fieldmarks.data import catalog
-from fieldmarks.data.augment import TestViews, TrainingViews
+from fieldmarks.data.augment import TestViews, TrainingViews, check_views
 from fieldmarks.data.imageset import ImageSet
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.data.readable import without_unreadable
@@ -143,9 +143,7 @@ class ImageParameters(RunParameters):
     def __post_init__(self):
         super().__post_init__()
         at_least(2, batch_size=self.batch_size)
-        if len(self.crop_scale) != 2 or not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            problem = f"crop_scale is {list(self.crop_scale)}: "
-            raise ValueError(problem + "give the smallest and the largest share, between 0 and 1")
+        check_views(**self.options(TrainingViews))
         if self.max_classes < 0 or self.max_classes == 1:
             raise ValueError(f"max_classes is {self.max_classes}: it must be 0 (all) or at least 2")
 
@@ -292,7 +290,7 @@ class Experiment:
 
     def training_stream(self, kind: Callable, pixels: PixelCache, labels: Tensor, **options):
         """Batches of augmented views, for this process: `TrainingStream` or another of its kind."""
-        p, backbone = self.parameters, self.method.backbone
+        p, backbone = self.parameters, self.backbone
         views = TrainingViews(p.size, backbone.mean, backbone.std, **p.options(TrainingViews))
         shared = {"seed": p.seed, "device": self.device, "rank": self.rank, "world": self.world}
         return kind(pixels, labels, views, p.batch_size, **shared, **options)
@@ -468,12 +466,11 @@ class Experiment:
     @classmethod
     def load(cls, folder: Path, result: dict, device: str = "auto") -> Method:
         """The trained method of a finished run, on a device, in evaluation mode."""
-        p = reading.parse(cls.Parameters, result["parameters"])
-        trained = folder / "last.pt"
-        backbone = backbone_of(p, "none" if trained.is_file() else p.weights)
-        method = cls.rebuild(p, backbone, result, folder)
-        if trained.is_file():
-            restore(method, load_checkpoint(trained))
+        p, trained = reading.parse(cls.Parameters, result["parameters"]), result["curves"]["epochs"]
+        method = cls.rebuild(p, backbone_of(p, "none" if trained else p.weights), result, folder)
+        if trained:
+            best = getattr(p, "restore_best", False)
+            restore(method, load_checkpoint(folder / ("best.pt" if best else "last.pt")))
         return method.to(choose_device(device), memory_format=torch.channels_last).eval()
 
     @classmethod
@@ -493,6 +490,9 @@ class Experiment:
         except (ValueError, OSError, RuntimeError) as error:
             print(f"{cls.Parameters.kind}: {error}", file=sys.stderr)
             return 2 if isinstance(error, ValueError) else 1
+        except KeyboardInterrupt as stopped:  # an `Interrupted` says what it has saved
+            print(f"{cls.Parameters.kind}: {stopped or 'stopped'}", file=sys.stderr)
+            return 130
         return 0
 
 

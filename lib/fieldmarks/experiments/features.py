@@ -112,8 +112,16 @@ class _BatchStatistics(Method):
 
 def _name(pixels: PixelCache, method: Method, *rest) -> str:
     digest = hashlib.sha256(cache_key(pixels.paths, pixels.shorter_side).encode())
-    digest.update(f"{type(method).__name__} {method.backbone.name} {rest}".encode())
+    digest.update(f"{_kind(method)} {method.backbone.name} {rest}".encode())
     for name, value in method.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:32]
+
+
+def _kind(module: nn.Module) -> str:
+    """What neither a method's weights nor its backbone tell: classes and options."""
+    plain = {n: v for n, v in vars(module).items() if isinstance(v, (int, float, str, tuple))}
+    options = {n: v for n, v in plain.items() if n != "training" and not n.startswith("_")}
+    parts = [_kind(part) for name, part in module.named_children() if name != "backbone"]
+    return f"{type(module).__name__} {options} {parts}"

@@ -57,6 +57,8 @@ class Parameters(EndToEndParameters):
         one_of("method", self.method, (*HEADS, *CLASSIFIERS))
         one_of("encoder", self.encoder, ("linear", "none"))
         at_least(1, ways=self.ways, shots=self.shots, queries=self.queries)
+        if self.batch_statistics and self.end_to_end:
+            raise ValueError("batch_statistics are of features that stay: leave out end_to_end")
         if self.certainty not in (1, 2, 3, 4):
             raise ValueError(
                 f"certainty is {self.certainty}: it runs from 1 (not visible) to 4 (definitely)"

@@ -53,12 +53,14 @@ class Parameters(ImageParameters):
     def __post_init__(self):
         super().__post_init__()
         one_of("method", self.method, (*ASYMMETRIC, *BATCHWISE, *SHALLOW))
-        at_least(1, bits=self.bits)
+        at_least(2, bits=self.bits)  # mAP within Hamming radius 2 is measured too
         at_least(0, top=self.top, sample=self.sample)
         share(validation=self.validation)
-        if self.method == "fcaenet" and self.erase and self.region_size > self.size:
-            problem = f"region_size is {self.region_size}, but images are {self.size} px a side: "
-            raise ValueError(problem + f"use a region_size of at most {self.size}")
+        if self.method == "fcaenet" and self.erase:
+            for name, most in (("region_size", self.size), ("regions", self.size**2)):
+                if (given := getattr(self, name)) > most:
+                    problem = f"{name} is {given}, but images are {self.size} px a side: "
+                    raise ValueError(problem + f"use {name} of at most {most}")
 
 
 class Hashing(Experiment):

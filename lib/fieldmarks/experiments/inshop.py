@@ -55,6 +55,9 @@ class Parameters(EndToEndParameters):
             raise ValueError(f"validation is {self.validation}: it is a share, above 0 and below 1")
         check_ks(self.ks)
         at_least(0, rerank=self.rerank)
+        if 0 < self.rerank < max(self.ks):
+            problem = f"rerank is {self.rerank} and ks go up to {max(self.ks)}: "
+            raise ValueError(problem + "score as many anew at least, or none (0)")
 
 
 class InShop(PairExperiment):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fieldmarks.checkpoints import load_checkpoint
 from fieldmarks.checks import at_least, positive, share
-from fieldmarks.data.augment import TestViews, TrainingViews
+from fieldmarks.data.augment import TestViews, TrainingViews, check_views
 from fieldmarks.data.batches import TrainingStream
 from fieldmarks.data.pixels import PixelCache
 from fieldmarks.experiments import parameters as reading
@@ -100,9 +100,18 @@ class EndToEndParameters(PairParameters):
         super().__post_init__()
         at_least(0, end_to_end=self.end_to_end)
         positive(encoder_lr=self.encoder_lr)
-        if self.end_to_end and not 2 <= self.per_class < self.batch_size:
+        check_views(**self.options(TrainingViews))
+        at_least(2, per_class=self.per_class, batch_size=self.batch_size)
+        if self.end_to_end and self.method not in HEADS:
+            raise ValueError(
+                f"end_to_end is {self.end_to_end}: {self.method} trains nothing: give 0"
+            )
+        classes, rest = divmod(self.batch_size, self.per_class)
+        if self.end_to_end and (rest or classes < 2):
             problem = f"per_class is {self.per_class} and batch_size is {self.batch_size}: "
-            raise ValueError(problem + "a batch needs two images of a class, and two classes")
+            raise ValueError(
+                problem + "a batch needs two classes or more, of per_class images each"
+            )
 
 
 class PairStream:
@@ -166,20 +175,31 @@ class PairExperiment(Experiment):
             inner = p.of_embedding(p.folder().parent)
             if self.rank == 0:
                 lock(inner.folder(), wait=True)  # another run may be training it
-            trainer = experiment_class(p.embedding_kind)(inner, self.rank, self.world)
-            self.embedding = trainer.complete()
-            release(inner.folder())
+            try:
+                trainer = experiment_class(p.embedding_kind)(inner, self.rank, self.world)
+                self._check_images(inner.dataset, trainer.data, learned_from)
+                self.embedding = trainer.complete()
+            finally:
+                release(inner.folder())
         elif p.embedding:
             self.embedding = finished_run(p.embedding, "embedding")[1]
-        if self.embedding.get("dataset") == p.dataset:
-            if self.embedding["data_fingerprint"].split()[0] != learned_from:
-                raise ValueError(
-                    f"embedding '{p.embedding or 'embedding_settings'}' has learned from other "
-                    f"images of {p.dataset} than this run does, and may know those that it is "
-                    "measured on: give a run that has learned from the same images"
-                )
+            given = self.embedding["dataset"], self.embedding["data_fingerprint"]
+            self._check_images(*given, learned_from)
         self.embedder = self.embedder_of(p, p.folder(), self.device)
         self.test_views = TestViews.of(self.embedder.backbone)
+
+    def _check_images(self, dataset: str, fingerprint: str, learned_from: str) -> None:
+        p = self.parameters
+        if dataset == p.dataset and fingerprint.split()[0] != learned_from:
+            raise ValueError(
+                f"embedding '{p.embedding or 'embedding_settings'}' has learned from other "
+                f"images of {p.dataset} than this run does, and may know those that it is "
+                "measured on: give a run that has learned from the same images"
+            )
+
+    def identity(self) -> dict:
+        """With what the embedder's run was: another one in its place is not gone on with."""
+        return super().identity() | {"embedder": self.embedding.get("metrics")}
 
     def features_of(self, pixels: PixelCache, **options) -> Tensor:
         """(N, d) on the device of training, as the embedder is now."""
@@ -225,16 +245,18 @@ class PairExperiment(Experiment):
         return with_hard_negatives(pairs, same, labels, score, share, generator)
 
     def train(self) -> History:
-        history, p = super().train(), self.parameters
-        if not (self.learns and getattr(p, "end_to_end", 0)):
-            return history
-        pixels, labels, attributes = self.learned_images()
+        p = self.parameters
+        if not getattr(p, "end_to_end", 0):
+            return super().train()
+        pixels, labels, attributes = self.learned_images()  # what does not fit says so at once
+        images = self.training_stream(TrainingStream, pixels, labels, per_class=p.per_class)
+        history = super().train()
         self.method = self.whole = PairMethod(
             self.embedder, self.network, self.attribute_names, self.scaled, p.freeze_norm
         )
         self.whole.learn_from(self.taken(attributes), p.encoder_lr / p.lr)
         settings = dataclasses.replace(p.settings(), epochs=p.end_to_end, evaluate_every=1)
-        self.stream = self.training_stream(TrainingStream, pixels, labels, per_class=p.per_class)
+        self.stream = images
         return joined(history, self.fit(settings, self.folder / END_TO_END))
 
     def learned_images(self) -> tuple[PixelCache, Tensor, Tensor | None]:
@@ -253,6 +275,13 @@ class PairExperiment(Experiment):
         p = reading.parse(cls.Parameters, result["parameters"])
         if p.method not in HEADS:
             raise ValueError(f"'{folder}' is a run of {p.method}, which has no trained network")
+        if known := result["embedding"].get("metrics"):
+            given = cls.embedding_folder(p, folder)
+            if finished_run(given, "embedding")[1]["metrics"] != known:
+                raise ValueError(
+                    f"embedding '{given}' has been trained anew since '{folder}' was: run that "
+                    "again, in a new folder"
+                )
         trained = folder / END_TO_END if getattr(p, "end_to_end", 0) else folder
         state, names = load_checkpoint(trained / "best.pt")["method"], result["attribute_names"]
         prefix = "network." if f"network.{MEAN}" in state else ""
@@ -263,12 +292,17 @@ class PairExperiment(Experiment):
         (method if prefix else network).load_state_dict(state)
         return method.to(chosen).eval()
 
+    @staticmethod
+    def embedding_folder(p: PairParameters, folder: Path) -> Path:
+        """Of the run that trained the embedder of a run in a folder, where one did."""
+        return Path(p.embedding) if p.embedding else p.of_embedding(folder.parent).folder()
+
     @classmethod
     def embedder_of(cls, p: PairParameters, folder: Path, device: torch.device) -> Method:
         """What gives the features of a run with these parameters in a folder."""
         if not (p.embedding or p.embedding_settings):
             return cls.embedding_of(Method(backbone_of(p))).to(device).eval()
-        given = p.embedding or p.of_embedding(folder.parent).folder()
+        given = cls.embedding_folder(p, folder)
         method = load_run(given, str(device))
         if isinstance(method, (HashMethod, PairMethod)):
             kind = "makes codes" if isinstance(method, HashMethod) else "compares pairs"

@@ -105,6 +105,8 @@ def from_arguments(cls: type, arguments: list[str]) -> dict:
         name, sign, value = argument.partition("=")
         if not sign:
             raise ValueError(f"'{argument}' is not of the form name=value")
+        if name in values:
+            raise ValueError(f"{name} is given twice: give it once")
         try:
             values[name] = value if name in text else json.loads(value)
         except ValueError:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor, nn
 
-from fieldmarks.checks import one_of
+from fieldmarks.checks import one_of, positive
 from fieldmarks.methods.method import Method, gather, pool
 
 BASELINES = ("normsoftmax", "proxynca++", "proxyanchor", "multisimilarity", "scda")
@@ -150,12 +150,13 @@ def create_baseline(
     proxies, `shots` for the last. NOTE at SGD 0.01, which suits the others, Proxy-Anchor ends below
     the frozen network where classes have few images (Wardrobe), with clipped gradients too."""
     one_of("baseline", name, BASELINES)
-    from pytorch_metric_learning import losses, miners  # take most of a second, which few need
-
+    positive(proxy_lr=proxy_lr)
     channels, both = backbone.channels, dict(pooling="both", dimensions=512)
     if name in ("scda", "triplet", "protonet"):
         of_name = {"scda": SCDA, "triplet": Triplet, "protonet": partial(ProtoNet, shots=shots)}
         return of_name[name](backbone, freeze_norm=freeze_norm)
+    from pytorch_metric_learning import losses, miners  # take most of a second, which few need
+
     if name == "normsoftmax":
         loss, options = losses.NormalizedSoftmaxLoss(classes, channels, temperature=0.05), {}
         # Only the direction of a proxy counts, and the longer it is the slower it turns: those of

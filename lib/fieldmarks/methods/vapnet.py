@@ -73,7 +73,8 @@ class VAPNet(Method):
         if teacher != "printed" and constraint != "mean":
             raise ValueError(f"teacher '{teacher}' is of mean encoders: use constraint 'mean'")
         at_least(1, views=views, attributes=attributes, grids=min(grids, default=0))
-        share(update_ratio=update_ratio)
+        at_least(0, constraint_weight=constraint_weight)
+        share(update_ratio=update_ratio, label_smoothing=label_smoothing)
         positive(temperature=temperature)
         if constraint == "none" and not classification:
             raise ValueError("no loss is left: use classification, or constraint mean or direct")

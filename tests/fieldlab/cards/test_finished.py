@@ -50,3 +50,22 @@ def test_what_trained_an_encoder_is_a_part_of_the_runs_beside_it(tmp_path):
     run, encoder = make_run(tmp_path / "run"), make_run(tmp_path / "embeddings" / "encoder")
     assert [each.folder for each in find_results(tmp_path)] == [run]
     assert [each.folder for each in find_results(tmp_path / "embeddings")] == [encoder]
+
+
+@pytest.mark.parametrize("text", ['{"status": "comp', "", "[]", '{"status": "complete"}'])
+def test_a_result_that_cannot_be_read_is_named_beside_those_that_can(tmp_path, text):
+    make_run(tmp_path / "whole")
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "result.json").write_text(text)
+    with pytest.warns(UserWarning, match="^1 of the runs do not count: '.*cut.result.json' is cut"):
+        runs = find_results(tmp_path)
+    assert [run.folder.name for run in runs] == ["whole"]
+
+
+@pytest.mark.parametrize(
+    "change, names", [({"metrics": [1]}, "metrics"), ({"card": 3, "figures": {}}, "card, figures")]
+)
+def test_a_result_with_values_of_another_kind_is_named(tmp_path, change, names):
+    rewrite(make_run(tmp_path / "run"), **change)
+    with pytest.raises(ValueError, match=f"result.json' lacks {names}: remove it, or run"):
+        find_results(tmp_path)

@@ -1,8 +1,10 @@
 import copy
+from functools import partial
 
 import pytest
 import torch
 from PIL import Image
+from pytorch_metric_learning.losses import MultiSimilarityLoss
 
 from fieldmarks.backbones import create_backbone
 from fieldmarks.data.augment import TestViews
@@ -10,6 +12,7 @@ from fieldmarks.data.pixels import PixelCache
 from fieldmarks.experiments import features
 from fieldmarks.experiments.features import Unscaled, frozen_features
 from fieldmarks.methods.method import Method
+from fieldmarks.methods.metric_baselines import SCDA, MetricBaseline
 from helpers.full_disk import FULL_DISKS
 
 
@@ -94,6 +97,15 @@ def test_whatever_changes_the_features_makes_them_anew(pictures, backbone, cache
         paths.reverse()
     embed(paths, other, **options)
     assert len(list(cache.iterdir())) == 2
+
+
+def test_methods_with_the_same_weights_are_told_apart(pictures, backbone, cache):
+    baseline = partial(MetricBaseline, backbone, MultiSimilarityLoss())
+    methods = [Method(backbone), SCDA(backbone), baseline()]
+    methods += [baseline(pooling="max"), baseline(normalise=True)]
+    for count, method in enumerate(methods, start=1):
+        embed(pictures, Unscaled(method))
+        assert len(list(cache.iterdir())) == count
 
 
 def test_the_network_is_left_as_it_was(pictures, backbone):

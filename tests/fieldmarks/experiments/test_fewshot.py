@@ -16,9 +16,11 @@ from fieldmarks.evaluation.outfits import mean_area_under_curves
 from fieldmarks.experiments import fewshot
 from fieldmarks.experiments.features import Unscaled
 from fieldmarks.experiments.fewshot import CLASSIFIERS, SEEDS, UNTRAINED, FewShot, Parameters
+from fieldmarks.experiments.open_set import OpenSet
 from fieldmarks.experiments.pairs import HEADS, PairMethod, pair_table, random_pairs
 from fieldmarks.experiments.parameters import parse
 from fieldmarks.experiments.result import read_result
+from fieldmarks.files import release
 from fieldmarks.methods.pan import pair_labels
 from fieldmarks.training import Interrupted, embed_all
 from helpers.experiments import (
@@ -254,6 +256,36 @@ def test_an_encoder_that_may_know_the_novel_classes_is_refused(birds, tmp_path):
     with pytest.raises(ValueError, match="learned from other images of fieldguide than this run"):
         FewShot(parameters(birds, tmp_path / "run", embedding_settings=given))
     assert not (tmp_path / "run").exists()
+    assert not list(tmp_path.rglob("*.pt"))  # it has not been trained for that
+
+
+def test_an_encoder_that_was_trained_anew_is_not_taken_for_the_one_before(birds, tmp_path):
+    names = ("backbone", "weights", "resize", "size", "device", "progress", "precision")
+    inner = {name: SMALL[name] for name in names} | TRIPLETS
+    inner |= {"split": "few_shot", "root": str(birds), "out": str(tmp_path / "encoder")}
+    train = lambda seed: finish(OpenSet(parse(OpenSet.Parameters, inner | {"seed": seed})))
+    given = {"embedding": str(train(0)), "epochs": 6, "evaluate_every": 2}
+    experiment = FewShot(parameters(birds, tmp_path / "half", **given))
+    interrupt(experiment.method, 3)
+    with pytest.raises(Interrupted):
+        experiment.train()
+    whole = finish(FewShot(parameters(birds, tmp_path / "whole", **given)))
+    load_run(whole, "cpu")
+
+    shutil.rmtree(tmp_path / "encoder")
+    release(tmp_path / "encoder"), release(tmp_path / "half")
+    train(5)
+    with pytest.raises(ValueError, match="last.pt' comes from other parameters: embedder"):
+        FewShot(parameters(birds, tmp_path / "half", **given)).train()
+    with pytest.raises(ValueError, match="embedding '.*encoder' has been trained anew since"):
+        load_run(whole, "cpu")
+
+
+def test_images_that_do_not_fill_a_batch_are_named_before_the_head_is_trained(birds, tmp_path):
+    given = {**END_TO_END, "batch_size": 64}
+    with pytest.raises(ValueError, match="a batch of 64"):
+        FewShot(parameters(birds, tmp_path / "run", **given)).train()
+    assert not list((tmp_path / "run").glob("*.pt"))
 
 
 @pytest.mark.parametrize(
@@ -272,10 +304,16 @@ def test_an_encoder_that_may_know_the_novel_classes_is_refused(birds, tmp_path):
             {"embedding_settings": TRIPLETS, "embedding": "x"},
             "give embedding or embedding_settings",
         ),
+        ({"end_to_end": 2, "per_class": 1}, "per_class is 1: it must be at least 2"),
         (
-            {"end_to_end": 2, "per_class": 1},
-            "per_class is 1 and batch_size is 32: a batch needs two",
+            {"end_to_end": 2, "per_class": 5},
+            "per_class is 5 and batch_size is 32: a batch needs two classes or more",
         ),
+        (
+            {"end_to_end": 2, "batch_statistics": True},
+            "batch_statistics are of features that stay: leave out end_to_end",
+        ),
+        ({"end_to_end": 2, "method": "protonet"}, "end_to_end is 2: protonet trains nothing"),
         ({"end_to_end": 2, "encoder_lr": 0.0}, "encoder_lr is 0.0: it must be positive"),
         (
             {"embedding_settings": {"method": "protonet"}},

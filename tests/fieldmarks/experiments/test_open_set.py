@@ -14,12 +14,13 @@ from fieldguide.birds.guide import make_fieldguide
 from fieldmarks import load_run
 from fieldmarks.data import catalog
 from fieldmarks.evaluation.recall import recall_at_k
+from fieldmarks.experiments.experiment import Experiment
 from fieldmarks.experiments.open_set import OpenSet, Parameters, hold_out_classes
 from fieldmarks.experiments.parameters import parse
 from fieldmarks.experiments.result import read_result
 from fieldmarks.files import release
 from fieldmarks.training import embed_all
-from helpers.experiments import arguments, measured_again, run, start
+from helpers.experiments import arguments, finish, interrupt, measured_again, run, start
 
 SMALL = {
     "resize": 64,
@@ -136,6 +137,28 @@ def test_a_finished_run_comes_back_as_it_was_trained(trained):
     assert not method.training and method.backbone.image_size == 48 and method.backbone.resize == 64
     with torch.no_grad():
         embeddings = method.embed(experiment.test_images(range(5)))
+    torch.testing.assert_close(embeddings, scores.saved["embeddings"][:5], rtol=1e-4, atol=1e-5)
+
+
+def test_a_finished_run_whose_weights_are_gone_or_damaged_is_no_untrained_network(birds, tmp_path):
+    folder = finish(OpenSet(parameters(birds, tmp_path / "run", epochs=1, constraint="none")))
+    last = folder / "last.pt"
+    last.write_bytes(last.read_bytes()[:500])
+    with pytest.raises(ValueError, match="is damaged .*: delete the run's folder and run it again"):
+        load_run(folder, "cpu")
+    last.unlink()
+    with pytest.raises(ValueError, match="there is no '.*last.pt': delete the run's folder and"):
+        load_run(folder, "cpu")
+
+
+def test_with_the_best_epoch_restored_it_is_the_one_that_comes_back(birds, tmp_path):
+    given = {"constraint": "none", "epochs": 4, "lr": 0.3, "restore_best": True}
+    experiment, history, scores = run(OpenSet(parameters(birds, tmp_path / "run", **given)))
+    experiment.finish(history, scores)
+    best = history.best(experiment.monitor)
+    assert best["epoch"] < 4 and best["recall@1"] == scores.metrics["recall@1"]
+    with torch.no_grad():
+        embeddings = load_run(experiment.folder, "cpu").embed(experiment.test_images(range(5)))
     torch.testing.assert_close(embeddings, scores.saved["embeddings"][:5], rtol=1e-4, atol=1e-5)
 
 
@@ -333,6 +356,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, counts, changes, mes
         ({"batch_size": 1}, "batch_size is 1"),
         ({"ks": ()}, r"ks is \[\]"),
         ({"crop_scale": (0.0, 1.0)}, "crop_scale"),
+        ({"crop_ratio": (2.0, 1.0)}, r"crop_ratio is \[2.0, 1.0\]: give the smallest and"),
+        ({"jitter": -5.0}, "jitter is -5.0: it lies between 0 and 1"),
         ({"max_classes": 1}, "max_classes is 1"),
         ({"optimizer": "sdg"}, "optimizer is 'sdg'"),
         ({"constraint": "men"}, "constraint is 'men'"),
@@ -380,6 +405,19 @@ def test_the_whole_experiment_from_a_command_line(birds, tmp_path):
     wrong = start("fieldmarks.experiments.open_set", *arguments(given), "epoch=3")
     assert wrong.returncode == 2
     assert wrong.stderr == "open_set: unknown parameter 'epoch': did you mean 'epochs'?\n"
+
+
+def test_stopped_from_the_keyboard_it_says_in_a_line_what_is_saved(
+    birds, tmp_path, monkeypatch, capsys
+):
+    given = {**SMALL, "root": str(birds), "out": str(tmp_path / "run")}
+    train = lambda e: interrupt(e.method, 1) or Experiment.train(e)
+    monkeypatch.setattr(OpenSet, "train", train)
+    assert OpenSet.main(arguments(given)) == 130
+    told = "open_set: stopped at step 1 of 4; saved, run again to resume\n"
+    assert capsys.readouterr().err == told and (tmp_path / "run" / "last.pt").exists()
+    assert OpenSet.main([*arguments(given), "lr=0.1"]) == 2
+    assert capsys.readouterr().err == "open_set: lr is given twice: give it once\n"
 
 
 # ---- validation classes
