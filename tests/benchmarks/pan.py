@@ -42,8 +42,10 @@ for place in ("frozen", "ProxyNCA++"):
         INSHOP[f"{place}, PAN-Supervised, lambda {weight}"] = row
 # Three graph layers, as CGAE has; "type_aware" is trained on images.
 TYPES = {"epochs": 4, "triplets": 640, "evaluate_every": 1, "lr": 1e-3, "freeze_stages": 5}
+LONG = TYPES | {"epochs": 40, "evaluate_every": 4}
 OUTFITS = {
     "TAN": TYPES | {"method": "type_aware"},
+    "TAN, ten times as long": LONG | {"method": "type_aware"},
     "CGAE": {"method": "plain", "hidden": [350, 350, 350]},
     "Attr. Multitask": {"method": "multitask"},
     "Attr. Similarity": {"method": "attribute_similarity"},
@@ -52,6 +54,10 @@ OUTFITS = {
     "PAN-Supervised, type-aware features": {
         "method": "pan_supervised",
         "embedding_settings": TYPES,
+    },
+    "PAN-Supervised, type-aware features, ten times as long": {
+        "method": "pan_supervised",
+        "embedding_settings": LONG,
     },
 }
 SCRATCH = {"backbone": "resnet10t", "weights": "none", "resize": 96, "size": 84}
@@ -111,6 +117,7 @@ COMPARED = (
     ("PAN-Unsupervised", "cosine"),
     ("PAN-Supervised, end to end", "PAN-Supervised"),
     ("PAN-Supervised, type-aware features", "PAN-Supervised"),
+    ("PAN-Supervised, type-aware features, ten times as long", "PAN-Supervised"),
 )
 PLACES = ("", "frozen, ", "ProxyNCA++, ", *(f"{encoder}, " for encoder in ENCODERS))
 CLAIMS = [

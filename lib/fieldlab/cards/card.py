@@ -296,7 +296,7 @@ def _text(file: Path, shown: str) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        known = [_short(path) for path in sorted(file.parent.glob("*.yaml"))]
+        known = [_short(path) for path in sorted(file.parent.glob("[!.]*.yaml"))]
         raise ValueError(f"there is no card '{shown}'{nearest_name(shown, known)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"the card '{shown}' cannot be read: {error}") from None
