@@ -275,7 +275,7 @@ class PairExperiment(Experiment):
         p = reading.parse(cls.Parameters, result["parameters"])
         if p.method not in HEADS:
             raise ValueError(f"'{folder}' is a run of {p.method}, which has no trained network")
-        if known := result["embedding"].get("metrics"):
+        if known := result.get("embedding", {}).get("metrics"):
             given = cls.embedding_folder(p, folder)
             if finished_run(given, "embedding")[1]["metrics"] != known:
                 raise ValueError(
