@@ -10,9 +10,10 @@ from fieldmarks.experiments.result import EMBEDDINGS, SCHEMA, TRIAL, read_result
 
 # Runs that differ in these alone are the same experiment.
 NOT_SETTING = ("seed", "out", "card", "progress", "device", "baseline", "root", "tensorboard")
-RUN = ("notebook", "card", "method", "dataset", "parameters", "environment", "finished")
-OUTCOME = ("metrics", "intervals", "counts", "figures", "timing")
-KINDS = dict.fromkeys(("parameters", "environment", *OUTCOME), dict) | {"figures": list}
+# What every run writes, and of which kind.
+KINDS: dict[str, type] = dict.fromkeys(("notebook", "card", "method", "dataset", "finished"), str)
+KINDS |= dict.fromkeys(("parameters", "environment", "metrics", "intervals"), dict)
+KINDS |= dict.fromkeys(("counts", "timing"), dict) | {"figures": list}
 EARLIER_EDITION = "was made by an earlier edition: run it again, or use a new folder"
 
 
@@ -53,19 +54,20 @@ def find_results(folder: Path) -> list[FinishedRun]:
         for each in found
         if found.isdisjoint(each.parents) and EMBEDDINGS not in each.relative_to(folder).parts[:-1]
     ]
-    runs = [FinishedRun(each, result) for each in folders if (result := read_result(each))]
+    results = {each: read_result(each) for each in folders}
+    runs = [FinishedRun(each, result) for each, result in results.items() if result]
     runs = [run for run in runs if run.result.get("parameters", {}).get("tuned") != TRIAL]
     for run in runs:
-        kinds = {name: KINDS.get(name, str) for name in (*RUN, *OUTCOME)}
-        if absent := [n for n, kind in kinds.items() if not isinstance(run.result.get(n), kind)]:
+        if absent := [n for n, kind in KINDS.items() if not isinstance(run.result.get(n), kind)]:
             lacks = f"'{run.folder / 'result.json'}' lacks {', '.join(absent)}"
             raise ValueError(f"{lacks}: remove it, or run its notebook again")
-    unread = [each for each in folders if not read_result(each) and not of_earlier_edition(each)]
-    if unread:
+    unread = [each for each, result in results.items() if not result]
+    old = [each for each in unread if of_earlier_edition(each)]
+    if unread := [each for each in unread if each not in old]:
         named = f"'{unread[0] / 'result.json'}' is cut off or damaged"
         message = f"{len(unread)} of the runs do not count: {named}: run it again"
         warnings.warn(message, stacklevel=2)
-    if old := [each for each in folders if of_earlier_edition(each)]:
+    if old:
         message = f"'{old[0]}' {EARLIER_EDITION}"
         if not runs:
             raise ValueError(message)

@@ -469,8 +469,7 @@ class Experiment:
         p, trained = reading.parse(cls.Parameters, result["parameters"]), result["curves"]["epochs"]
         method = cls.rebuild(p, backbone_of(p, "none" if trained else p.weights), result, folder)
         if trained:
-            best = getattr(p, "restore_best", False)
-            restore(method, load_checkpoint(folder / ("best.pt" if best else "last.pt")))
+            restore(method, load_checkpoint(measured_file(p, folder)))
         return method.to(choose_device(device), memory_format=torch.channels_last).eval()
 
     @classmethod
@@ -503,6 +502,11 @@ def backbone_of(p: DataParameters, weights: str | None = None) -> Backbone:
     backbone = create_backbone(p.backbone, weights, p.size, frozen)
     backbone.resize = p.resize
     return backbone
+
+
+def measured_file(p: Any, folder: Path) -> Path:
+    """The checkpoint with the weights that a run of these parameters in a folder ends with."""
+    return folder / ("best.pt" if p.restore_best else "last.pt")
 
 
 def restore(method: Method, state: dict) -> None:

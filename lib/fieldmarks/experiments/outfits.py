@@ -26,7 +26,7 @@ from fieldmarks.evaluation import outfits as scoring
 from fieldmarks.evaluation.outfits import area_under_curve, fill_in_blank_hits
 from fieldmarks.experiments import pairs as learned
 from fieldmarks.experiments import parameters as reading
-from fieldmarks.experiments.experiment import backbone_of, restore, run_as_module
+from fieldmarks.experiments.experiment import backbone_of, measured_file, restore, run_as_module
 from fieldmarks.experiments.features import Unscaled
 from fieldmarks.experiments.pairs import HEADS, EndToEndParameters, PairExperiment
 from fieldmarks.experiments.parameters import composed_of
@@ -157,7 +157,7 @@ class OutfitMatching(PairExperiment):
         p = reading.parse(cls.Parameters, result["parameters"])
         if p.method != TYPE_AWARE:
             return super().load(folder, result, device)
-        state, chosen = load_checkpoint(folder / "best.pt"), choose_device(device)
+        state, chosen = load_checkpoint(measured_file(p, folder)), choose_device(device)
         method = TypeAware(backbone_of(p, "none"), len(state["method"]["masks"]))
         restore(method, state)
         return method.to(chosen).eval()

@@ -23,6 +23,7 @@ from fieldmarks.experiments.experiment import (
     experiment_class,
     inner_parameters,
     load_run,
+    measured_file,
 )
 from fieldmarks.experiments.features import Unscaled, frozen_features
 from fieldmarks.experiments.parameters import composed_of
@@ -283,7 +284,10 @@ class PairExperiment(Experiment):
                     "again, in a new folder"
                 )
         trained = folder / END_TO_END if getattr(p, "end_to_end", 0) else folder
-        state, names = load_checkpoint(trained / "best.pt")["method"], result["attribute_names"]
+        state, names = (
+            load_checkpoint(measured_file(p, trained))["method"],
+            result["attribute_names"],
+        )
         prefix = "network." if f"network.{MEAN}" in state else ""
         sizes = len(state[prefix + MEAN]), len(names)
         network = PairNetwork(p.method, *sizes, **p.options(PairNetwork))

@@ -281,6 +281,18 @@ def test_an_encoder_that_was_trained_anew_is_not_taken_for_the_one_before(birds,
         load_run(whole, "cpu")
 
 
+@pytest.mark.parametrize("restored", [True, False])
+def test_what_was_measured_comes_back_be_it_the_best_epoch_or_the_last(birds, tmp_path, restored):
+    given = {"lr": 0.3, "epochs": 8, "evaluate_every": 1, "restore_best": restored}
+    e = FewShot(parameters(birds, tmp_path / "run", **given))
+    folder = finish(e)
+    best, last = (load_checkpoint(folder / f"{name}.pt")["method"] for name in ("best", "last"))
+    assert not torch.equal(best["encoder.weight"], last["encoder.weight"])
+    expected = best if restored else last
+    assert torch.equal(e.network.encoder.weight, expected["encoder.weight"])
+    assert torch.equal(load_run(folder, "cpu").network.encoder.weight, expected["encoder.weight"])
+
+
 def test_images_that_do_not_fill_a_batch_are_named_before_the_head_is_trained(birds, tmp_path):
     given = {**END_TO_END, "batch_size": 64}
     with pytest.raises(ValueError, match="a batch of 64"):
